@@ -1,0 +1,1 @@
+"""EmoNet-FER: train, compare and explain EmoNet models of facial expressions."""

@@ -1,0 +1,1 @@
+"""EmoNet, heads, losses, schedules, weights."""

@@ -1,0 +1,115 @@
+"""A new model from configuration, with or without weights to start from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from src.models.classifier import ExpressionClassifier
+from src.models.emonet import EmoNet
+from src.models.heads.base import Head
+from src.models.heads.emonet import EmoNetHead
+from src.models.spec import BACKBONE_KEYS, ModelSpec
+from src.models.weights import Weights, find_checkpoint, load_strictly, load_weights, read_official
+from src.utils.errors import ConfigError
+
+Plain = dict[str, Any]
+
+
+def new_spec(
+    backbone: Plain, head: Plain, class_names: tuple[str, ...], *, image_size: int, grayscale: bool, **contract: Any
+) -> ModelSpec:
+    """Describe a new model.
+
+    Args:
+        backbone: Configuration of `conf/backbone/`.
+        head: Configuration of `conf/head/`.
+        class_names: Classes in the order of the logits.
+        image_size: Side of the pictures.
+        grayscale: Whether all pictures are grey, unless the backbone says.
+        **contract: The remaining fields of `ModelSpec`.
+    """
+    sizes = {key: backbone[key] for key in BACKBONE_KEYS}
+    known = backbone["grayscale"]
+    return ModelSpec(
+        backbone=sizes,
+        head={key: value for key, value in head.items() if key != "_target_"},
+        class_names=class_names,
+        image_size=image_size,
+        grayscale=grayscale if known is None else known,
+        crop=backbone["crop"],
+        **contract,
+    )
+
+
+def build_model(spec: ModelSpec, config: Plain, **options: Any) -> ExpressionClassifier:
+    """Build a model, starting from `backbone.weights` if it is set.
+
+    Args:
+        spec: What the model is; the architecture of our own weights files replaces the one it states.
+        config: Configuration of `conf/backbone/`.
+        **options: Further arguments of `ExpressionClassifier`.
+
+    Raises:
+        ConfigError: If the weights are missing or do not fit.
+    """
+    location = config["weights"]
+    if location is None:
+        backbone, head = spec.build_backbone(), spec.build_head()
+    elif str(location).endswith(".pth"):
+        head = spec.build_head()
+        backbone = _official(spec, config, head)
+    else:
+        weights = load_weights(find_checkpoint(str(location)))
+        spec = replace(spec, backbone={**weights.spec.backbone, "name": spec.backbone["name"]})
+        head = spec.build_head()
+        backbone = _ours(weights, spec, head)
+    options.setdefault("freeze", config["freeze"])
+    return ExpressionClassifier(spec, backbone, head, lr_multiplier=config["lr_multiplier"], **options)
+
+
+def _official(spec: ModelSpec, config: Plain, head: Head) -> EmoNet:
+    """Load the authors' weights; EmoNet's own head takes its part of them, class by class."""
+    path, names = Path(config["weights"]), tuple(config["class_names"] or ())
+    state = read_official(path, config["blob_id"])
+    if not names:
+        raise ConfigError(f"backbone.weights={path} needs backbone.class_names, in the order of its outputs.")
+    backbone = spec.build_backbone(n_expression=len(names))
+    load_strictly(backbone, state, path)
+    if isinstance(head, EmoNetHead):
+        _copy_classifier(backbone.emo_fc_2, head, names, spec.class_names)
+    del backbone.emo_fc_2
+    return backbone
+
+
+def _ours(weights: Weights, spec: ModelSpec, head: Head) -> EmoNet:
+    backbone = spec.build_backbone()
+    backbone.prune(head.tap)
+    wanted = backbone.state_dict().keys()
+    prefix = "backbone."
+    state = {k.removeprefix(prefix): v for k, v in weights.state.items() if k.startswith(prefix)}
+    missing = [key for key in wanted if key not in state]
+    if missing:
+        raise ConfigError(
+            f"backbone.weights={weights.path} was trained at head.tap={weights.spec.head['tap']} and has no "
+            f"{missing[0]}, which head.tap={head.tap} needs; choose head.tap={weights.spec.head['tap']}."
+        )
+    load_strictly(backbone, {key: state[key] for key in wanted}, weights.path)
+    return backbone
+
+
+def _copy_classifier(source: nn.Sequential, head: EmoNetHead, names: tuple[str, ...], wanted: tuple[str, ...]) -> None:
+    """Copy the published classifier; classes that it lacks keep fresh weights."""
+    head.fc[0].load_state_dict(source[0].state_dict())
+    head.fc[1].load_state_dict(source[1].state_dict())
+    rows = {wanted.index(name): names.index(name) for name in wanted if name in names}
+    if head.valence_arousal:
+        rows |= {len(wanted): len(names), len(wanted) + 1: len(names) + 1}
+    with torch.no_grad():
+        for to, of in rows.items():
+            for ours, theirs in zip(head.fc[3].parameters(), source[3].parameters(), strict=True):
+                cast(Tensor, ours)[to] = cast(Tensor, theirs)[of]

@@ -1,0 +1,254 @@
+"""The LightningModule: an EmoNet backbone, a head, a loss, an optimiser and the metrics of each epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypedDict
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torchmetrics import MeanMetric
+
+from src.metrics.classification import classification_metrics, training_metrics
+from src.models.emonet import EmoNet, Freeze
+from src.models.heads.base import Head
+from src.models.losses import valence_arousal_loss
+from src.models.schedules import Schedule
+from src.models.spec import ModelSpec
+from src.utils.errors import ConfigError
+
+SPEC_KEY = "model_spec"
+OptimizerFactory = Callable[[list[dict[str, Any]]], Optimizer]
+SchedulerFactory = Callable[..., Schedule | None]
+
+
+class Prediction(NamedTuple):
+    """Outputs for B pictures.
+
+    Attributes:
+        logits: (B, n_classes).
+        valence: (B,), or None if the head has no such output.
+        arousal: (B,), likewise.
+    """
+
+    logits: Tensor
+    valence: Tensor | None
+    arousal: Tensor | None
+
+
+class EvaluationOutput(TypedDict):
+    """What an evaluation step hands to the callbacks.
+
+    Attributes:
+        row: Row of the store, (B,).
+        label: Class index, (B,).
+        probabilities: (B, n_classes), 0 for classes that the data set lacks.
+        valence: (B,), or None.
+        arousal: (B,), or None.
+    """
+
+    row: Tensor
+    label: Tensor
+    probabilities: Tensor
+    valence: Tensor | None
+    arousal: Tensor | None
+
+
+class ExpressionClassifier(LightningModule):
+    """EmoNet with a pluggable head.
+
+    Attributes:
+        spec: What the model is; stored in every checkpoint.
+        backbone: EmoNet up to the head's tap.
+        head: The head.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        backbone: EmoNet,
+        head: Head,
+        *,
+        loss: nn.Module | None = None,
+        optimizer: OptimizerFactory | None = None,
+        scheduler: SchedulerFactory | None = None,
+        freeze: Freeze = "none",
+        lr_multiplier: float = 1.0,
+        valence_arousal_weight: float = 1.0,
+        absent_classes: Sequence[int] = (),
+    ) -> None:
+        """Compose the parts.
+
+        Args:
+            spec: What the model is.
+            backbone: Backbone; its blocks after the head's tap are dropped.
+            head: Head.
+            loss: Classification loss; None for a model that is not trained.
+            optimizer: Makes the optimiser from parameter groups.
+            scheduler: Makes the schedule, see `src.models.schedules`.
+            freeze: Which part of the backbone is not trained: `all`, `fan` or `none`.
+            lr_multiplier: The backbone's learning rate is this many times the head's.
+            valence_arousal_weight: Weight of the valence/arousal loss, where the head has these outputs.
+            absent_classes: Classes that the data set lacks: never predicted.
+        """
+        super().__init__()
+        self.spec, self.backbone, self.head, self.loss = spec, backbone, head, loss
+        self._optimizer, self._scheduler = optimizer, scheduler
+        self.lr_multiplier, self.valence_arousal_weight = lr_multiplier, valence_arousal_weight
+        self.absent_classes = list(absent_classes)
+        self.frozen = freeze == "all"
+        backbone.prune(head.tap)
+        backbone.freeze(freeze)
+        self.to(memory_format=torch.channels_last)
+        self.train_loss = MeanMetric()
+        self.train_metrics = training_metrics(len(spec.class_names)).clone(prefix="train/")
+        self.val_metrics = classification_metrics(spec.class_names).clone(prefix="val/")
+        self.test_metrics = classification_metrics(spec.class_names).clone(prefix="test/")
+
+    def features(self, image: Tensor) -> Tensor:
+        """Return the backbone's features at the head's tap for RGB pictures in [0, 1], (B, 3, S, S)."""
+        # Gradients with respect to the pictures, as explanations need them, pass through a frozen backbone.
+        with torch.set_grad_enabled(torch.is_grad_enabled() and (not self.frozen or image.requires_grad)):
+            return self.backbone.features(image, self.head.tap)
+
+    def forward(self, image: Tensor) -> Prediction:
+        """Predict RGB pictures in [0, 1], (B, 3, S, S)."""
+        return self.split(self.head(self.features(image)))
+
+    def split(self, outputs: Tensor) -> Prediction:
+        """Name the head's outputs (B, n_outputs)."""
+        n = self.head.n_classes
+        if not self.head.valence_arousal:
+            return Prediction(outputs, None, None)
+        return Prediction(outputs[:, :n], outputs[:, n], outputs[:, n + 1])
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Return the loss of a batch; see `src.data.dataset.Batch`."""
+        prediction = self(batch["image"])
+        loss = self._loss(prediction, batch)
+        label = batch["label"]
+        hard = label if label.ndim == 1 else label.argmax(dim=1)
+        self.train_metrics.update(prediction.logits.detach(), hard)
+        self.train_loss.update(loss.detach(), len(label))
+        self.log("train/loss_step", loss, prog_bar=True)
+        return loss
+
+    def training_summary(self) -> dict[str, float]:
+        """Return the training metrics of the epoch so far."""
+        values = {"train/loss": self.train_loss.compute(), **self.train_metrics.compute()}
+        return {name: float(value) for name, value in values.items()}
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's training metrics."""
+        self.log_dict(self.training_summary())
+        self.train_metrics.reset()
+        self.train_loss.reset()
+        self._step_plateau()
+
+    def _step_plateau(self) -> None:
+        """Move a plateau schedule here, because Lightning would do it after the epoch's checkpoint is written."""
+        for config in self.trainer.lr_scheduler_configs:
+            if isinstance(config.scheduler, ReduceLROnPlateau):
+                value = self.trainer.callback_metrics.get(str(config.monitor))
+                if value is None:
+                    raise ConfigError(
+                        f"scheduler.monitor={config.monitor} is not logged; expected one of "
+                        f"{', '.join(sorted(self.trainer.callback_metrics))}."
+                    )
+                config.scheduler.step(float(value))
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
+        """Move a schedule; plateau schedules have moved at the epoch's end."""
+        if not isinstance(scheduler, ReduceLROnPlateau):
+            scheduler.step()
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> EvaluationOutput:
+        """Count a validation batch."""
+        return self._evaluate(batch, "val")
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget what the sanity check counted."""
+        self.val_metrics.reset()
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metrics of the validation split."""
+        self._log_split("val")
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> EvaluationOutput:
+        """Count a test batch."""
+        return self._evaluate(batch, "test")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the metrics of the test split."""
+        self._log_split("test")
+
+    def _evaluate(self, batch: dict[str, Tensor], split: str) -> EvaluationOutput:
+        prediction = self(batch["image"])
+        label = batch["label"]
+        if self.loss is not None:
+            loss = self._loss(prediction, batch)
+            self.log(f"{split}/loss", loss, on_step=False, on_epoch=True, batch_size=len(label), sync_dist=True)
+        logits = prediction.logits.float()
+        logits[:, self.absent_classes] = -torch.inf
+        probabilities = logits.softmax(dim=1)
+        getattr(self, f"{split}_metrics").update(probabilities, label)
+        return EvaluationOutput(
+            row=batch["row"],
+            label=label,
+            probabilities=probabilities,
+            valence=prediction.valence,
+            arousal=prediction.arousal,
+        )
+
+    def _log_split(self, split: str) -> None:
+        metrics = getattr(self, f"{split}_metrics")
+        self.log_dict(metrics.compute())
+        metrics.reset()
+
+    def _loss(self, prediction: Prediction, batch: dict[str, Tensor]) -> Tensor:
+        if self.loss is None:
+            raise RuntimeError("this model was built without a loss: it can predict, not train.")
+        loss: Tensor = self.loss(prediction.logits, batch["label"])
+        for name in ("valence", "arousal"):
+            value = getattr(prediction, name)
+            if value is not None:
+                loss = loss + self.valence_arousal_weight / 2 * valence_arousal_loss(value, batch[name])
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        """Return the optimiser and its schedule, for Lightning."""
+        if self._optimizer is None or self._scheduler is None:
+            raise RuntimeError("this model was built without an optimiser: it can predict, not train.")
+        optimizer = self._optimizer(self.parameter_groups())
+        epochs = int(self.trainer.max_epochs or 1)
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # set by fit
+        steps = data.steps_per_epoch()
+        schedule = self._scheduler(optimizer, steps_per_epoch=steps, max_epochs=epochs)
+        return optimizer if schedule is None else {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return the trainable parameters: head and backbone, weight decay on weight matrices and kernels only."""
+        groups: list[dict[str, Any]] = []
+        base_lr = _learning_rate(self._optimizer)
+        for name, part, factor in (("head", self.head, 1.0), ("backbone", self.backbone, self.lr_multiplier)):
+            parameters = [p for p in part.parameters() if p.requires_grad]
+            lr = {} if base_lr is None else {"lr": base_lr * factor}
+            decayed = [p for p in parameters if p.ndim > 1]
+            plain = [p for p in parameters if p.ndim <= 1]
+            if decayed:
+                groups.append({"params": decayed, "name": name, **lr})
+            if plain:
+                groups.append({"params": plain, "name": f"{name}_no_decay", "weight_decay": 0.0, **lr})
+        return groups
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the model's description, in names and numbers."""
+        checkpoint[SPEC_KEY] = self.spec.to_dict()
+
+
+def _learning_rate(factory: OptimizerFactory | None) -> float | None:
+    keywords: dict[str, Any] = getattr(factory, "keywords", {})
+    return keywords.get("lr")

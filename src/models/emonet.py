@@ -1,0 +1,320 @@
+"""EmoNet: facial landmarks, expression, valence and arousal from one face picture.
+
+Re-implementation of the network of Toisoul et al., "Estimation of continuous valence and arousal levels from faces
+in naturalistic conditions", Nature Machine Intelligence 3, 42-50 (2021), built on the Face Alignment Network of
+Bulat and Tzimiropoulos (ICCV 2017). Parameter names are those of the published weights, so that they load strictly.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, cast, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from src.utils.errors import ConfigError
+
+Tap = Literal["fused", "emotion2", "emotion", "pooled"]
+TAPS: tuple[Tap, ...] = get_args(Tap)
+Freeze = Literal["all", "fan", "none"]
+FREEZE_LEVELS: tuple[Freeze, ...] = get_args(Freeze)
+N_LANDMARKS = 68
+SIDE_MULTIPLE = 64
+HOURGLASS_DEPTH = 4
+# The stem divides the side by four; the four down-samplings of an hourglass then need a map of 16 or more.
+STEM_STRIDE = 4
+HEAD_WIDTH = 128
+
+
+class EmoNetOutput(NamedTuple):
+    """Outputs of the whole network for a batch of B pictures.
+
+    Attributes:
+        expression: Class logits, (B, n_expression).
+        valence: Valence, (B,), trained towards [-1, 1] but not clipped.
+        arousal: Arousal, (B,), likewise.
+        heatmap: Landmark heat maps in iBUG order, (B, 68, H / 4, W / 4).
+    """
+
+    expression: Tensor
+    valence: Tensor
+    arousal: Tensor
+    heatmap: Tensor
+
+
+class ConvBlock(nn.Module):
+    """Hierarchical, parallel, multi-scale residual block (Bulat and Tzimiropoulos, ICCV 2017), pre-activation."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        """Create the block.
+
+        Args:
+            in_channels: Channels of the input map.
+            out_channels: Channels of the output map, a multiple of 4.
+        """
+        super().__init__()
+        half, quarter = out_channels // 2, out_channels // 4
+        self.bn1 = nn.BatchNorm2d(in_channels)
+        self.conv1 = nn.Conv2d(in_channels, half, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(half)
+        self.conv2 = nn.Conv2d(half, quarter, 3, padding=1, bias=False)
+        self.bn3 = nn.BatchNorm2d(quarter)
+        self.conv3 = nn.Conv2d(quarter, quarter, 3, padding=1, bias=False)
+        self.downsample: nn.Sequential | None = None
+        if in_channels != out_channels:
+            self.downsample = nn.Sequential(
+                nn.BatchNorm2d(in_channels), nn.ReLU(), nn.Conv2d(in_channels, out_channels, 1, bias=False)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, in_channels, H, W) to (B, out_channels, H, W)."""
+        wide = self.conv1(F.relu(self.bn1(x)))
+        middle = self.conv2(F.relu(self.bn2(wide)))
+        narrow = self.conv3(F.relu(self.bn3(middle)))
+        shortcut = x if self.downsample is None else self.downsample(x)
+        return torch.cat((wide, middle, narrow), dim=1) + shortcut
+
+
+class HourGlass(nn.Module):
+    """Stacked-hourglass module of ConvBlocks: max-pools `depth` times, comes back with nearest-neighbour upsampling."""
+
+    def __init__(self, channels: int, depth: int = HOURGLASS_DEPTH) -> None:
+        """Create the module.
+
+        Args:
+            channels: Channels of the map, kept throughout.
+            depth: Number of halvings.
+        """
+        super().__init__()
+        self.depth = depth
+        for level in range(depth, 0, -1):
+            self.add_module(f"b1_{level}", ConvBlock(channels, channels))
+            self.add_module(f"b2_{level}", ConvBlock(channels, channels))
+            if level == 1:
+                self.add_module("b2_plus_1", ConvBlock(channels, channels))
+            self.add_module(f"b3_{level}", ConvBlock(channels, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, channels, H, W) to the same shape; H and W are multiples of 2 ** depth."""
+        return self._level(self.depth, x)
+
+    def _level(self, level: int, x: Tensor) -> Tensor:
+        skip = self.get_submodule(f"b1_{level}")(x)
+        low = self.get_submodule(f"b2_{level}")(F.max_pool2d(x, 2))
+        low = self.get_submodule("b2_plus_1")(low) if level == 1 else self._level(level - 1, low)
+        low = self.get_submodule(f"b3_{level}")(low)
+        return cast(Tensor, skip + F.interpolate(low, scale_factor=2, mode="nearest"))
+
+
+class EmoNet(nn.Module):
+    """EmoNet for square RGB pictures in [0, 1] whose side is a multiple of 64.
+
+    The default arguments give the published network (13.96 M parameters, 256 px). The state dict holds the published
+    keys and no others.
+
+    Attributes:
+        width: Channels of the hourglasses and of every tap.
+        n_blocks: Number of emotion blocks.
+    """
+
+    def __init__(
+        self,
+        n_expression: int | None = 8,
+        width: int = 256,
+        n_hourglass: int = 2,
+        n_blocks: int = 4,
+    ) -> None:
+        """Create the network with fresh weights.
+
+        Args:
+            n_expression: Number of classes of the network's own classifier; None leaves the classifier out, for use
+                as a backbone.
+            width: Channels of the hourglasses, a multiple of 16.
+            n_hourglass: Number of stacked hourglasses, 1 or more.
+            n_blocks: Number of emotion blocks, 2 to 4; each halves the map.
+
+        Raises:
+            ConfigError: If an argument is outside its range.
+        """
+        super().__init__()
+        self._frozen: list[nn.Module] = []
+        _check_architecture(width, n_hourglass, n_blocks)
+        self.width, self.n_hourglass, self.n_blocks = width, n_hourglass, n_blocks
+        self.conv1 = nn.Conv2d(3, width // 4, 7, stride=2, padding=3)
+        self.bn1 = nn.BatchNorm2d(width // 4)
+        self.conv2 = ConvBlock(width // 4, width // 2)
+        self.conv3 = ConvBlock(width // 2, width // 2)
+        self.conv4 = ConvBlock(width // 2, width)
+        for i in range(n_hourglass):
+            self._add_hourglass(i, last=i == n_hourglass - 1)
+        self.conv1x1_input_emo_2 = nn.Conv2d(width * (1 + n_hourglass), width, 1)
+        blocks: list[nn.Module] = []
+        for _ in range(n_blocks):
+            blocks += [ConvBlock(width, width), nn.MaxPool2d(2)]
+        self.emo_net_2 = nn.Sequential(*blocks)
+        if n_expression is not None:
+            self.emo_fc_2 = emotion_classifier(width, n_expression + 2)
+        self._initialise()
+
+    def _add_hourglass(self, i: int, last: bool) -> None:
+        width = self.width
+        self.add_module(f"m{i}", HourGlass(width))
+        self.add_module(f"top_m_{i}", ConvBlock(width, width))
+        self.add_module(f"conv_last{i}", nn.Conv2d(width, width, 1))
+        self.add_module(f"bn_end{i}", nn.BatchNorm2d(width))
+        self.add_module(f"l{i}", nn.Conv2d(width, N_LANDMARKS, 1))
+        if not last:
+            self.add_module(f"bl{i}", nn.Conv2d(width, width, 1))
+            self.add_module(f"al{i}", nn.Conv2d(N_LANDMARKS, width, 1))
+
+    def _initialise(self) -> None:
+        """He initialisation; the last heat maps start at 1 / 68, so that their sum, the mask, starts near 1."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        heat = self.get_submodule(f"l{self.n_hourglass - 1}")
+        nn.init.normal_(cast(Tensor, heat.weight), std=1e-3)
+        nn.init.constant_(cast(Tensor, heat.bias), 1 / N_LANDMARKS)
+
+    def forward(self, x: Tensor) -> EmoNetOutput:
+        """Run the whole network.
+
+        Args:
+            x: RGB pictures in [0, 1], (B, 3, S, S) with S a multiple of 64.
+
+        Returns:
+            Logits, valence, arousal and heat maps.
+
+        Raises:
+            ConfigError: If the pictures' shape is wrong.
+            RuntimeError: If the network was created without its classifier.
+        """
+        if "emo_fc_2" not in self._modules:
+            raise RuntimeError("this EmoNet was created as a backbone (n_expression=None): call features().")
+        fused, heatmap = self._fuse(x)
+        out = self.emo_fc_2(self._emotion(fused, "pooled"))
+        return EmoNetOutput(out[:, :-2], out[:, -2], out[:, -1], heatmap)
+
+    def features(self, x: Tensor, tap: Tap = "pooled") -> Tensor:
+        """Compute the features that a head reads.
+
+        Args:
+            x: RGB pictures in [0, 1], (B, 3, S, S) with S a multiple of 64.
+            tap: `fused` (B, width, S/4, S/4), `emotion2` (B, width, S/16, S/16), `emotion` (after all blocks) or
+                `pooled` (B, width).
+
+        Returns:
+            The features at the tap.
+
+        Raises:
+            ConfigError: If the pictures' shape is wrong.
+        """
+        fused, _ = self._fuse(x)
+        return self._emotion(fused, tap)
+
+    def _fuse(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        check_side(x)
+        x = F.relu(self.bn1(self.conv1(x)))
+        x = F.max_pool2d(self.conv2(x), 2)
+        x = self.conv4(self.conv3(x))
+        previous, collected, heatmap = x, [], x
+        for i in range(self.n_hourglass):
+            part = self.get_submodule
+            level = part(f"top_m_{i}")(part(f"m{i}")(previous))
+            level = F.relu(part(f"bn_end{i}")(part(f"conv_last{i}")(level)))
+            heatmap = part(f"l{i}")(level)
+            if i < self.n_hourglass - 1:
+                level = part(f"bl{i}")(level)
+                previous = previous + level + part(f"al{i}")(heatmap)
+            collected.append(level)
+        mask = heatmap.sum(dim=1, keepdim=True)
+        gated = torch.cat(collected, dim=1) * mask
+        return self.conv1x1_input_emo_2(torch.cat((x, gated), dim=1)), heatmap
+
+    def _emotion(self, fused: Tensor, tap: Tap) -> Tensor:
+        n = blocks_before(tap, self.n_blocks)
+        features = self.emo_net_2[: 2 * n](fused)
+        if tap == "pooled":
+            features = F.adaptive_avg_pool2d(features, 1).flatten(1)
+        return cast(Tensor, features)
+
+    def prune(self, tap: Tap) -> None:
+        """Drop the emotion blocks that `features(x, tap)` does not run."""
+        self.emo_net_2 = self.emo_net_2[: 2 * blocks_before(tap, self.n_blocks)]
+
+    def freeze(self, level: Freeze) -> None:
+        """Stop training a part, for good: no gradients, and batch-norm that stays in evaluation mode.
+
+        Args:
+            level: `all`; `fan`, everything before the 1x1 fusion, the Face Alignment Network; or `none`.
+
+        Raises:
+            ConfigError: If the level is unknown.
+        """
+        if level not in FREEZE_LEVELS:
+            raise ConfigError(f"backbone.freeze={level!r}; expected one of {', '.join(FREEZE_LEVELS)}.")
+        if level == "fan":
+            emotion = ("conv1x1_input_emo_2", "emo_net_2", "emo_fc_2")
+            self._frozen = [module for name, module in self.named_children() if name not in emotion]
+        else:
+            self._frozen = list(self.children()) if level == "all" else []
+        for module in self._frozen:
+            module.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> EmoNet:
+        """Choose training or evaluation mode for all but the frozen parts."""
+        super().train(mode)
+        for module in self._frozen:
+            module.eval()
+        return self
+
+
+def emotion_classifier(width: int, n_outputs: int) -> nn.Sequential:
+    """Return EmoNet's own classifier: width -> 128, batch-norm, ReLU, n_outputs."""
+    return nn.Sequential(
+        nn.Linear(width, HEAD_WIDTH), nn.BatchNorm1d(HEAD_WIDTH), nn.ReLU(), nn.Linear(HEAD_WIDTH, n_outputs)
+    )
+
+
+def blocks_before(tap: Tap, n_blocks: int) -> int:
+    """Return how many of `n_blocks` emotion blocks run before a tap.
+
+    Raises:
+        ConfigError: If the tap is unknown.
+    """
+    if tap not in TAPS:
+        raise ConfigError(f"head.tap={tap!r} is unknown; expected one of {', '.join(TAPS)}.")
+    return {"fused": 0, "emotion2": 2, "emotion": n_blocks, "pooled": n_blocks}[tap]
+
+
+def tap_side(tap: Tap, image_size: int, n_blocks: int = 4) -> int:
+    """Return the side of the map at a tap in pixels, for pictures of side `image_size` (1 for `pooled`)."""
+    if tap == "pooled":
+        return 1
+    return int(image_size // STEM_STRIDE // 2 ** blocks_before(tap, n_blocks))
+
+
+def check_side(x: Tensor) -> None:
+    """Refuse pictures that are not (B, 3, S, S) with S a multiple of 64.
+
+    Raises:
+        ConfigError: If they are not.
+    """
+    if x.ndim != 4 or x.shape[1] != 3 or x.shape[2] != x.shape[3] or x.shape[2] % SIDE_MULTIPLE or not x.shape[2]:
+        raise ConfigError(
+            f"EmoNet got pictures of shape {tuple(x.shape)}; expected (batch, 3, side, side) with a side that is a "
+            f"multiple of {SIDE_MULTIPLE}: set data.image_size to 64, 128, 192 or 256."
+        )
+
+
+def _check_architecture(width: int, n_hourglass: int, n_blocks: int) -> None:
+    if width < 16 or width % 16:
+        raise ConfigError(f"backbone.width={width}; expected a multiple of 16, 16 or more.")
+    if n_hourglass < 1:
+        raise ConfigError(f"backbone.n_hourglass={n_hourglass}; expected 1 or more.")
+    if not 2 <= n_blocks <= 4:
+        raise ConfigError(f"backbone.n_blocks={n_blocks}; expected 2, 3 or 4 (each block halves the map).")

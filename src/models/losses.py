@@ -1,0 +1,104 @@
+"""Losses for expression classes and for valence/arousal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from src.utils.errors import ConfigError
+
+
+class CrossEntropy(nn.Module):
+    """Cross-entropy with label smoothing and class weights, for class indices or probabilities."""
+
+    def __init__(
+        self, *, class_counts: Sequence[int], label_smoothing: float = 0.0, class_weights: str = "none"
+    ) -> None:
+        """Create the loss.
+
+        Args:
+            class_counts: Training pictures per class, (n_classes,).
+            label_smoothing: Share of the target spread evenly over the classes, in [0, 1).
+            class_weights: `none`, or `balanced` for weights in inverse proportion to the counts, n / (k * count) as
+                in scikit-learn; a class without pictures gets weight 0.
+
+        Raises:
+            ConfigError: If an argument is outside its range.
+        """
+        super().__init__()
+        if not 0 <= label_smoothing < 1:
+            raise ConfigError(f"loss.label_smoothing={label_smoothing}; expected a number in [0, 1).")
+        self.label_smoothing = label_smoothing
+        self.weight: Tensor | None
+        self.register_buffer("weight", _class_weights(class_counts, class_weights), persistent=False)
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the mean loss of logits (B, n_classes) for indices (B,) or probabilities (B, n_classes)."""
+        return F.cross_entropy(logits, target, weight=self.weight, label_smoothing=self.label_smoothing)
+
+
+class FocalLoss(CrossEntropy):
+    """Focal loss (Lin et al., ICCV 2017, equation 5): each class's cross-entropy times (1 - p) ** gamma."""
+
+    def __init__(self, *, gamma: float, class_counts: Sequence[int], **options: float | str) -> None:
+        """Create the loss; see `CrossEntropy` for the other arguments.
+
+        Args:
+            gamma: Focusing exponent; 0 gives cross-entropy.
+            class_counts: Training pictures per class.
+            **options: Arguments of `CrossEntropy`.
+
+        Raises:
+            ConfigError: If gamma is negative.
+        """
+        super().__init__(class_counts=class_counts, **options)  # type: ignore[arg-type]
+        if gamma < 0:
+            raise ConfigError(f"loss.gamma={gamma}; expected 0 or more.")
+        self.gamma = gamma
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the mean loss of logits (B, n_classes) for indices (B,) or probabilities (B, n_classes)."""
+        n_classes = logits.shape[1]
+        soft = F.one_hot(target, n_classes).to(logits.dtype) if target.ndim == 1 else target
+        soft = soft * (1 - self.label_smoothing) + self.label_smoothing / n_classes
+        log_p = F.log_softmax(logits, dim=1)
+        terms = -soft * (1 - log_p.exp()) ** self.gamma * log_p
+        if self.weight is None:
+            return terms.sum(dim=1).mean()
+        weights = self.weight[target].sum() if target.ndim == 1 else terms.new_tensor(len(terms))
+        return (terms * self.weight).sum() / weights
+
+
+def valence_arousal_loss(prediction: Tensor, target: Tensor) -> Tensor:
+    """Return 1 - CCC + MSE over the annotated values of valence or arousal.
+
+    CCC is Lin's concordance correlation coefficient (Biometrics, 1989) with population moments.
+
+    Args:
+        prediction: (B,).
+        target: (B,), NaN where not annotated.
+
+    Returns:
+        The loss; 0, with a zero gradient, if fewer than two values are annotated.
+    """
+    known = ~torch.isnan(target)
+    if int(known.sum()) < 2:
+        return prediction.sum() * 0.0
+    p, t = prediction[known], target[known]
+    covariance = ((p - p.mean()) * (t - t.mean())).mean()
+    spread = p.var(correction=0) + t.var(correction=0) + (p.mean() - t.mean()) ** 2
+    ccc = 2 * covariance / spread.clamp_min(1e-8)
+    return 1 - ccc + F.mse_loss(p, t)
+
+
+def _class_weights(counts: Sequence[int], mode: str) -> Tensor | None:
+    if mode == "none":
+        return None
+    if mode != "balanced":
+        raise ConfigError(f"loss.class_weights={mode!r}; expected none or balanced.")
+    total = torch.as_tensor(counts, dtype=torch.float32)
+    weights = total.sum() / (len(total) * total.clamp_min(1))
+    return torch.where(total > 0, weights, torch.zeros_like(weights))

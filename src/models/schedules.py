@@ -1,0 +1,96 @@
+"""Learning-rate schedules, their lengths in epochs, as Lightning's scheduler dictionaries.
+
+Each function is the target of a file in `conf/scheduler/`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts, LRScheduler, OneCycleLR, ReduceLROnPlateau
+
+from src.utils.errors import ConfigError
+
+Schedule = dict[str, Any]
+
+
+def constant(optimizer: Optimizer, *, steps_per_epoch: int, max_epochs: int) -> Schedule | None:
+    """Keep the learning rate."""
+    return None
+
+
+def cosine_restarts(
+    optimizer: Optimizer,
+    *,
+    steps_per_epoch: int,
+    max_epochs: int,
+    first_cycle: float,
+    cycle_multiplier: int,
+    min_lr: float,
+) -> Schedule:
+    """Cosine annealing with warm restarts (Loshchilov and Hutter, ICLR 2017), moved every step.
+
+    Args:
+        optimizer: The optimiser.
+        steps_per_epoch: Optimiser steps in an epoch.
+        max_epochs: Epochs of the run.
+        first_cycle: Length of the first cycle in epochs.
+        cycle_multiplier: Each cycle is this many times as long as the one before.
+        min_lr: Learning rate at the end of a cycle.
+    """
+    first_steps = round(first_cycle * steps_per_epoch)
+    if first_steps < 1 or cycle_multiplier < 1:
+        raise ConfigError(
+            f"scheduler.first_cycle={first_cycle}, scheduler.cycle_multiplier={cycle_multiplier}; expected a cycle of "
+            "at least one step and a multiplier of 1 or more."
+        )
+    return _per_step(CosineAnnealingWarmRestarts(optimizer, first_steps, cycle_multiplier, min_lr))
+
+
+def one_cycle(optimizer: Optimizer, *, steps_per_epoch: int, max_epochs: int, warmup: float) -> Schedule:
+    """One cycle over the whole run (Smith and Topin, 2019): up to `optimizer.lr`, then down by cosine, every step.
+
+    Args:
+        optimizer: The optimiser.
+        steps_per_epoch: Optimiser steps in an epoch.
+        max_epochs: Epochs of the run, the length of the cycle.
+        warmup: Share of the steps spent going up, in (0, 1).
+    """
+    if not 0 < warmup < 1:
+        raise ConfigError(f"scheduler.warmup={warmup}; expected a share in (0, 1).")
+    peaks = [group["lr"] for group in optimizer.param_groups]
+    return _per_step(OneCycleLR(optimizer, peaks, total_steps=steps_per_epoch * max_epochs, pct_start=warmup))
+
+
+def plateau(
+    optimizer: Optimizer,
+    *,
+    steps_per_epoch: int,
+    max_epochs: int,
+    monitor: str,
+    mode: str,
+    factor: float,
+    patience: int,
+) -> Schedule:
+    """Multiply the learning rate by `factor` after `patience` epochs without progress.
+
+    Args:
+        optimizer: The optimiser.
+        steps_per_epoch: Optimiser steps in an epoch.
+        max_epochs: Epochs of the run.
+        monitor: Validation metric to watch.
+        mode: `max` or `min`: what progress is.
+        factor: Factor, in (0, 1).
+        patience: Epochs to wait.
+    """
+    if mode not in ("max", "min"):
+        raise ConfigError(f"scheduler.mode={mode!r}; expected max or min.")
+    if not 0 < factor < 1:
+        raise ConfigError(f"scheduler.factor={factor}; expected a factor in (0, 1).")
+    scheduler = ReduceLROnPlateau(optimizer, mode=mode, factor=factor, patience=patience)  # type: ignore[arg-type]
+    return {"scheduler": scheduler, "interval": "epoch", "monitor": monitor}
+
+
+def _per_step(scheduler: LRScheduler) -> Schedule:
+    return {"scheduler": scheduler, "interval": "step"}

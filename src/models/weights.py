@@ -1,0 +1,183 @@
+"""Weights in files: official EmoNet checkpoints, our checkpoints and safetensors; nothing in them is executed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from src.models.classifier import SPEC_KEY, ExpressionClassifier
+from src.models.spec import ModelSpec
+from src.utils.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+State = dict[str, Tensor]
+MODEL_PREFIXES = ("backbone.", "head.")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A model's description and state.
+
+    Attributes:
+        spec: What the model is.
+        state: State dict of `ExpressionClassifier`, keys starting with `backbone.` and `head.`.
+        path: File they come from.
+    """
+
+    spec: ModelSpec
+    state: State
+    path: Path
+
+
+def find_checkpoint(location: str, name: str = "best.ckpt") -> Path:
+    """Return the weights file that `ckpt_path` means.
+
+    Args:
+        location: A run directory, a `.ckpt` or a `.safetensors`.
+        name: Checkpoint to take from a run directory.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    path = Path(location).expanduser()
+    if path.is_dir():
+        checkpoint = path / "checkpoints" / name
+        if not checkpoint.is_file():
+            raise ConfigError(f"ckpt_path={location} holds no checkpoints/{name}; expected a directory of a run.")
+        return checkpoint
+    if not path.is_file():
+        raise ConfigError(f"ckpt_path={location} does not exist; expected a run directory, a .ckpt or a .safetensors.")
+    return path
+
+
+def load_weights(path: Path) -> Weights:
+    """Read one of our own weights files.
+
+    Raises:
+        ConfigError: If the file is broken or not ours.
+    """
+    if path.suffix == ".safetensors":
+        return _load_safetensors(path)
+    checkpoint = read_checkpoint(path)
+    if SPEC_KEY not in checkpoint:
+        raise ConfigError(f"{path} is not a checkpoint of this framework (no {SPEC_KEY!r} in it).")
+    state = {k: v for k, v in checkpoint["state_dict"].items() if k.startswith(MODEL_PREFIXES)}
+    return Weights(ModelSpec.from_dict(checkpoint[SPEC_KEY]), state, path)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a torch file of tensors and plain values.
+
+    Raises:
+        ConfigError: If it is broken or holds code.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, BadZipFile, pickle.UnpicklingError, KeyError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError(
+            f"{path} cannot be read as a checkpoint ({reason}); it may be truncated, or hold more than tensors and "
+            "plain values. Use another one, such as last.ckpt of the same run."
+        ) from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} holds a {type(content).__name__}; expected a checkpoint.")
+    return content
+
+
+def _load_safetensors(path: Path) -> Weights:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118  # not a dict
+    except (SafetensorError, OSError) as error:
+        raise ConfigError(f"{path} cannot be read as safetensors ({error}).") from error
+    if SPEC_KEY not in metadata:
+        raise ConfigError(f"{path} is not a weights file of this framework (no {SPEC_KEY!r} in its metadata).")
+    return Weights(ModelSpec.from_dict(json.loads(metadata[SPEC_KEY])), state, path)
+
+
+def save_safetensors(model: ExpressionClassifier, path: Path) -> None:
+    """Write a model's weights and description, all that prediction needs."""
+    state = {k: v.contiguous() for k, v in model.state_dict().items() if k.startswith(MODEL_PREFIXES)}
+    save_file(state, path, metadata={SPEC_KEY: json.dumps(model.spec.to_dict())})
+
+
+def build_from_weights(weights: Weights, **options: Any) -> ExpressionClassifier:
+    """Build the model that a file describes and load its state.
+
+    Args:
+        weights: What `load_weights` returned.
+        **options: Further arguments of `ExpressionClassifier`.
+
+    Raises:
+        ConfigError: If state and description do not fit.
+    """
+    model = ExpressionClassifier(weights.spec, weights.spec.build_backbone(), weights.spec.build_head(), **options)
+    load_strictly(model, weights.state, weights.path, MODEL_PREFIXES)
+    return model
+
+
+def load_strictly(module: torch.nn.Module, state: State, path: Path, strict_prefixes: tuple[str, ...] = ("",)) -> None:
+    """Load a state dict whose keys and shapes must be the module's.
+
+    Args:
+        module: Module to fill.
+        state: State dict.
+        path: Where it comes from, for the message.
+        strict_prefixes: Beginnings of the keys that count.
+
+    Raises:
+        ConfigError: If they are not.
+    """
+    own = {k: v for k, v in module.state_dict().items() if k.startswith(strict_prefixes)}
+    missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    shapes = [k for k in own.keys() & state.keys() if own[k].shape != state[k].shape]
+    if missing or unexpected or shapes:
+        parts = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
+        found = "; ".join(f"{len(keys)} {what} ({keys[0]}, ...)" for what, keys in parts.items() if keys)
+        raise ConfigError(f"{path} does not fit the model: {found}. Check backbone= and its width and blocks.")
+    module.load_state_dict(state, strict=False)
+
+
+def read_official(path: Path, blob_id: str | None) -> State:
+    """Read the authors' published weights.
+
+    Args:
+        path: The `.pth` file that the user downloaded.
+        blob_id: Expected git blob id; another one is a warning.
+
+    Returns:
+        The state dict without a `module.` prefix.
+
+    Raises:
+        ConfigError: If the file is missing or broken.
+    """
+    if not path.is_file():
+        raise ConfigError(
+            f"backbone.weights={path} does not exist. The official EmoNet weights may not be redistributed: download "
+            f"pretrained/{path.name} from https://github.com/face-analysis/emonet and put it there, or use "
+            "backbone=emonet_scratch or emonet_tiny."
+        )
+    found = git_blob_id(path)
+    if blob_id and found != blob_id:
+        log.warning("%s has the git blob id %s; the published file has %s.", path, found, blob_id)
+    state = read_checkpoint(path)
+    return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def git_blob_id(path: Path) -> str:
+    """Return the id that git gives the file's content: SHA-1 over `blob <size>`, a zero byte and the bytes."""
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()

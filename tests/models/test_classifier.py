@@ -1,0 +1,169 @@
+"""Tests of the LightningModule: what is trained, how fast, and what is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from pytorch_lightning import Callback, LightningModule, Trainer
+from sklearn.metrics import accuracy_score, f1_score
+from torch import Tensor
+
+from src.models.classifier import SPEC_KEY, ExpressionClassifier
+from src.models.losses import CrossEntropy, valence_arousal_loss
+from src.models.schedules import one_cycle
+from tests.models.conftest import CLASSES, FewPictures, MakeClassifier, MakeSpec
+
+
+def batch(n: int = 4) -> dict[str, Tensor]:
+    return {
+        "image": torch.rand(n, 3, 64, 64),
+        "label": torch.arange(n) % len(CLASSES),
+        "valence": torch.rand(n),
+        "arousal": torch.rand(n),
+        "row": torch.arange(n),
+    }
+
+
+def group_of(model: ExpressionClassifier) -> dict[str, dict[str, Any]]:
+    """Return each trainable parameter's group by the parameter's name."""
+    names = {id(p): name for name, p in model.named_parameters()}
+    return {names[id(p)]: group for group in model.parameter_groups() for p in group["params"]}
+
+
+@pytest.mark.parametrize("freeze", ["none", "fan", "all"])
+def test_parameter_groups(make_classifier: MakeClassifier, freeze: str) -> None:
+    optimizer = partial(torch.optim.AdamW, lr=0.01, weight_decay=0.05)
+    model = make_classifier(optimizer=optimizer, freeze=freeze, lr_multiplier=0.1)
+    groups = group_of(model)
+    assert groups.keys() == {name for name, p in model.named_parameters() if p.requires_grad}
+    for name, parameter in model.named_parameters():
+        if name in groups:
+            assert groups[name]["lr"] == pytest.approx(0.01 if name.startswith("head.") else 0.001)
+            assert (groups[name].get("weight_decay") == 0) == (parameter.ndim == 1), name
+    made = optimizer(model.parameter_groups())
+    assert {(g["lr"], g["weight_decay"]) for g in made.param_groups} == {
+        (g["lr"], g.get("weight_decay", 0.05)) for g in groups.values()
+    }
+
+
+@pytest.mark.parametrize("freeze", ["none", "fan", "all"])
+def test_gradients_stop_at_the_frozen_part(make_classifier: MakeClassifier, freeze: str) -> None:
+    model = make_classifier(freeze=freeze).train()
+    model(torch.rand(4, 3, 64, 64)).logits.sum().backward()
+    trained = {"none": "", "fan": ("head.", "backbone.conv1x1_input_emo_2"), "all": "head."}[freeze]
+    for name, parameter in model.named_parameters():
+        assert (parameter.grad is not None) == name.startswith(trained), name
+
+
+def test_a_frozen_backbone_passes_gradients_to_the_picture(make_classifier: MakeClassifier) -> None:
+    model = make_classifier(freeze="all").eval()
+    assert not model.features(torch.rand(1, 3, 64, 64)).requires_grad
+    picture = torch.rand(1, 3, 64, 64, requires_grad=True)
+    model(picture).logits[0, 0].backward()
+    assert picture.grad.abs().sum() > 0
+    assert all(p.grad is None for p in model.backbone.parameters())
+
+
+class Snapshot(Callback):
+    """Remembers the model as it was before training."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.before = {name: value.clone() for name, value in pl_module.state_dict().items()}
+
+
+@pytest.mark.parametrize("freeze", ["none", "fan", "all"])
+def test_an_epoch_leaves_the_frozen_part_bit_equal(fit: Callable[..., Trainer], freeze: str) -> None:
+    snapshot = Snapshot()
+    model = fit(epochs=1, callbacks=[snapshot], freeze=freeze).lightning_module
+    trained = {"none": "", "fan": ("head.", "backbone.conv1x1_input_emo_2"), "all": "head."}[freeze]
+    for name, value in model.state_dict().items():
+        if not name.startswith(trained):
+            assert torch.equal(value, snapshot.before[name]), name
+        elif name.endswith(("running_mean", "num_batches_tracked")) or value.ndim > 1:
+            assert not torch.equal(value, snapshot.before[name]), name
+
+
+def test_validation_metrics_are_those_of_the_whole_epoch(fit: Callable[..., Trainer]) -> None:
+    trainer = fit(epochs=1)
+    model, data = trainer.lightning_module.eval(), FewPictures()
+    with torch.no_grad():
+        predictions = model(data.pictures).logits.argmax(dim=1)
+    logged = trainer.callback_metrics
+    assert logged["val/accuracy"].item() == pytest.approx(accuracy_score(data.labels, predictions))
+    expected = f1_score(data.labels, predictions, average="macro", zero_division=0)
+    assert logged["val/f1_macro"].item() == pytest.approx(expected)
+
+
+def test_absent_classes_are_never_predicted(make_classifier: MakeClassifier) -> None:
+    model = make_classifier(absent_classes=[0, 6]).eval()
+    with torch.no_grad():
+        model.head.classify.bias[[0, 6]] = 1e6
+        output = model.test_step(batch(), 0)
+    probabilities = output["probabilities"]
+    assert not probabilities[:, [0, 6]].any()
+    torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(4))
+    assert set(probabilities.argmax(dim=1).tolist()) <= {1, 2, 3, 4, 5}
+
+
+@pytest.mark.parametrize("valence_arousal", [False, True])
+def test_outputs_are_named(make_spec: MakeSpec, make_classifier: MakeClassifier, valence_arousal: bool) -> None:
+    model = make_classifier(make_spec(head={"valence_arousal": valence_arousal}))
+    outputs = torch.randn(2, 9 if valence_arousal else 7)
+    prediction = model.split(outputs)
+    assert torch.equal(prediction.logits, outputs[:, :7])
+    if valence_arousal:
+        assert torch.equal(prediction.valence, outputs[:, 7])
+        assert torch.equal(prediction.arousal, outputs[:, 8])
+    else:
+        assert prediction.valence is None
+        assert prediction.arousal is None
+
+
+def test_training_loss_adds_valence_and_arousal(make_spec: MakeSpec, make_classifier: MakeClassifier) -> None:
+    spec = make_spec(head={"valence_arousal": True})
+    loss = CrossEntropy(class_counts=[1] * 7)
+    model = make_classifier(spec, loss=loss, freeze="all", valence_arousal_weight=0.5)
+    pictures = batch()
+    with torch.no_grad():
+        prediction = model(pictures["image"])
+        extra = [valence_arousal_loss(getattr(prediction, name), pictures[name]) for name in ("valence", "arousal")]
+        expected = loss(prediction.logits, pictures["label"]) + 0.5 * sum(extra) / 2
+        torch.testing.assert_close(model.training_step(pictures, 0), expected)
+
+
+def test_training_accuracy_takes_the_largest_share_of_a_mixed_label(make_classifier: MakeClassifier) -> None:
+    model = make_classifier(loss=CrossEntropy(class_counts=[1] * 7), freeze="all")
+    pictures = batch()
+    with torch.no_grad():
+        predicted = model(pictures["image"]).logits.argmax(dim=1)
+    pictures["label"] = 0.7 * F.one_hot(predicted, 7) + 0.3 * F.one_hot((predicted + 1) % 7, 7)
+    model.training_step(pictures, 0)
+    assert model.training_summary()["train/accuracy"] == 1
+
+
+def test_a_model_without_a_loss_cannot_train(make_classifier: MakeClassifier) -> None:
+    model = make_classifier()
+    with pytest.raises(RuntimeError, match="can predict, not train"):
+        model.training_step(batch(), 0)
+    with pytest.raises(RuntimeError, match="can predict, not train"):
+        model.configure_optimizers()
+
+
+def test_checkpoints_load_as_weights_only(tmp_path: Path, fit: Callable[..., Trainer]) -> None:
+    trainer = fit(
+        epochs=1,
+        optimizer=partial(torch.optim.AdamW, lr=0.01),
+        scheduler=partial(one_cycle, warmup=0.5),
+        loss=CrossEntropy(class_counts=list(range(1, 8)), class_weights="balanced"),
+    )
+    trainer.save_checkpoint(tmp_path / "model.ckpt")
+    checkpoint = torch.load(tmp_path / "model.ckpt", weights_only=True)
+    assert checkpoint[SPEC_KEY] == trainer.lightning_module.spec.to_dict()
+    prefixes = {name.split(".")[0] for name in checkpoint["state_dict"]}
+    assert prefixes == {"backbone", "head"}

@@ -1,0 +1,147 @@
+"""Tests of the losses against torch, scikit-learn and numpy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from sklearn.utils.class_weight import compute_class_weight
+from torch import Tensor
+
+from src.models.losses import CrossEntropy, FocalLoss, valence_arousal_loss
+from src.utils.errors import ConfigError
+
+COUNTS = [5, 1, 20, 8]
+OPTIONS = [
+    {},
+    {"label_smoothing": 0.1},
+    {"class_weights": "balanced"},
+    {"label_smoothing": 0.1, "class_weights": "balanced"},
+]
+
+
+@pytest.fixture
+def logits() -> Tensor:
+    return 3 * torch.randn(16, 4, dtype=torch.float64)
+
+
+@pytest.fixture(params=["indices", "probabilities"])
+def target(request: pytest.FixtureRequest) -> Tensor:
+    if request.param == "indices":
+        return torch.randint(4, (16,))
+    return torch.rand(16, 4, dtype=torch.float64).softmax(dim=1)
+
+
+def balanced_weights() -> Tensor:
+    labels = np.repeat(np.arange(4), COUNTS)
+    return torch.from_numpy(compute_class_weight("balanced", classes=np.arange(4), y=labels))
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_cross_entropy_equals_torch(logits: Tensor, target: Tensor, options: dict) -> None:
+    weight = balanced_weights() if "class_weights" in options else None
+    expected = F.cross_entropy(logits, target, weight, label_smoothing=options.get("label_smoothing", 0))
+    actual = CrossEntropy(class_counts=COUNTS, **options).double()(logits, target)
+    torch.testing.assert_close(actual, expected, rtol=1e-6, atol=0)
+
+
+def test_smoothing_mixes_in_the_uniform_distribution(logits: Tensor) -> None:
+    label = torch.randint(4, (16,))
+    smooth = 0.8 * F.one_hot(label, 4) + 0.2 / 4
+    expected = -(smooth * logits.log_softmax(dim=1)).sum(dim=1).mean()
+    actual = CrossEntropy(class_counts=COUNTS, label_smoothing=0.2)(logits, label)
+    torch.testing.assert_close(actual, expected)
+
+
+def test_a_class_without_pictures_weighs_nothing() -> None:
+    weight = CrossEntropy(class_counts=[4, 0, 4], class_weights="balanced").weight
+    torch.testing.assert_close(weight, torch.tensor([2 / 3, 0, 2 / 3]))
+
+
+def test_weights_stay_out_of_the_state_dict() -> None:
+    assert not CrossEntropy(class_counts=COUNTS, class_weights="balanced").state_dict()
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_focal_loss_without_focus_is_cross_entropy(logits: Tensor, target: Tensor, options: dict) -> None:
+    focal = FocalLoss(gamma=0, class_counts=COUNTS, **options).double()
+    torch.testing.assert_close(
+        focal(logits, target), CrossEntropy(class_counts=COUNTS, **options).double()(logits, target)
+    )
+
+
+@pytest.mark.parametrize("gamma", [1, 2.5])
+def test_focal_loss_equals_its_formula(logits: Tensor, gamma: float) -> None:
+    label = torch.randint(4, (16,))
+    p = torch.exp(-F.cross_entropy(logits, label, reduction="none"))
+    expected = ((1 - p) ** gamma * -p.log()).mean()
+    torch.testing.assert_close(FocalLoss(gamma=gamma, class_counts=COUNTS)(logits, label), expected)
+
+
+def test_focal_loss_takes_one_hot_targets_as_indices(logits: Tensor) -> None:
+    label = torch.randint(4, (16,))
+    loss = FocalLoss(gamma=2, class_counts=COUNTS)
+    torch.testing.assert_close(loss(logits, F.one_hot(label, 4).double()), loss(logits, label))
+
+
+@pytest.mark.parametrize(
+    ("build", "named"),
+    [
+        (lambda: CrossEntropy(class_counts=COUNTS, label_smoothing=1.0), "loss.label_smoothing=1.0"),
+        (lambda: CrossEntropy(class_counts=COUNTS, label_smoothing=-0.1), "loss.label_smoothing=-0.1"),
+        (lambda: CrossEntropy(class_counts=COUNTS, class_weights="sqrt"), "loss.class_weights='sqrt'"),
+        (lambda: FocalLoss(gamma=-1, class_counts=COUNTS), "loss.gamma=-1"),
+    ],
+)
+def test_refuses_impossible_options(build, named: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        build()
+    assert named in str(error.value)
+    assert "expected" in str(error.value)
+
+
+def ccc_loss(prediction: np.ndarray, target: np.ndarray) -> float:
+    """Lin's formula, 2 rho s_p s_t / (s_p^2 + s_t^2 + (m_p - m_t)^2), and the mean squared error."""
+    rho = np.corrcoef(prediction, target)[0, 1]
+    distance = (prediction.mean() - target.mean()) ** 2
+    ccc = 2 * rho * prediction.std() * target.std() / (prediction.var() + target.var() + distance)
+    return 1 - ccc + np.mean((prediction - target) ** 2)
+
+
+def test_valence_arousal_loss_equals_numpy() -> None:
+    prediction, target = torch.randn(20).double(), torch.rand(20).double()
+    expected = ccc_loss(prediction.numpy(), target.numpy())
+    assert valence_arousal_loss(prediction, target).item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_valence_arousal_loss_of_a_perfect_prediction_is_zero() -> None:
+    target = torch.rand(10)
+    assert valence_arousal_loss(target.clone(), target).item() == pytest.approx(0, abs=1e-5)
+
+
+def test_values_without_annotation_do_not_count() -> None:
+    prediction, target = torch.randn(20, requires_grad=True), torch.rand(20)
+    target[::3] = torch.nan
+    known = ~target.isnan()
+    loss = valence_arousal_loss(prediction, target)
+    loss.backward()
+    expected = ccc_loss(prediction[known].detach().double().numpy(), target[known].double().numpy())
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+    assert torch.equal(prediction.grad != 0, known)
+
+
+@pytest.mark.parametrize("n_known", [0, 1])
+def test_too_few_annotations_give_no_gradient(n_known: int) -> None:
+    prediction, target = torch.randn(5, requires_grad=True), torch.full((5,), torch.nan)
+    target[:n_known] = 0.5
+    loss = valence_arousal_loss(prediction, target)
+    loss.backward()
+    assert loss.item() == 0
+    assert torch.equal(prediction.grad, torch.zeros(5))
+
+
+def test_constant_predictions_have_finite_gradients() -> None:
+    prediction = torch.zeros(5, requires_grad=True)
+    valence_arousal_loss(prediction, torch.zeros(5)).backward()
+    assert prediction.grad.isfinite().all()

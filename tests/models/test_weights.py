@@ -1,0 +1,353 @@
+"""Tests of weights files: official, our own, and broken ones."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import pickle
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pytorch_lightning import Trainer
+from safetensors.torch import load_file, save_file
+
+from src.models.build import build_model, new_spec
+from src.models.classifier import SPEC_KEY, ExpressionClassifier
+from src.models.emonet import EmoNet
+from src.models.spec import ModelSpec, load_group
+from src.models.weights import (
+    build_from_weights,
+    find_checkpoint,
+    git_blob_id,
+    load_weights,
+    read_checkpoint,
+    read_official,
+    save_safetensors,
+)
+from src.utils.errors import ConfigError
+from tests.models.conftest import CLASSES, MakeClassifier, MakeSpec
+from tests.models.reference import reference_state
+
+OFFICIAL_CLASSES = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "angry", "contempt")
+
+
+@pytest.fixture(scope="module")
+def emonet() -> EmoNet:
+    """An EmoNet whose activations are of order one."""
+    model = EmoNet(8).eval()
+    model.load_state_dict(reference_state({key: value.shape for key, value in model.state_dict().items()}))
+    return model
+
+
+@pytest.fixture(scope="module")
+def official(emonet: EmoNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file like the authors' `emonet_8.pth`, written by `DataParallel`."""
+    path = tmp_path_factory.mktemp("official") / "emonet_8.pth"
+    torch.save({f"module.{key}": value for key, value in emonet.state_dict().items()}, path)
+    return path
+
+
+def build_official(
+    weights: Path, class_names: tuple[str, ...], head: str = "emonet", **keys: Any
+) -> ExpressionClassifier:
+    backbone = {**load_group("backbone", "emonet_8"), "weights": str(weights), "blob_id": None}
+    spec = new_spec(
+        backbone,
+        {**load_group("head", head), **keys},
+        class_names,
+        image_size=64,
+        grayscale=False,
+        outputs=("expression",),
+        trained_on="test",
+        precision="32-true",
+    )
+    return build_model(spec, backbone).eval()
+
+
+@torch.no_grad()
+def assert_same_outputs(a: ExpressionClassifier, b: ExpressionClassifier) -> None:
+    pictures = torch.rand(2, 3, 64, 64)
+    assert torch.equal(a.eval()(pictures).logits, b.eval()(pictures).logits)
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path, fit: Callable[..., Trainer]) -> tuple[Path, ExpressionClassifier]:
+    """A `.ckpt` that Lightning wrote, and the model in it."""
+    trainer = fit(epochs=1)
+    path = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    trainer.save_checkpoint(path)
+    return path, trainer.lightning_module
+
+
+def test_git_blob_id_is_what_git_says(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(os.urandom(1000))
+    said = subprocess.check_output(["git", "hash-object", "--no-filters", str(path)], text=True)
+    assert git_blob_id(path) == said.strip()
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("legacy", [False, True])
+def test_official_weights_load_with_any_prefix(tmp_path: Path, prefix: str, legacy: bool) -> None:
+    expected = EmoNet(8, width=16, n_hourglass=1).state_dict()
+    path = tmp_path / "emonet_8.pth"
+    state = {f"{prefix}{key}": value for key, value in expected.items()}
+    torch.save(state, path, _use_new_zipfile_serialization=not legacy)
+    found = read_official(path, None)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+
+
+@torch.no_grad()
+def test_official_weights_reproduce_emonet(official: Path, emonet: EmoNet) -> None:
+    model = build_official(official, OFFICIAL_CLASSES, valence_arousal=True)
+    pictures = torch.rand(2, 3, 64, 64)
+    expected, actual = emonet(pictures), model(pictures)
+    torch.testing.assert_close(actual.logits, expected.expression)
+    torch.testing.assert_close(actual.valence, expected.valence)
+    torch.testing.assert_close(actual.arousal, expected.arousal)
+
+
+@torch.no_grad()
+def test_official_classifier_is_mapped_by_name(official: Path, emonet: EmoNet) -> None:
+    names = ("angry", "neutral", "sad")
+    pictures = torch.rand(2, 3, 64, 64)
+    expected = emonet(pictures).expression[:, [OFFICIAL_CLASSES.index(name) for name in names]]
+    torch.testing.assert_close(build_official(official, names)(pictures).logits, expected)
+
+
+@torch.no_grad()
+def test_official_weights_under_another_head(official: Path, emonet: EmoNet) -> None:
+    model = build_official(official, CLASSES, head="linear_flat")
+    pictures = torch.rand(2, 3, 64, 64)
+    torch.testing.assert_close(model.features(pictures), emonet.features(pictures, "fused"))
+    assert not any(p.requires_grad for p in model.backbone.parameters())
+
+
+def test_another_blob_id_is_a_warning(official: Path, caplog: pytest.LogCaptureFixture) -> None:
+    published = load_group("backbone", "emonet_8")["blob_id"]
+    with caplog.at_level(logging.WARNING):
+        read_official(official, published)
+    (record,) = caplog.records
+    assert published in record.getMessage()
+    assert git_blob_id(official) in record.getMessage()
+
+
+def test_the_published_blob_id_is_silent(official: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        read_official(official, git_blob_id(official))
+    assert not caplog.records
+
+
+def test_missing_official_weights_say_where_to_get_them(tmp_path: Path) -> None:
+    path = tmp_path / "emonet_8.pth"
+    with pytest.raises(ConfigError) as error:
+        read_official(path, None)
+    for part in (f"backbone.weights={path}", "https://github.com/face-analysis/emonet", "backbone=emonet_scratch"):
+        assert part in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda state: state.pop("conv1.bias"), r"1 missing \(conv1\.bias"),
+        (lambda state: state.update(extra=torch.zeros(1)), r"1 unexpected \(extra"),
+        (lambda state: state.update({"conv1.bias": torch.zeros(3)}), r"1 of another shape \(conv1\.bias"),
+    ],
+)
+def test_official_weights_of_another_network_are_refused(
+    tmp_path: Path, emonet: EmoNet, change: Callable[[dict[str, Any]], Any], named: str
+) -> None:
+    path = tmp_path / "emonet_8.pth"
+    state = emonet.state_dict()
+    change(state)
+    torch.save(state, path)
+    with pytest.raises(ConfigError, match=rf"emonet_8\.pth does not fit the model: {named}.*backbone="):
+        build_official(path, OFFICIAL_CLASSES)
+
+
+class Touch:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("write", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))])
+def test_code_in_a_pickle_is_refused_and_not_run(tmp_path: Path, write: Callable[..., Any]) -> None:
+    path, trace = tmp_path / "evil.ckpt", tmp_path / "trace"
+    write({"state_dict": Touch(trace)}, path)
+    with pytest.raises(ConfigError, match=r"evil\.ckpt cannot be read"):
+        load_weights(path)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_truncated_files_are_refused(tmp_path: Path, legacy: bool) -> None:
+    path = tmp_path / "cut.pth"
+    torch.save({"weight": torch.rand(50)}, path, _use_new_zipfile_serialization=not legacy)
+    content = path.read_bytes()
+    for size in {*range(0, len(content), 7), len(content) - 1}:
+        path.write_bytes(content[:size])
+        with pytest.raises(ConfigError, match=r"cut\.pth cannot be read"):
+            read_checkpoint(path)
+
+
+@pytest.mark.parametrize("content", [[1, 2], "text", torch.zeros(2)])
+def test_other_torch_files_are_refused(tmp_path: Path, content: Any) -> None:
+    path = tmp_path / "other.ckpt"
+    torch.save(content, path)
+    with pytest.raises(ConfigError, match=f"holds a {type(content).__name__}; expected a checkpoint"):
+        load_weights(path)
+
+
+def test_foreign_checkpoints_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "foreign.ckpt"
+    torch.save({"state_dict": {}}, path)
+    with pytest.raises(ConfigError, match="not a checkpoint of this framework"):
+        load_weights(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage" * 10])
+def test_broken_safetensors_are_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "broken.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"broken\.safetensors cannot be read as safetensors"):
+        load_weights(path)
+
+
+def test_foreign_safetensors_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "foreign.safetensors"
+    save_file({"a": torch.zeros(1)}, path)
+    with pytest.raises(ConfigError, match="not a weights file of this framework"):
+        load_weights(path)
+
+
+@pytest.mark.parametrize("head", ["linear", "linear_flat", "linear_bottleneck", "self_attention", "multihead"])
+def test_safetensors_round_trip(
+    tmp_path: Path, make_spec: MakeSpec, make_classifier: MakeClassifier, head: str
+) -> None:
+    model = make_classifier(make_spec(head={"name": head, "valence_arousal": True}))
+    path = tmp_path / "model.safetensors"
+    save_safetensors(model, path)
+    weights = load_weights(path)
+    assert weights.spec == model.spec
+    assert_same_outputs(build_from_weights(weights), model)
+
+
+def test_safetensors_hold_only_the_model(tmp_path: Path, make_classifier: MakeClassifier) -> None:
+    save_safetensors(make_classifier(), tmp_path / "model.safetensors")
+    assert all(key.startswith(("backbone.", "head.")) for key in load_file(tmp_path / "model.safetensors"))
+
+
+def test_checkpoint_round_trip(checkpoint: tuple[Path, ExpressionClassifier]) -> None:
+    path, model = checkpoint
+    weights = load_weights(path)
+    assert weights.spec == model.spec
+    assert_same_outputs(build_from_weights(weights), model)
+
+
+def test_checkpoint_holds_tensors_names_and_numbers(checkpoint: tuple[Path, ExpressionClassifier]) -> None:
+    content = torch.load(checkpoint[0], weights_only=True)
+    assert all(isinstance(value, torch.Tensor) for value in content["state_dict"].values())
+    assert json.loads(json.dumps(content[SPEC_KEY])) == content[SPEC_KEY]
+
+
+def test_a_run_directory_means_its_best_checkpoint(checkpoint: tuple[Path, ExpressionClassifier]) -> None:
+    path, _ = checkpoint
+    run_dir = path.parent.parent
+    assert find_checkpoint(str(run_dir)) == path
+    assert find_checkpoint(str(path)) == path
+    with pytest.raises(ConfigError, match=r"holds no checkpoints/last\.ckpt"):
+        find_checkpoint(str(run_dir), "last.ckpt")
+    with pytest.raises(ConfigError, match=r"ckpt_path=.*nowhere does not exist; expected a run directory"):
+        find_checkpoint(str(run_dir / "nowhere"))
+
+
+def test_own_weights_start_another_model(tmp_path: Path, make_spec: MakeSpec, make_classifier: MakeClassifier) -> None:
+    trained = make_classifier(make_spec(backbone={"n_blocks": 3}, head={"name": "emonet", "tap": "pooled"}))
+    path = tmp_path / "model.safetensors"
+    save_safetensors(trained, path)
+    config = {**load_group("backbone", "emonet_tiny"), "weights": str(path), "freeze": "all"}
+    model = build_model(make_spec(), config).eval()
+    assert model.spec.backbone == {**trained.spec.backbone, "name": "emonet_tiny"}
+    pictures = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        expected = trained.eval().backbone.features(pictures, "fused")
+        assert torch.equal(model.features(pictures), expected)
+
+
+def test_own_weights_without_the_blocks_of_the_tap_are_refused(
+    tmp_path: Path, make_spec: MakeSpec, make_classifier: MakeClassifier
+) -> None:
+    path = tmp_path / "model.safetensors"
+    save_safetensors(make_classifier(), path)
+    config = {**load_group("backbone", "emonet_tiny"), "weights": str(path)}
+    with pytest.raises(ConfigError, match=r"trained at head\.tap=fused and has no emo_net_2\..*choose head\.tap=fused"):
+        build_model(make_spec(head={"name": "emonet", "tap": "pooled"}), config)
+
+
+def test_missing_own_weights_name_their_argument(tmp_path: Path, make_spec: MakeSpec) -> None:
+    config = {**load_group("backbone", "emonet_tiny"), "weights": str(tmp_path / "run")}
+    with pytest.raises(ConfigError, match=r"backbone\.weights=.*does not exist"):
+        build_model(make_spec(), config)
+
+
+def test_weights_that_do_not_fit_their_description_are_refused(tmp_path: Path, make_classifier: MakeClassifier) -> None:
+    path = tmp_path / "model.safetensors"
+    save_safetensors(make_classifier(), path)
+    weights = load_weights(path)
+    del weights.state["head.classify.bias"]
+    with pytest.raises(ConfigError, match=r"1 missing \(head\.classify\.bias"):
+        build_from_weights(weights)
+
+
+def test_spec_round_trip(make_spec: MakeSpec) -> None:
+    spec = make_spec(head={"name": "multihead", "embed_dim": 32, "n_heads": 2, "valence_arousal": True})
+    assert ModelSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+    head = spec.build_head()
+    assert (head.attention.embed_dim, head.attention.num_heads, head.n_outputs) == (32, 2, 9)
+
+
+@pytest.mark.parametrize("key", ["backbone", "head", "class_names", "image_size", "outputs"])
+def test_incomplete_specs_are_refused(make_spec: MakeSpec, key: str) -> None:
+    data = make_spec().to_dict()
+    del data[key]
+    with pytest.raises(ConfigError, match=f"model description.*{key}"):
+        ModelSpec.from_dict(data)
+
+
+@pytest.mark.parametrize("name", ["nonsense", "../x", "../head/linear", "/etc/passwd", "linear.yaml", "", "default"])
+def test_unknown_heads_are_refused(make_spec: MakeSpec, name: str) -> None:
+    with pytest.raises(ConfigError, match="expected one of emonet, linear, linear_bottleneck"):
+        make_spec(head={"name": name}).build_head()
+
+
+def test_a_target_in_a_spec_is_ignored(make_spec: MakeSpec) -> None:
+    head = make_spec(head={"_target_": "builtins.dict"}).build_head()
+    assert type(head).__name__ == "LinearHead"
+
+
+@pytest.mark.parametrize("key", ["valence_arousal", "tap"])
+def test_nothing_found_in_a_spec_is_run(tmp_path: Path, make_spec: MakeSpec, key: str) -> None:
+    source, copy = tmp_path / "source", tmp_path / "copy"
+    source.touch()
+    call = {"_target_": "shutil.copyfile", "src": str(source), "dst": str(copy)}
+    data = make_spec(head={key: call}).to_dict()
+    with pytest.raises(ConfigError):
+        ModelSpec.from_dict(data).build_head()
+    assert not copy.exists()
+
+
+def test_interpolations_in_a_spec_are_not_resolved(make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_TAP", "fused")
+    with pytest.raises(ConfigError):
+        ModelSpec.from_dict(make_spec(head={"valence_arousal": "${oc.env:SECRET_TAP}"}).to_dict()).build_head()
