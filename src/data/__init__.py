@@ -1,0 +1,1 @@
+"""Data sets: packed stores, transforms, loaders."""

@@ -1,0 +1,281 @@
+"""The base of every data set: store, loaders, transforms, de-duplication and seeds, once."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pytorch_lightning import LightningDataModule
+from rich.progress import track
+from torch.utils.data import BatchSampler, DataLoader
+
+from src.data.dataset import Batch, StoreDataset, identity
+from src.data.dedup import clean_test_rows, training_rows
+from src.data.sampling import EpochSampler, balanced_weights
+from src.data.store import PackedStore, Record, Skipped, Split, source_fingerprint, write_store
+from src.data.transforms import BatchMix, PictureTransform, TransformConfig
+from src.data.vocabulary import index_map
+from src.utils.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+
+class StoreDataModule(LightningDataModule, ABC):
+    """Serves a data set from its packed store.
+
+    A subclass states its `classes` (canonical order; empty if they depend on the source) and its `source_hint`, and
+    yields its pictures in `records()`, each with its split; `generated` says that it needs no source.
+
+    Attributes:
+        name: Name of the data set.
+    """
+
+    classes: ClassVar[tuple[str, ...]] = ()
+    source_hint: ClassVar[str]
+    generated: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        name: str,
+        path: str | None,
+        data_dir: str,
+        image_size: int,
+        transform: dict[str, Any],
+        seed: int,
+        batch_size: int = 64,
+        num_workers: int = 0,
+        grayscale: bool = False,
+        sampler: str = "shuffle",
+        dedup: bool = True,
+        max_bad: float = 0.01,
+        class_names: Sequence[str] | None = None,
+    ) -> None:
+        """Store the options; `conf/data/default.yaml` documents them.
+
+        Args:
+            name: Name of the data set.
+            path: Where its source lies; None for generated data.
+            data_dir: Folder for the packed stores.
+            image_size: Side of the pictures served.
+            transform: Keys of `TransformConfig`, for training pictures.
+            seed: The run's seed.
+            batch_size: Pictures a batch and process.
+            num_workers: Loader processes.
+            grayscale: Whether to remove colours.
+            sampler: `shuffle` or `balanced`.
+            dedup: Whether to remove copies from the training split.
+            max_bad: Largest accepted share of unreadable pictures.
+            class_names: Classes of the model that will see the pictures; None for the data set's own.
+        """
+        super().__init__()
+        self.name, self.path, self.cache_dir = name, path, Path(data_dir) / "cache"
+        self.image_size, self.grayscale, self.batch_size = image_size, grayscale, batch_size
+        self.num_workers, self.seed, self.sampler, self.dedup = num_workers, seed, sampler, dedup
+        self.max_bad = max_bad
+        self.transform = TransformConfig(**transform)
+        self._model_classes = tuple(class_names or ())
+        self._store: PackedStore | None = None
+
+    @abstractmethod
+    def records(self) -> Iterator[Record | Skipped]:
+        """Yield every picture of the data set, or the reason why one cannot be read."""
+
+    def store_options(self) -> dict[str, Any]:
+        """Return the options, beside the source, that determine the store's content."""
+        return {}
+
+    def source(self) -> Path:
+        """Return `data.path`.
+
+        Raises:
+            ConfigError: If it is not set or does not exist.
+        """
+        if not self.path:
+            raise ConfigError(f"data.path is not set; data={self.name} expects {self.source_hint}. Set data.path=...")
+        path = Path(self.path).expanduser()
+        if not path.exists():
+            raise ConfigError(f"data.path={self.path} does not exist; data={self.name} expects {self.source_hint}.")
+        return path
+
+    def prepare_data(self) -> None:
+        """Build the store unless it exists."""
+        self.store  # noqa: B018  # built at first use
+
+    def setup(self, stage: str | None = None) -> None:
+        """Set OpenCV up."""
+        # It would start a thread per core in every loader process, for pictures too small to share out.
+        cv2.setNumThreads(0)
+
+    @property
+    def store(self) -> PackedStore:
+        """The pictures; the store is built at first use."""
+        if self._store is None:
+            self._store = self._open()
+        return self._store
+
+    def _open(self) -> PackedStore:
+        source = None if self.generated else self.source()
+        options = {"name": self.name, **self.store_options()}
+        fingerprint = source_fingerprint(source, options, self.cache_dir / "sources.json")
+        folder = self.cache_dir / f"{self.name}-{fingerprint}"
+        log.info("Data: %s", folder.name)
+        if folder.exists():
+            return PackedStore(folder)
+        entries = track(self.records(), description=f"Preparing {self.name}")
+        store = write_store(folder, entries, self.max_bad)
+        for entry in store.skipped:
+            log.warning("%s: skipped %s: %s", self.name, entry.id, entry.reason)
+        return store
+
+    @property
+    def fingerprint(self) -> str:
+        """Name of the store: data set and content hash."""
+        return self.store.path.name
+
+    @property
+    def own_classes(self) -> tuple[str, ...]:
+        """Classes of the data set, in canonical order."""
+        return self.classes or self.store.class_names
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Classes in the order of the labels served: the model's, or the data set's own."""
+        return self._model_classes or self.own_classes
+
+    @cached_property
+    def mix(self) -> BatchMix:
+        """MixUp and CutMix of training batches."""
+        return BatchMix(self.transform, len(self.class_names))
+
+    @property
+    def absent_classes(self) -> list[int]:
+        """Indices of the model's classes that the data set lacks."""
+        return [i for i, name in enumerate(self.class_names) if name not in self.own_classes]
+
+    def split_rows(self, split: Split) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+        """Return what a split serves.
+
+        Returns:
+            Rows of the store (N,), their class indices (N,), and how many pictures were left out because the model
+            lacks their class.
+
+        Raises:
+            ConfigError: If nothing is left.
+        """
+        store = self.store
+        rows = training_rows(store) if split == "train" and self.dedup else store.rows(split)
+        labels = index_map(store.class_names, self.class_names)[store.labels[rows]]
+        known = labels >= 0
+        if not known.any():
+            raise ConfigError(
+                f"data={self.name} has no {split} picture of the classes {', '.join(self.class_names)}; check "
+                "data.path, or use a model with the classes of the data."
+            )
+        return rows[known], labels[known], int((~known).sum())
+
+    def clean_test_rows(self) -> NDArray[np.int64]:
+        """Return the store's test rows that have no copy elsewhere, one per group of copies."""
+        return clean_test_rows(self.store)
+
+    def class_counts(self, split: Split) -> NDArray[np.int64]:
+        """Return the number of pictures per class that a split serves, (n_classes,)."""
+        return np.bincount(self.split_rows(split)[1], minlength=len(self.class_names))
+
+    @property
+    def has_valence_arousal(self) -> bool:
+        """Whether any training picture has valence and arousal."""
+        return not bool(np.isnan(self.store.valence[self.store.rows("train")]).all())
+
+    def _dataset(self, split: Split) -> StoreDataset:
+        rows, labels, _ = self.split_rows(split)
+        transform = PictureTransform(self.transform, self.seed) if split == "train" else None
+        return StoreDataset(self.store, rows, labels, self.image_size, self.grayscale, transform)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Return the training loader; a last batch of one, on which batch-norm cannot train, is dropped."""
+        dataset = self._dataset("train")
+        batches = self._training_batches(dataset.labels)
+        cast(EpochSampler, batches.sampler).set_epoch(self._epochs_done())
+        return self._loader(dataset, batches)
+
+    def _training_batches(self, labels: NDArray[np.int64]) -> BatchSampler:
+        weights = balanced_weights(labels) if self.sampler == "balanced" else None
+        sampler = EpochSampler(len(labels), self.seed, weights, *self._process())
+        return _batch_sampler(sampler, self.batch_size, drop_last=len(sampler) % self.batch_size == 1)
+
+    def _process(self) -> tuple[int, int]:
+        """Return this process's rank and the number of processes."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def steps_per_epoch(self) -> int:
+        """Return the optimiser steps of an epoch, given the trainer's limits.
+
+        Lightning's `estimated_stepping_batches` would make the first iterator before a resumed run knows its epoch.
+        """
+        n_batches = len(self._training_batches(self.split_rows("train")[1]))
+        trainer = self.trainer
+        if trainer is None:
+            return n_batches
+        limit = trainer.limit_train_batches
+        if isinstance(limit, float):
+            n_batches = int(n_batches * limit)
+        elif limit is not None:
+            n_batches = min(n_batches, limit)
+        return max(1, -(-n_batches // trainer.accumulate_grad_batches))
+
+    def _epochs_done(self) -> int:
+        """Return the number of epochs behind the optimiser, which a resumed run knows before Lightning says."""
+        return self.trainer.global_step // self.steps_per_epoch() if self.trainer else 0
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Return the validation loader, in the store's order."""
+        return self._evaluation_loader("val")
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Return the test loader, in the store's order."""
+        return self._evaluation_loader("test")
+
+    def _evaluation_loader(self, split: Split) -> DataLoader[Batch]:
+        dataset = self._dataset(split)
+        rank, world_size = self._process()
+        # Each process takes every n-th picture: none is served twice, so the metrics count each one once.
+        indices = range(rank, len(dataset), world_size)
+        return self._loader(dataset, _batch_sampler(indices, self.batch_size))
+
+    def _loader(self, dataset: StoreDataset, batches: BatchSampler) -> DataLoader[Batch]:
+        return DataLoader(
+            dataset,
+            batch_sampler=batches,
+            collate_fn=identity,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            worker_init_fn=_single_threaded,
+            # An iterator draws its base seed: from its own generator, or it would move the global one.
+            generator=torch.Generator(),
+        )
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Turn pictures into floats in [0, 1], channels last, and mix training batches."""
+        image = batch["image"].to(torch.float32, memory_format=torch.channels_last) / 255
+        label = batch["label"]
+        if self.trainer is not None and self.trainer.training and self.mix:
+            image, label = self.mix(image, label)
+        return Batch(**{**batch, "image": image, "label": label})
+
+
+def _batch_sampler(keys: Iterable[Any], batch_size: int, drop_last: bool = False) -> BatchSampler:
+    """Group keys of any kind; torch's annotation knows integers only."""
+    return BatchSampler(keys, batch_size, drop_last)
+
+
+def _single_threaded(worker_id: int) -> None:
+    cv2.setNumThreads(0)

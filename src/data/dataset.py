@@ -1,0 +1,116 @@
+"""Pictures of a store as batches of tensors."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from src.data.store import PackedStore
+from src.data.transforms import PictureTransform
+
+
+class Batch(TypedDict):
+    """B pictures.
+
+    Attributes:
+        image: RGB, (B, 3, S, S): uint8 from the data set, float in [0, 1] once the data module has moved it.
+        label: Class indices (B,), or probabilities (B, n_classes) after MixUp or CutMix.
+        valence: (B,), NaN where not annotated.
+        arousal: (B,), NaN where not annotated.
+        row: Row in the store, (B,).
+    """
+
+    image: Tensor
+    label: Tensor
+    valence: Tensor
+    arousal: Tensor
+    row: Tensor
+
+
+class StoreDataset(Dataset[Batch]):
+    """Some rows of a store, resized; training rows are augmented. Items are read a batch at a time."""
+
+    def __init__(
+        self,
+        store: PackedStore,
+        rows: NDArray[np.int64],
+        labels: NDArray[np.int64],
+        image_size: int,
+        grayscale: bool,
+        transform: PictureTransform | None = None,
+    ) -> None:
+        """Create the data set.
+
+        Args:
+            store: The pictures.
+            rows: Rows to serve, (N,).
+            labels: Their class indices in the model's order, (N,).
+            image_size: Side of the pictures served.
+            grayscale: Whether to remove colours; the pictures keep three equal channels.
+            transform: Augmentation; with it, indices are (index, epoch) pairs.
+        """
+        self.store, self.rows, self.labels = store, rows, labels
+        self.image_size, self.grayscale, self.transform = image_size, grayscale, transform
+
+    def __len__(self) -> int:
+        """Return the number of pictures."""
+        return len(self.rows)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> Batch:
+        """Return a batch of one."""
+        return self.__getitems__([key])
+
+    def __getitems__(self, keys: list[int] | list[tuple[int, int]] | list[int | tuple[int, int]]) -> Batch:
+        """Return a batch; a key is an index, or (index, epoch)."""
+        pairs = [key if isinstance(key, tuple) else (key, 0) for key in keys]
+        index = np.array([i for i, _ in pairs])
+        rows = self.rows[index]
+        images = [self._resized(row) for row in rows]
+        if self.transform is not None or not (self.grayscale or self.store.is_gray):
+            images = [_rgb(image) for image in images]
+        if self.transform is not None:
+            images = [self.transform(image, epoch, i) for image, (i, epoch) in zip(images, pairs, strict=True)]
+        return Batch(
+            image=_channels_first(np.stack(images)),
+            label=torch.from_numpy(self.labels[index]),
+            valence=torch.from_numpy(self.store.valence[rows]),
+            arousal=torch.from_numpy(self.store.arousal[rows]),
+            row=torch.from_numpy(rows),
+        )
+
+    def _resized(self, row: int) -> NDArray[np.uint8]:
+        """Return one picture at the size served, (S, S) or (S, S, 3)."""
+        image = self.store.image(row)
+        if self.grayscale and image.ndim == 3:
+            image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        return fit(image, self.image_size)
+
+
+def fit(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Resize a picture (H, W) or (H, W, 3) to a square of side `size`: area averaging down, bilinear up."""
+    height, width = image.shape[:2]
+    if (height, width) == (size, size):
+        return image
+    method = cv2.INTER_AREA if min(height, width) > size else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (size, size), interpolation=method), dtype=np.uint8)
+
+
+def _rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2RGB), dtype=np.uint8) if image.ndim == 2 else image
+
+
+def _channels_first(images: NDArray[np.uint8]) -> Tensor:
+    """Turn (B, S, S) or (B, S, S, 3) into (B, 3, S, S); grey pictures share one channel's memory."""
+    tensor = torch.from_numpy(images)
+    return tensor.unsqueeze(1).expand(-1, 3, -1, -1) if tensor.ndim == 3 else tensor.permute(0, 3, 1, 2)
+
+
+def identity(batch: Any) -> Any:
+    """Collate nothing: the data set serves whole batches."""
+    return batch

@@ -1,0 +1,260 @@
+"""The packed store: every picture of a data set, decoded once, memory-mapped.
+
+A store is a folder of three files: `store.json` (names, counts, skipped files), `index.npz` (one row a picture) and
+`pixels.bin` (uint8 pixels, one picture after the other). It is written beside its place and renamed into it, so a
+folder of that name is always complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.data.vocabulary import canonical_order
+from src.utils.errors import ConfigError
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Record:
+    """One picture of a data set.
+
+    Attributes:
+        id: The source's own, stable name of the picture.
+        split: `train`, `val` or `test`.
+        label: Canonical class name.
+        image: uint8 pixels, (H, W) grey or (H, W, 3) RGB.
+        valence: In [-1, 1], NaN if not annotated.
+        arousal: In [-1, 1], NaN if not annotated.
+        landmarks: x and y of the 68 iBUG points in pixels, (68, 2), or None.
+    """
+
+    id: str
+    split: Split
+    label: str
+    image: NDArray[np.uint8]
+    valence: float = float("nan")
+    arousal: float = float("nan")
+    landmarks: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A picture that could not be read.
+
+    Attributes:
+        id: The source's own name of the picture.
+        reason: Why it was skipped.
+    """
+
+    id: str
+    reason: str
+
+
+class PackedStore:
+    """Read-only view of a store.
+
+    Attributes:
+        path: Folder of the store.
+        class_names: Classes of the data set, in canonical order.
+        ids: Names of the pictures, (N,).
+        splits: Index into `SPLITS`, (N,).
+        labels: Index into `class_names`, (N,).
+        digests: Hash of shape and pixels, (N,); equal for byte-identical pictures.
+        valence: (N,), NaN where missing.
+        arousal: (N,), NaN where missing.
+        landmarks: (N, 68, 2) in pixels, NaN where missing, or None if no picture has any.
+        skipped: Pictures that could not be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open a store.
+
+        Args:
+            path: Folder of the store.
+        """
+        self.path = path
+        meta = json.loads((path / "store.json").read_text(encoding="utf-8"))
+        self.class_names = tuple(meta["class_names"])
+        self.skipped = [Skipped(**entry) for entry in meta["skipped"]]
+        with np.load(path / "index.npz", allow_pickle=False) as index:
+            self.ids, self.splits, self.labels = index["id"], index["split"], index["label"]
+            self.digests = index["digest"]
+            self.valence, self.arousal = index["valence"], index["arousal"]
+            self.landmarks = index.get("landmarks", None)
+            self._offsets, self._shapes = index["offset"], index["shape"]
+
+    def __len__(self) -> int:
+        """Return the number of pictures."""
+        return len(self.labels)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the memory map out, so that worker processes open their own."""
+        return {key: value for key, value in self.__dict__.items() if key != "_pixels"}
+
+    @cached_property
+    def _pixels(self) -> NDArray[np.uint8]:
+        return np.memmap(self.path / "pixels.bin", dtype=np.uint8, mode="r")
+
+    @cached_property
+    def is_gray(self) -> bool:
+        """Whether no picture has colours."""
+        return bool((self._shapes[:, 2] == 1).all())
+
+    def image(self, row: int) -> NDArray[np.uint8]:
+        """Return one picture, (H, W) grey or (H, W, 3) RGB, as a view of the memory map."""
+        height, width, channels = self._shapes[row]
+        start = self._offsets[row]
+        pixels = self._pixels[start : start + height * width * channels]
+        return pixels.reshape((height, width) if channels == 1 else (height, width, channels))
+
+    def rows(self, split: Split) -> NDArray[np.int64]:
+        """Return the rows of a split, in the source's order."""
+        return np.flatnonzero(self.splits == SPLITS.index(split))
+
+
+def write_store(path: Path, entries: Iterable[Record | Skipped], max_bad: float) -> PackedStore:
+    """Write a store atomically and open it.
+
+    Args:
+        path: Folder to create. If another process creates it meanwhile, its store is used.
+        entries: Pictures, and those that could not be read.
+        max_bad: Largest share of unreadable pictures that is accepted, in [0, 1].
+
+    Returns:
+        The store.
+
+    Raises:
+        ConfigError: If nothing was readable, too much was not, or the disk is full.
+    """
+    scratch = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+    _remove_abandoned(path)
+    try:
+        scratch.mkdir(parents=True)
+        _fill(scratch, entries, max_bad)
+        try:
+            scratch.rename(path)
+        except OSError:
+            if not path.exists():
+                raise
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write the picture store {path}: {error.strerror or error}; free some space there or set data_dir "
+            "to a folder with room."
+        ) from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return PackedStore(path)
+
+
+def source_fingerprint(source: Path | None, options: dict[str, Any], memo: Path) -> str:
+    """Return a short hash of a source file's content and of the options that shape the store.
+
+    Args:
+        source: File to hash, or None for data that are generated. A folder counts by the names, sizes and times of
+            its files.
+        options: Whatever else determines the store; JSON-serialisable.
+        memo: JSON file that remembers hashes by (path, size, time), so that a large file is read once.
+    """
+    content = "" if source is None else _content_hash(source, memo)
+    text = json.dumps([FORMAT, content, options], sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _content_hash(source: Path, memo: Path) -> str:
+    if source.is_dir():
+        listing = sorted((str(p.relative_to(source)), p.stat().st_size, p.stat().st_mtime_ns) for p in _files(source))
+        return hashlib.blake2b(json.dumps(listing).encode(), digest_size=16).hexdigest()
+    stat = source.stat()
+    key = f"{source.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
+    known = json.loads(memo.read_text(encoding="utf-8")) if memo.exists() else {}
+    if key not in known:
+        with source.open("rb") as file:
+            known[key] = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        memo.parent.mkdir(parents=True, exist_ok=True)
+        scratch = memo.with_name(f"{memo.name}.tmp-{os.getpid()}")
+        scratch.write_text(json.dumps(known), encoding="utf-8")
+        scratch.replace(memo)
+    return str(known[key])
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.is_file())
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove what killed processes left half-written."""
+    for scratch in path.parent.glob(f"{path.name}.tmp-*"):
+        if not Path("/proc", scratch.name.rsplit("-", 1)[1]).exists():
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _fill(folder: Path, entries: Iterable[Record | Skipped], max_bad: float) -> None:
+    skipped: list[Skipped] = []
+    with (folder / "pixels.bin").open("wb") as pixels:
+        columns = _write_pixels(pixels, entries, skipped)
+    n = len(columns["id"])
+    _check_share(n, skipped, max_bad)
+    names = canonical_order(columns["label"])
+    index = {
+        "id": np.array(columns["id"]),
+        "split": np.array([SPLITS.index(split) for split in columns["split"]], dtype=np.uint8),
+        "label": np.array([names.index(label) for label in columns["label"]], dtype=np.int16),
+        "digest": np.array(columns["digest"], dtype="S32"),
+        "offset": np.array(columns["offset"], dtype=np.int64),
+        "shape": np.array(columns["shape"], dtype=np.int32),
+        "valence": np.array(columns["valence"], dtype=np.float32),
+        "arousal": np.array(columns["arousal"], dtype=np.float32),
+    }
+    if any(points is not None for points in columns["landmarks"]):
+        missing = np.full((68, 2), np.nan, dtype=np.float32)
+        index["landmarks"] = np.stack([missing if p is None else p for p in columns["landmarks"]])
+    np.savez(folder / "index.npz", **index)  # type: ignore[arg-type]  # numpy's stub takes **kwds for allow_pickle
+    meta = {"format": FORMAT, "class_names": names, "skipped": [vars(entry) for entry in skipped]}
+    (folder / "store.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
+
+
+def _write_pixels(
+    file: BinaryIO, entries: Iterable[Record | Skipped], skipped: list[Skipped]
+) -> dict[str, Sequence[Any]]:
+    fields = ("id", "split", "label", "valence", "arousal", "landmarks")
+    columns: dict[str, list[Any]] = {name: [] for name in (*fields, "digest", "offset", "shape")}
+    for entry in entries:
+        if isinstance(entry, Skipped):
+            skipped.append(entry)
+            continue
+        image = np.ascontiguousarray(entry.image)
+        shape = (*image.shape, 1)[:3]
+        columns["offset"].append(file.tell())
+        columns["shape"].append(shape)
+        columns["digest"].append(hashlib.blake2b(repr(shape).encode() + image.data, digest_size=16).hexdigest())
+        for name in fields:
+            columns[name].append(getattr(entry, name))
+        file.write(image.data)
+    return dict(columns)
+
+
+def _check_share(n: int, skipped: list[Skipped], max_bad: float) -> None:
+    listing = "".join(f"\n  {entry.id}: {entry.reason}" for entry in skipped[:10])
+    more = f"\n  ... and {len(skipped) - 10} more" if len(skipped) > 10 else ""
+    if n == 0:
+        raise ConfigError(f"data.path holds no readable picture ({len(skipped)} unreadable).{listing}{more}")
+    share = len(skipped) / (n + len(skipped))
+    if share > max_bad:
+        raise ConfigError(
+            f"{len(skipped)} of {n + len(skipped)} pictures ({share:.1%}) are unreadable, more than "
+            f"data.max_bad={max_bad}: repair them or raise data.max_bad.{listing}{more}"
+        )
