@@ -1,0 +1,104 @@
+"""Figures of a run: learning curves, confusion matrix, precision-recall curves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from pytorch_lightning import Trainer
+from pytorch_lightning.loggers import WandbLogger
+from torchmetrics.functional.classification import multiclass_confusion_matrix, multiclass_precision_recall_curve
+
+from src.callbacks.test_table import TestSetCallback, TestTable
+
+PANELS = (("loss", "Loss"), ("accuracy", "Accuracy"), ("f1_macro", "Macro F1"))
+COLORS = {"train": "tab:gray", "val": "tab:blue"}
+
+
+def log_figure(trainer: Trainer, path: Path) -> None:
+    """Send a figure that shows no faces to Weights & Biases, if it is on."""
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            logger.log_image(key=f"figures/{path.stem}", images=[str(path)])
+
+
+def draw_learning_curves(history: Sequence[dict[str, float]], run_dir: Path) -> Path:
+    """Draw the curves of training and validation.
+
+    Args:
+        history: One dictionary per epoch, with `epoch` and names such as `val/accuracy`.
+        run_dir: Run directory.
+
+    Returns:
+        The file written, `figures/learning_curves.png`.
+    """
+    table = pd.DataFrame(history)
+    figure, axes = _panels(len(PANELS))
+    for (key, title), axis in zip(PANELS, axes, strict=True):
+        for split, color in COLORS.items():
+            if f"{split}/{key}" in table:
+                axis.plot(table["epoch"] + 1, table[f"{split}/{key}"], marker=".", color=color, label=split)
+        axis.set(title=title, xlabel="Epoch")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.grid(alpha=0.3)
+        if axis.lines:
+            axis.legend()
+    return _save(figure, run_dir, "learning_curves")
+
+
+class ConfusionMatrix(TestSetCallback):
+    """Draws the confusion matrix of the test split, in pictures and as shares of each class."""
+
+    def on_table(self, trainer: Trainer, table: TestTable) -> None:
+        """Write `figures/confusion_matrix.png`."""
+        names = table.class_names
+        counts = multiclass_confusion_matrix(table.predictions, table.labels, len(names)).numpy()
+        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        side = 2.4 + 0.62 * len(names)
+        figure, (axis,) = _panels(1, width=side, height=side)
+        axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for i, j in np.ndindex(*counts.shape):
+            color = "white" if shares[i, j] > 0.5 else "black"
+            axis.text(j, i, f"{shares[i, j]:.0%}\n{counts[i, j]}", ha="center", va="center", color=color, fontsize=8)
+        axis.set(xlabel="Predicted", ylabel="Label", title=f"Test accuracy {table.accuracy:.1%} (n = {len(table)})")
+        axis.set_xticks(range(len(names)), names, rotation=45, ha="right")
+        axis.set_yticks(range(len(names)), names)
+        log_figure(trainer, _save(figure, self.run_dir, "confusion_matrix"))
+
+
+class PrecisionRecall(TestSetCallback):
+    """Draws the precision-recall curve of each class of the test split, one against the rest."""
+
+    def on_table(self, trainer: Trainer, table: TestTable) -> None:
+        """Write `figures/precision_recall.png`."""
+        n = len(table.class_names)
+        precision, recall, _ = multiclass_precision_recall_curve(table.probabilities, table.labels, n)
+        figure, (axis,) = _panels(1, width=5.6, height=5)
+        for i, name in enumerate(table.class_names):
+            if bool((table.labels == i).any()):
+                p, r = precision[i].numpy(), recall[i].numpy()
+                average = float(-np.sum(np.diff(r) * p[:-1]))
+                axis.plot(r, p, label=f"{name} (AP {average:.2f})")
+        axis.set(xlabel="Recall", ylabel="Precision", xlim=(0, 1), ylim=(0, 1.02), title="Precision-recall, test split")
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8)
+        log_figure(trainer, _save(figure, self.run_dir, "precision_recall"))
+
+
+def _panels(n: int, width: float = 4.0, height: float = 3.4) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(width * n, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, [figure.add_subplot(1, n, i + 1) for i in range(n)]
+
+
+def _save(figure: Figure, run_dir: Path, name: str) -> Path:
+    path = run_dir / "figures" / f"{name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    return path

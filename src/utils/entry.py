@@ -1,0 +1,99 @@
+"""What every entry point does around its job: log, status, one clear message for a user's mistake."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from src.utils.errors import ConfigError
+from src.utils.run_directory import environment, update_provenance, write_config, write_status
+from src.utils.signals import Interrupted, stop_requests
+
+log = logging.getLogger(__name__)
+
+Job = Callable[[DictConfig], float | None]
+
+
+def run_job(cfg: DictConfig, job: Job) -> float | None:
+    """Run a job in its run directory.
+
+    In a sweep a failing job returns NaN, so that the others go on; `SweepSummary` then sets the exit code.
+
+    Args:
+        cfg: Composed configuration.
+        job: What to do; returns the metric that sweepers optimise.
+
+    Returns:
+        The job's value.
+
+    Raises:
+        SystemExit: In a single run, if the job failed or was interrupted.
+    """
+    hydra = HydraConfig.get()
+    run_dir = Path(hydra.runtime.output_dir)
+    write_status(run_dir, "running")
+    try:
+        with stop_requests.handled():
+            _describe(run_dir, cfg)
+            value = job(cfg)
+    except Interrupted as stop:
+        write_status(run_dir, "interrupted", stop.reason)
+        log.error("Interrupted: %s. Resume with: hydra.run.dir=%s ckpt_path=last", stop.reason, run_dir)
+        raise
+    except Exception as error:
+        # Any failure belongs in the run's own log: Hydra prints only the first one of a sweep.
+        mistake = _mistake(error)
+        if mistake is None:
+            write_status(run_dir, "failed", f"{type(error).__name__}: {error}")
+            log.exception("Error: %s failed (%s). Its folder: %s", hydra.job.name, error, run_dir)
+        else:
+            write_status(run_dir, "failed", str(mistake))
+            log.error("Error: %s", mistake)
+    else:
+        write_status(run_dir, "finished")
+        return value
+    if hydra.mode == RunMode.MULTIRUN:
+        return float("nan")
+    sys.exit(1)
+
+
+def _mistake(error: BaseException | None) -> BaseException | None:
+    """Return the user's mistake behind an error, if that is what it is; `instantiate` wraps what it meets."""
+    while error is not None and not isinstance(error, ConfigError | OmegaConfBaseException):
+        error = error.__cause__
+    return error
+
+
+def _describe(run_dir: Path, cfg: DictConfig) -> None:
+    quiet_known_warnings()
+    write_config(run_dir, cfg)
+    hydra = HydraConfig.get()
+    choices = OmegaConf.to_container(hydra.runtime.choices)
+    if not isinstance(choices, dict):
+        raise TypeError("hydra.runtime.choices is not a mapping")
+    groups = {str(k): v for k, v in choices.items() if not str(k).startswith("hydra/")}
+    update_provenance(run_dir, **environment(list(hydra.overrides.task), groups))
+
+
+def quiet_known_warnings() -> None:
+    """Silence Lightning's advertisements, and warnings about what is done on purpose."""
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
+    # A frozen backbone stays in evaluation mode.
+    warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
+    # Few workers are a choice: small pictures from a memory map load faster than processes exchange them.
+    warnings.filterwarnings("ignore", message=r".*does not have many workers")
+    # A run directory may hold a checkpoint folder: that is what resuming means.
+    warnings.filterwarnings("ignore", message=r"Checkpoint directory .* exists and is not empty")
+    warnings.filterwarnings("ignore", message=r"The dirpath has changed from")
+    # Lightning 2.6.6 uses what torch 2.14 calls deprecated.
+    warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
+    # Short runs are a choice, too.
+    warnings.filterwarnings("ignore", message=r"The number of training batches .* is smaller than the logging interval")

@@ -1,0 +1,42 @@
+"""Names that `conf/` computes: the project's root, and names of runs, jobs and sweeps that need no quoting."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+ROOT = Path(__file__).parents[2]
+MAX_NAME = 100
+SWEPT_KEYS = "EMONET_FER_SWEPT_KEYS"
+SWEEP_ID = "EMONET_FER_SWEEP_ID"
+
+
+def register_resolvers() -> None:
+    """Make the names known to OmegaConf."""
+    OmegaConf.register_new_resolver("project_root", lambda: str(ROOT), replace=True)
+    OmegaConf.register_new_resolver("run_name", run_name, replace=True)
+    OmegaConf.register_new_resolver("job_name", job_name, replace=True)
+    OmegaConf.register_new_resolver("sweep_id", lambda: os.environ.get(SWEEP_ID), replace=True)
+
+
+def run_name(task: str, choices: Mapping[str, str | None]) -> str:
+    """Return `<head>_<data>` for a training, preceded by the entry point for anything else."""
+    parts = [] if task == "train" else [task]
+    parts += [str(choices[group]) for group in ("head", "data") if choices.get(group)]
+    return plain("_".join(parts))
+
+
+def job_name(number: int, overrides: Sequence[str]) -> str:
+    """Return `<number>_<swept overrides>` for a job of a sweep, such as `3_head-multihead_seed-1`."""
+    swept = os.environ.get(SWEPT_KEYS, "").split(",")
+    parts = [override for override in overrides if override.split("=")[0].lstrip("+~") in swept]
+    return plain("_".join([str(number), *parts]))
+
+
+def plain(text: str) -> str:
+    """Return text in A-Z, a-z, 0-9, '.', '_' and '-', at most 100 characters, so that it needs no quotes."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-")[:MAX_NAME]

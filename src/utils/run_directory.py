@@ -1,0 +1,73 @@
+"""The files that tell what a run is and how it ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+from omegaconf import DictConfig, OmegaConf
+
+from src.utils.resolvers import ROOT
+
+State = Literal["running", "finished", "failed", "interrupted"]
+PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "omegaconf", "torchmetrics", "albumentations")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file so that a reader never sees half of it."""
+    scratch = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    scratch.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    scratch.replace(path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the content of a JSON file of a run, {} if it is absent or broken."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def write_status(run_dir: Path, state: State, reason: str | None = None) -> None:
+    """Write `status.json`: how the run stands, since when, and why."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    write_json(run_dir / "status.json", {"state": state, "reason": reason, "time": now})
+
+
+def write_config(run_dir: Path, cfg: DictConfig) -> None:
+    """Write `config.yaml`, with every interpolation resolved."""
+    OmegaConf.save(OmegaConf.create(OmegaConf.to_container(cfg, resolve=True)), run_dir / "config.yaml")
+
+
+def update_provenance(run_dir: Path, **entries: Any) -> None:
+    """Add entries to `provenance.json`."""
+    path = run_dir / "provenance.json"
+    write_json(path, read_json(path) | entries)
+
+
+def environment(overrides: list[str], choices: dict[str, Any]) -> dict[str, Any]:
+    """Return where a run comes from: code, versions, machine, command line."""
+    return {
+        "git_sha": _git("rev-parse", "HEAD"),
+        "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "overrides": overrides,
+        "choices": choices,
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "platform": platform.platform(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", ROOT, *arguments], capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,68 @@
+"""SIGINT and SIGTERM: stop at the next batch while training, at once otherwise."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Interrupted(SystemExit):
+    """The user or the system asked the run to stop; the exit code is 128 plus the signal's number."""
+
+    def __init__(self, signum: int) -> None:
+        """Create the exception.
+
+        Args:
+            signum: Number of the signal.
+        """
+        super().__init__(128 + signum)
+        self.reason = f"stopped by {signal.Signals(signum).name}"
+
+
+class StopRequests:
+    """Remembers a request to stop until a safe point; a second request stops at once."""
+
+    def __init__(self) -> None:
+        """Start with no request."""
+        self._pending: int | None = None
+        self._deferring = False
+
+    @contextmanager
+    def handled(self) -> Iterator[None]:
+        """Handle both signals within the block."""
+        previous = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
+        self._pending = None
+        try:
+            yield
+        finally:
+            for signum, handler in previous.items():
+                signal.signal(signum, handler)
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Within the block, stop only where `raise_if_requested` is called."""
+        self._deferring = True
+        try:
+            yield
+        finally:
+            self._deferring = False
+        self.raise_if_requested()
+
+    def raise_if_requested(self) -> None:
+        """Stop here if asked to.
+
+        Raises:
+            Interrupted: If a signal has arrived.
+        """
+        if self._pending is not None:
+            raise Interrupted(self._pending)
+
+    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
+        first, self._pending = self._pending is None, signum
+        if not (self._deferring and first):
+            raise Interrupted(signum)
+
+
+stop_requests = StopRequests()

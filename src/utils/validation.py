@@ -1,0 +1,103 @@
+"""Kinds and ranges of configuration values, checked before anything is built."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from annotated_types import Ge, Gt, Interval, MultipleOf
+from omegaconf import DictConfig, OmegaConf
+from pydantic import Strict, StrictBool, StrictInt, StrictStr, TypeAdapter, ValidationError
+
+from src.utils.errors import ConfigError
+
+Positive = Annotated[StrictInt, Gt(0)]
+Natural = Annotated[StrictInt, Ge(0)]
+Number = Annotated[float, Strict()]
+Share = Annotated[Number, Interval(ge=0, le=1)]
+PositiveNumber = Annotated[Number, Gt(0)]
+Limit = Natural | Share
+
+# What the messages call each kind, and the kind itself; keys that a configuration lacks are not checked.
+RULES: dict[str, tuple[str, Any]] = {
+    "seed": ("a whole number of 0 or more", Annotated[StrictInt, Interval(ge=0, lt=2**32)]),
+    "data_dir": ("a folder", StrictStr),
+    "ckpt_path": ("a path", StrictStr | None),
+    "data.path": ("a path", StrictStr | None),
+    "data.batch_size": ("a whole number of 1 or more", Positive),
+    "data.num_workers": ("a whole number of 0 or more", Natural),
+    "data.image_size": ("a multiple of 64, such as 64, 128 or 256", Annotated[Positive, MultipleOf(64)] | None),
+    "data.dedup": ("true or false", StrictBool),
+    "data.max_bad": ("a share in [0, 1]", Share),
+    "data.n_train": ("a whole number of 1 or more", Positive),
+    "data.n_val": ("a whole number of 1 or more", Positive),
+    "data.n_test": ("a whole number of 1 or more", Positive),
+    "data.draw_size": ("a whole number of 16 or more", Annotated[StrictInt, Ge(16)]),
+    "data.draw_seed": ("a whole number of 0 or more", Natural),
+    "data.draw_gray": ("true or false", StrictBool),
+    "backbone.width": ("a multiple of 16", Annotated[Positive, MultipleOf(16)]),
+    "backbone.n_hourglass": ("a whole number of 1 or more", Positive),
+    "backbone.n_blocks": ("2, 3 or 4", Annotated[StrictInt, Interval(ge=2, le=4)]),
+    "backbone.image_size": ("a multiple of 64", Annotated[Positive, MultipleOf(64)]),
+    "backbone.grayscale": ("true, false or null", StrictBool | None),
+    "backbone.lr_multiplier": ("a number of 0 or more", Annotated[Number, Ge(0)]),
+    "head.valence_arousal": ("true or false", StrictBool),
+    "head.key_channels": ("a whole number of 1 or more", Positive),
+    "head.embed_dim": ("a whole number of 1 or more", Positive),
+    "head.n_heads": ("a whole number of 1 or more", Positive),
+    "optimizer.lr": ("a number above 0", PositiveNumber),
+    "optimizer.weight_decay": ("a number of 0 or more", Annotated[Number, Ge(0)]),
+    "optimizer.momentum": ("a number in [0, 1)", Annotated[Number, Interval(ge=0, lt=1)]),
+    "scheduler.first_cycle": ("a number of epochs above 0", PositiveNumber),
+    "scheduler.cycle_multiplier": ("a whole number of 1 or more", Positive),
+    "scheduler.min_lr": ("a number of 0 or more", Annotated[Number, Ge(0)]),
+    "scheduler.warmup": ("a share in (0, 1)", Annotated[Number, Interval(gt=0, lt=1)]),
+    "scheduler.factor": ("a factor in (0, 1)", Annotated[Number, Interval(gt=0, lt=1)]),
+    "scheduler.patience": ("a whole number of 0 or more", Natural),
+    "loss.label_smoothing": ("a number in [0, 1)", Annotated[Number, Interval(ge=0, lt=1)]),
+    "loss.gamma": ("a number of 0 or more", Annotated[Number, Ge(0)]),
+    "trainer.max_epochs": ("a whole number of 1 or more", Positive),
+    "trainer.devices": ("a whole number of 1 or more", Positive),
+    "trainer.num_nodes": ("a whole number of 1 or more", Positive),
+    "trainer.limit_train_batches": ("a number of batches, or a share in [0, 1]", Limit),
+    "trainer.limit_val_batches": ("a number of batches, or a share in [0, 1]", Limit),
+    "trainer.limit_test_batches": ("a number of batches, or a share in [0, 1]", Limit),
+    "trainer.gradient_clip_val": ("a number of 0 or more, or null", Annotated[Number, Ge(0)] | None),
+    "trainer.accumulate_grad_batches": ("a whole number of 1 or more", Positive),
+}
+CHOICES = {
+    "monitor_mode": ("max", "min"),
+    "data.sampler": ("shuffle", "balanced"),
+    "backbone.freeze": ("all", "fan", "none"),
+    "head.tap": ("fused", "emotion2", "emotion", "pooled"),
+    "loss.class_weights": ("none", "balanced"),
+    "scheduler.mode": ("max", "min"),
+}
+
+
+def validate_config(cfg: DictConfig) -> None:
+    """Check every known value.
+
+    Raises:
+        ConfigError: At the first value of a wrong kind or outside its range.
+    """
+    for key, (expected, kind) in RULES.items():
+        value = _select(cfg, key)
+        if value is _ABSENT:
+            continue
+        try:
+            TypeAdapter(kind).validate_python(value)
+        except ValidationError:
+            raise ConfigError(f"{key}={value}; expected {expected}. Set {key}=... accordingly.") from None
+    for key, allowed in CHOICES.items():
+        value = _select(cfg, key)
+        if value is not _ABSENT and value not in allowed:
+            raise ConfigError(f"{key}={value}; expected one of {', '.join(allowed)}. Set {key}=... accordingly.")
+
+
+_ABSENT = object()
+
+
+def _select(cfg: DictConfig, key: str) -> Any:
+    if "." in key and OmegaConf.select(cfg, key.rsplit(".", 1)[0]) is None:
+        return _ABSENT
+    return OmegaConf.select(cfg, key, default=_ABSENT)

@@ -1,0 +1,177 @@
+import json
+
+import pandas as pd
+import pytest
+import torch
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
+
+from src.training import fit_and_test
+from src.utils.errors import ConfigError
+from tests.running import read_checkpoint, tiny_config
+
+CLASSES = ["neutral", "happy", "sad", "surprise", "fear", "disgust", "angry"]
+
+
+def assert_equal_states(a, b, where=""):
+    """Compare two checkpoints bit for bit, but for paths and clocks."""
+    assert type(a) is type(b), where
+    if isinstance(a, dict):
+        assert a.keys() == b.keys(), where
+        for key in a:
+            if key not in ("dirpath", "best_model_path", "best_k_models", "kth_best_model_path", "last_model_path"):
+                assert_equal_states(a[key], b[key], f"{where}/{key}")
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), where
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_equal_states(x, y, f"{where}/{i}")
+    elif isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), where
+    else:
+        assert a == b, where
+
+
+def learned(checkpoint):
+    """Everything a resumed run must share with the straight one."""
+    kept = ("epoch", "global_step", "state_dict", "optimizer_states", "lr_schedulers", "current_model_state")
+    states = {key: checkpoint[key] for key in kept if key in checkpoint}
+    histories = [c["history"] for c in checkpoint["callbacks"].values() if "history" in c]
+    stopping = [c for name, c in checkpoint["callbacks"].items() if name.startswith("EarlyStopping")]
+    return {**states, "histories": histories, "stopping": stopping}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, data_dir):
+    run_dir = tmp_path_factory.mktemp("finished")
+    results = fit_and_test(tiny_config(run_dir, data_dir, "head.valence_arousal=true"))
+    return run_dir, results
+
+
+def test_run_directory_is_complete(finished):
+    run_dir, results = finished
+    for name in (
+        "metrics.json",
+        "predictions.csv",
+        "provenance.json",
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+        "checkpoints/best.safetensors",
+        "figures/confusion_matrix.png",
+        "figures/precision_recall.png",
+        "figures/learning_curves.png",
+    ):
+        assert (run_dir / name).stat().st_size > 0, name
+    assert json.loads((run_dir / "metrics.json").read_text()) == results
+    assert results["test/n"] == 21
+    assert results["test/n_unmapped"] == 0
+    assert results["fit/images_per_second"] > 0
+    assert 0 < results["model/trainable_parameters"] <= results["model/parameters"]
+    assert {f"test/f1/{name}" for name in CLASSES} <= results.keys()
+    assert "val/f1_macro" in results
+
+
+def test_predictions_recompute_to_the_metrics(finished):
+    run_dir, results = finished
+    table = pd.read_csv(run_dir / "predictions.csv")
+    assert list(table)[:5] == ["id", "split", "label", "prediction", "in_dedup"]
+    assert list(table)[5:] == [*CLASSES, "valence", "arousal"]
+    assert table["id"].is_unique
+    assert (table[CLASSES].idxmax(axis=1) == table["prediction"]).all()
+    assert table[CLASSES].sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-5)
+    label, prediction = table["label"], table["prediction"]
+    assert results["test/accuracy"] == pytest.approx(accuracy_score(label, prediction))
+    assert results["test/balanced_accuracy"] == pytest.approx(balanced_accuracy_score(label, prediction))
+    for average in ("macro", "weighted"):
+        expected = f1_score(label, prediction, average=average, zero_division=0)
+        assert results[f"test/f1_{average}"] == pytest.approx(expected, abs=1e-6)
+    low, high = results["test/accuracy_ci95"]
+    assert low <= results["test/accuracy"] <= high
+
+
+RECIPES = {
+    "plain": [],
+    "averaged, mixed, plateau": ["callbacks=ema", "transform=strong", "transform.mixup=0.2", "scheduler=plateau"],
+    "restarts, balanced": ["scheduler=cosine_restarts", "scheduler.first_cycle=1", "data.sampler=balanced"],
+}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_resumed_run_equals_the_straight_one(tmp_path, data_dir, recipe, workers):
+    options = ["scheduler=constant", *RECIPES[recipe], f"data.num_workers={workers}"]
+    fit_and_test(tiny_config(tmp_path / "straight", data_dir, *options, "trainer.max_epochs=4", "data.num_workers=0"))
+    fit_and_test(tiny_config(tmp_path / "parts", data_dir, *options, "trainer.max_epochs=2"))
+    fit_and_test(tiny_config(tmp_path / "parts", data_dir, *options, "trainer.max_epochs=4", "ckpt_path=last"))
+    straight, parts = (learned(read_checkpoint(tmp_path / name)) for name in ("straight", "parts"))
+    assert_equal_states(straight, parts)
+
+
+def test_a_resume_elsewhere_keeps_the_best_score(tmp_path, data_dir):
+    fit_and_test(tiny_config(tmp_path / "a", data_dir, "scheduler=constant", "monitor=val/loss", "monitor_mode=min"))
+    overrides = ["scheduler=constant", "monitor=val/loss", "monitor_mode=min", "trainer.max_epochs=3"]
+    fit_and_test(tiny_config(tmp_path / "b", data_dir, *overrides, "optimizer.lr=10", f"ckpt_path={tmp_path / 'a'}"))
+    best = [torch.load(tmp_path / name / "checkpoints" / "best.ckpt", weights_only=True)["epoch"] for name in "ab"]
+    assert best[1] in (best[0], 2)
+    assert (tmp_path / "b" / "checkpoints" / "best.ckpt").exists()
+
+
+def test_seed_zero_is_a_seed_and_seeds_differ(tmp_path, data_dir):
+    results = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        fit_and_test(tiny_config(tmp_path / name, data_dir, f"seed={seed}", "trainer.max_epochs=1"))
+        results.append(read_checkpoint(tmp_path / name)["state_dict"]["head.classify.weight"])
+    assert torch.equal(results[0], results[1])
+    assert not torch.equal(results[0], results[2])
+
+
+@pytest.mark.parametrize("head", ["linear_flat", "linear_bottleneck", "self_attention", "multihead", "emonet"])
+def test_every_head_trains(tmp_path, data_dir, head):
+    results = fit_and_test(tiny_config(tmp_path, data_dir, f"head={head}", "trainer.max_epochs=1"))
+    assert results["test/n"] == 21
+
+
+def test_a_frozen_backbone_stays_bit_equal(tmp_path, data_dir):
+    run = tiny_config(tmp_path / "pretrained", data_dir, "trainer.max_epochs=1")
+    fit_and_test(run)
+    overrides = [f"backbone.weights={tmp_path / 'pretrained'}", "backbone.freeze=all", "head=self_attention"]
+    fit_and_test(tiny_config(tmp_path / "frozen", data_dir, *overrides))
+    before = read_checkpoint(tmp_path / "pretrained", "best")["state_dict"]
+    after = read_checkpoint(tmp_path / "frozen")["state_dict"]
+    backbone = [key for key in after if key.startswith("backbone.")]
+    assert backbone
+    for key in backbone:
+        assert torch.equal(before[key], after[key]), key
+
+
+def test_a_last_batch_of_one_is_dropped(tmp_path, data_dir):
+    fit_and_test(tiny_config(tmp_path, data_dir, "trainer.max_epochs=1", "data.batch_size=5"))
+    assert read_checkpoint(tmp_path)["global_step"] == 26 // 5
+
+
+MISTAKES = {
+    "batch-norm": (["data.batch_size=1"], "data.batch_size=1"),
+    "tap": (["head=linear_bottleneck", "head.tap=emotion"], "head.tap=emotion"),
+    "weights": (["backbone.weights=nowhere.pth"], "nowhere.pth does not exist"),
+    "checkpoint": (["ckpt_path=nowhere"], "ckpt_path=nowhere does not exist"),
+    "transform": (["transform.erase=2"], "transform.erase=2"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_are_named(tmp_path, data_dir, mistake):
+    overrides, message = MISTAKES[mistake]
+    with pytest.raises(Exception, match=message.replace(".", r"\.")) as caught:
+        fit_and_test(tiny_config(tmp_path, data_dir, *overrides))
+    error = caught.value
+    assert isinstance(error, ConfigError) or isinstance(error.__cause__, ConfigError)
+
+
+def test_resuming_a_finished_run_is_refused(finished, data_dir):
+    run_dir, _ = finished
+    with pytest.raises(ConfigError, match=r"max_epochs=2 is already reached"):
+        fit_and_test(tiny_config(run_dir, data_dir, "head.valence_arousal=true", "ckpt_path=last"))
+
+
+def test_resuming_with_another_head_is_refused(finished, tmp_path, data_dir):
+    run_dir, _ = finished
+    with pytest.raises(ConfigError, match="was trained with head"):
+        fit_and_test(tiny_config(tmp_path, data_dir, "head=multihead", f"ckpt_path={run_dir}"))

@@ -1,0 +1,20 @@
+import re
+
+import pytest
+
+from src.utils.resolvers import SWEPT_KEYS, job_name, plain, run_name
+
+
+def test_run_names():
+    assert run_name("train", {"head": "linear", "data": "fer2013", "loss": "focal"}) == "linear_fer2013"
+    assert run_name("eval", {"head": None, "data": "fer2013"}) == "eval_fer2013"
+
+
+def test_job_names_hold_the_swept_overrides(monkeypatch):
+    monkeypatch.setenv(SWEPT_KEYS, "head,seed")
+    assert job_name(3, ["head=multihead", "data.path=/a/b", "seed=1"]) == "3_head-multihead_seed-1"
+
+
+@pytest.mark.parametrize("text", ["it's", "a b", "x=1,y=[2]", "fáce", "~/a", "é" * 300, "a/" * 90])
+def test_names_need_no_quotes(text):
+    assert re.fullmatch(r"[A-Za-z0-9._-]{0,100}", plain(text))

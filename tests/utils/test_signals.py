@@ -1,0 +1,42 @@
+import os
+import signal
+
+import pytest
+
+from src.utils.signals import Interrupted, StopRequests
+
+
+def test_a_request_waits_for_a_safe_point():
+    requests = StopRequests()
+    reached = []
+    with pytest.raises(Interrupted) as caught, requests.handled(), requests.deferred():
+        os.kill(os.getpid(), signal.SIGTERM)
+        reached.append("after the signal")
+        requests.raise_if_requested()
+        reached.append("after the safe point")
+    assert reached == ["after the signal"]
+    assert caught.value.code == 143
+    assert caught.value.reason == "stopped by SIGTERM"
+
+
+def test_outside_of_training_it_stops_at_once():
+    requests = StopRequests()
+    with pytest.raises(Interrupted) as caught, requests.handled():
+        os.kill(os.getpid(), signal.SIGINT)
+        pytest.fail("went on")
+    assert caught.value.code == 130
+
+
+def test_a_second_request_does_not_wait():
+    requests = StopRequests()
+    with pytest.raises(Interrupted), requests.handled(), requests.deferred():
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        pytest.fail("went on")
+
+
+def test_handlers_are_restored():
+    before = signal.getsignal(signal.SIGTERM)
+    with StopRequests().handled():
+        assert signal.getsignal(signal.SIGTERM) != before
+    assert signal.getsignal(signal.SIGTERM) == before
