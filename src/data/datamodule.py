@@ -19,8 +19,9 @@ from torch.utils.data import BatchSampler, DataLoader
 
 from src.data.dataset import Batch, StoreDataset, identity
 from src.data.dedup import clean_test_rows, training_rows
+from src.data.fingerprint import source_fingerprint
 from src.data.sampling import EpochSampler, balanced_weights
-from src.data.store import PackedStore, Record, Skipped, Split, source_fingerprint, write_store
+from src.data.store import PackedStore, Record, Skipped, Split, write_store
 from src.data.transforms import BatchMix, PictureTransform, TransformConfig
 from src.data.vocabulary import index_map
 from src.utils.errors import ConfigError

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import csv
 import io
+import lzma
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from src.data.datamodule import StoreDataModule
+from src.data.fer2013_folder import fer2013_folder, is_fer2013_folder
+from src.data.pictures import MAX_SIDE
 from src.data.store import Record, Skipped, Split
 from src.data.vocabulary import canonical_order
 from src.utils.errors import ConfigError
@@ -24,6 +29,10 @@ COLUMNS = ("emotion", "pixels", "Usage")
 LABELS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 # The competition's own split: PublicTest selects, PrivateTest reports.
 SPLIT_OF: dict[str, Split] = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
+DAMAGED = (
+    *(UnicodeDecodeError, csv.Error, tarfile.TarError, zipfile.BadZipFile, EOFError, OSError),
+    *(zlib.error, lzma.LZMAError),
+)
 EXPECTED = "Kaggle's fer2013.csv (columns emotion,pixels,Usage), or the .tar.gz or .zip that holds it"
 
 
@@ -31,15 +40,22 @@ class Fer2013DataModule(StoreDataModule):
     """FER2013: 35,887 grey faces of 48 x 48 pixels in seven classes; 28,709 / 3,589 / 3,589."""
 
     classes = canonical_order(LABELS)
-    source_hint = f"{EXPECTED}, from kaggle.com/datasets/deadskull7/fer2013"
+    source_hint = f"{EXPECTED}; or Kaggle's folders train/<class>/Training_*.jpg and test/<class>/*Test_*.jpg"
+
+    def store_options(self) -> dict[str, Any]:
+        """Return what the folder variant's pictures depend on."""
+        return {"max_side": MAX_SIDE}
 
     def records(self) -> Iterator[Record | Skipped]:
-        """Yield the rows of the CSV in its order; the id is the row number, from 0.
+        """Yield the rows of the CSV in its order, with the row number, from 0, as id; or the pictures of the folders.
 
         Raises:
             ConfigError: If the file is not FER2013's CSV or a row of it is broken.
         """
         path = self.source()
+        if is_fer2013_folder(path):
+            yield from fer2013_folder(path, LABELS)
+            return
         with _open_csv(path) as text:
             rows = csv.reader(text)
             columns = [name.strip() for name in next(rows, [])]
@@ -79,7 +95,7 @@ def _open_csv(path: Path) -> Iterator[io.TextIOWrapper]:
         else:
             with path.open(encoding="utf-8", newline="") as text:
                 yield text
-    except (UnicodeDecodeError, csv.Error, tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+    except DAMAGED as error:
         raise ConfigError(f"data.path={path} cannot be read ({error}); expected {EXPECTED}.") from error
 
 

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -160,45 +160,12 @@ def write_store(path: Path, entries: Iterable[Record | Skipped], max_bad: float)
     return PackedStore(path)
 
 
-def source_fingerprint(source: Path | None, options: dict[str, Any], memo: Path) -> str:
-    """Return a short hash of a source file's content and of the options that shape the store.
-
-    Args:
-        source: File to hash, or None for data that are generated. A folder counts by the names, sizes and times of
-            its files.
-        options: Whatever else determines the store; JSON-serialisable.
-        memo: JSON file that remembers hashes by (path, size, time), so that a large file is read once.
-    """
-    content = "" if source is None else _content_hash(source, memo)
-    text = json.dumps([FORMAT, content, options], sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-
-
-def _content_hash(source: Path, memo: Path) -> str:
-    if source.is_dir():
-        listing = sorted((str(p.relative_to(source)), p.stat().st_size, p.stat().st_mtime_ns) for p in _files(source))
-        return hashlib.blake2b(json.dumps(listing).encode(), digest_size=16).hexdigest()
-    stat = source.stat()
-    key = f"{source.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
-    known = json.loads(memo.read_text(encoding="utf-8")) if memo.exists() else {}
-    if key not in known:
-        with source.open("rb") as file:
-            known[key] = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-        memo.parent.mkdir(parents=True, exist_ok=True)
-        scratch = memo.with_name(f"{memo.name}.tmp-{os.getpid()}")
-        scratch.write_text(json.dumps(known), encoding="utf-8")
-        scratch.replace(memo)
-    return str(known[key])
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if path.is_file())
-
-
 def _remove_abandoned(path: Path) -> None:
     """Remove what killed processes left half-written."""
     for scratch in path.parent.glob(f"{path.name}.tmp-*"):
-        if not Path("/proc", scratch.name.rsplit("-", 1)[1]).exists():
+        pid = scratch.name.rsplit("-", 1)[1]
+        # A container gives every run the same id: what carries ours is an earlier run's.
+        if pid == str(os.getpid()) or not Path("/proc", pid).exists():
             shutil.rmtree(scratch, ignore_errors=True)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from annotated_types import Ge, Gt, Interval, MultipleOf
-from omegaconf import DictConfig, OmegaConf
+from annotated_types import Ge, Gt, Interval, Len, MultipleOf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from pydantic import Strict, StrictBool, StrictInt, StrictStr, TypeAdapter, ValidationError
 
 from src.utils.errors import ConfigError
@@ -34,6 +34,10 @@ RULES: dict[str, tuple[str, Any]] = {
     "data.draw_size": ("a whole number of 16 or more", Annotated[StrictInt, Ge(16)]),
     "data.draw_seed": ("a whole number of 0 or more", Natural),
     "data.draw_gray": ("true or false", StrictBool),
+    "data.split_seed": ("a whole number of 0 or more", Natural),
+    "data.split_shares": ("three shares, such as [0.8, 0.1, 0.1]", Annotated[list[Share], Len(3, 3)]),
+    "data.val_share": ("a share in (0, 1)", Annotated[Number, Interval(gt=0, lt=1)]),
+    "data.cleaned": ("true or false", StrictBool),
     "backbone.width": ("a multiple of 16", Annotated[Positive, MultipleOf(16)]),
     "backbone.n_hourglass": ("a whole number of 1 or more", Positive),
     "backbone.n_blocks": ("2, 3 or 4", Annotated[StrictInt, Interval(ge=2, le=4)]),
@@ -66,6 +70,7 @@ RULES: dict[str, tuple[str, Any]] = {
 }
 CHOICES = {
     "monitor_mode": ("max", "min"),
+    "data.release": ("auto", "csv", "annotations", "pickle"),
     "data.sampler": ("shuffle", "balanced"),
     "backbone.freeze": ("all", "fan", "none"),
     "head.tap": ("fused", "emotion2", "emotion", "pooled"),
@@ -84,6 +89,8 @@ def validate_config(cfg: DictConfig) -> None:
         value = _select(cfg, key)
         if value is _ABSENT:
             continue
+        if isinstance(value, ListConfig):
+            value = list(value)
         try:
             TypeAdapter(kind).validate_python(value)
         except ValidationError:

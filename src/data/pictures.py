@@ -1,0 +1,159 @@
+"""Picture files of any kind as uint8 pixels, or the reason why one cannot be read."""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+from pathlib import Path
+from typing import IO, cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+# Longest side kept, EmoNet's native one: stores hold raw pixels, so a camera's 12 megapixels would cost 36 MB each.
+MAX_SIDE = 256
+# Refused before decoding, since a file of a few KB can unpack to gigabytes; no data set's photos come near.
+MAX_PIXELS = 2**26
+MAX_BYTES = 2**28
+
+# The raster formats: Pillow hands others to external programs (EPS to Ghostscript), which no stranger's file may start.
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "JPEG2000", "PPM", "AVIF")
+
+# What Pillow's decoders raise on broken files, beside OSError; found by feeding them 60,000 damaged pictures.
+_BROKEN = (
+    *(SyntaxError, ValueError, IndexError, KeyError, TypeError, EOFError, OverflowError, RuntimeError),
+    *(struct.error, zlib.error),
+)
+_ORIENTATION = 0x0112
+
+
+class UnreadablePicture(Exception):
+    """A picture that cannot be read; the message is the reason."""
+
+
+def read_picture(source: Path | bytes, max_side: int = MAX_SIDE) -> NDArray[np.uint8]:
+    """Read a picture and shrink it.
+
+    Args:
+        source: File, or its content. Its name does not matter: the content says what it is.
+        max_side: Longest side of the result in pixels; larger pictures are averaged down, none is enlarged.
+
+    Returns:
+        Upright pixels in [0, 255]: (H, W) if grey, also where three channels are equal, else (H, W, 3) RGB.
+
+    Raises:
+        UnreadablePicture: If there is none to be had.
+    """
+    return shrink(decode_picture(source), max_side)
+
+
+def decode_picture(source: Path | bytes, upright: bool = True) -> NDArray[np.uint8]:
+    """Read a picture at full size.
+
+    The first frame counts; transparent parts become white; 16 bits a channel become 8.
+
+    Args:
+        source: File, or its content.
+        upright: Whether to turn the picture as its EXIF orientation says.
+
+    Returns:
+        Pixels in [0, 255], (H, W) grey or (H, W, 3) RGB.
+
+    Raises:
+        UnreadablePicture: If there is none to be had.
+    """
+    data = _content(source) if isinstance(source, Path) else source
+    if not data:
+        raise UnreadablePicture("zero bytes")
+    try:
+        # Pillow warns of odd metadata and of its own, smaller pixel limit; neither concerns the pixels.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                _check_size(image.size)
+                image.load()
+                return _pixels(_turned(image) if upright else image)
+    except UnidentifiedImageError:
+        raise UnreadablePicture("not a picture, or of an unknown format") from None
+    except (Image.DecompressionBombError, MemoryError):
+        raise UnreadablePicture(f"more than {MAX_PIXELS:,} pixels (a decompression bomb?)") from None
+    except OSError as error:
+        reason = "truncated" if "truncated" in str(error).lower() else f"broken ({error})"
+        raise UnreadablePicture(reason) from None
+    except _BROKEN as error:
+        raise UnreadablePicture(f"broken ({error or type(error).__name__})") from None
+
+
+def shrink(image: NDArray[np.uint8], max_side: int = MAX_SIDE) -> NDArray[np.uint8]:
+    """Average a picture (H, W) or (H, W, 3) down until no side exceeds `max_side`; smaller ones stay as they are."""
+    height, width = image.shape[:2]
+    if max(height, width) <= max_side:
+        return image
+    scale = max_side / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def read_limited(file: IO[bytes]) -> bytes:
+    """Return a file's content.
+
+    Raises:
+        UnreadablePicture: If it has more than `MAX_BYTES`, whatever size an archive states.
+    """
+    data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise UnreadablePicture(f"more than {MAX_BYTES // 2**20} MB")
+    return data
+
+
+def _content(path: Path) -> bytes:
+    try:
+        if not path.is_file():
+            raise UnreadablePicture("missing" if not path.exists() else "not a file")
+        with path.open("rb") as file:
+            return read_limited(file)
+    except OSError as error:
+        raise UnreadablePicture(f"cannot be opened ({error.strerror})") from None
+
+
+def _check_size(size: tuple[int, int]) -> None:
+    width, height = size
+    if width * height > MAX_PIXELS:
+        raise UnreadablePicture(f"{width} x {height} pixels, more than {MAX_PIXELS:,} (a decompression bomb?)")
+
+
+def _turned(image: Image.Image) -> Image.Image:
+    """Apply the EXIF orientation; without one that can be read, the picture stays as it is."""
+    try:
+        # Only then: the transposition copies the picture and writes its metadata anew.
+        return ImageOps.exif_transpose(image) if image.getexif().get(_ORIENTATION, 1) != 1 else image
+    except (*_BROKEN, OSError):
+        return image
+
+
+def _pixels(image: Image.Image) -> NDArray[np.uint8]:
+    """Return the pixels of a decoded picture of any mode."""
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return _deep_grey(image)
+    if image.mode in ("L", "1"):
+        return np.array(image.convert("L"))
+    if image.has_transparency_data:
+        opaque = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", opaque.size, "white"), opaque)
+    colors = np.array(image.convert("RGB"))
+    first = colors[..., 0]
+    is_grey = np.array_equal(first, colors[..., 1]) and np.array_equal(first, colors[..., 2])
+    return np.ascontiguousarray(first) if is_grey else colors
+
+
+def _deep_grey(image: Image.Image) -> NDArray[np.uint8]:
+    """Return a grey picture of 16 bits as uint8; of the 32-bit kinds, values of 16 bits are accepted."""
+    values = np.array(image)
+    if image.mode == "F" or values.min() < 0 or values.max() > 65535:
+        raise UnreadablePicture(f"pixels of mode {image.mode}; expected 8 or 16 bits a channel")
+    # The high byte, as Pillow takes of 16-bit colours.
+    return cast(NDArray[np.uint8], (values >> 8).astype(np.uint8))

@@ -1,0 +1,213 @@
+"""Tests of what happens to training pictures and batches."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from src.data.transforms import BatchMix, PictureTransform, TransformConfig
+from src.utils.errors import ConfigError
+
+# A value of each key that visibly changes a picture.
+STEPS = {
+    "horizontal_flip": 1.0,
+    "vertical_flip": 1.0,
+    "rotate": 30,
+    "scale": 0.3,
+    "translate": 0.2,
+    "brightness": 0.5,
+    "contrast": 0.5,
+    "saturation": 0.8,
+    "hue": 0.3,
+    "erase": 1.0,
+}
+
+
+@pytest.fixture
+def image() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+
+
+def apply(image: np.ndarray, *, seed: int = 0, epoch: int = 0, index: int = 0, **keys: float) -> np.ndarray:
+    return PictureTransform(TransformConfig("test", **keys), seed)(image, epoch, index)
+
+
+@pytest.mark.parametrize("key", STEPS)
+def test_each_step_changes_pictures(image: np.ndarray, key: str) -> None:
+    changed = apply(image, **{key: STEPS[key]})
+    assert changed.shape == image.shape
+    assert changed.dtype == np.uint8
+    assert not np.array_equal(changed, image)
+
+
+def test_nothing_on_changes_nothing(image: np.ndarray) -> None:
+    for index in range(20):
+        np.testing.assert_array_equal(apply(image, index=index), image)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [{"rotate": 30, "affine_probability": 0}, {"brightness": 0.5, "color_probability": 0}],
+)
+def test_probability_zero_is_never(image: np.ndarray, keys: dict[str, float]) -> None:
+    for index in range(20):
+        np.testing.assert_array_equal(apply(image, index=index, **keys), image)
+
+
+@pytest.mark.parametrize(("key", "axis"), [("horizontal_flip", 1), ("vertical_flip", 0)])
+def test_flips_flip(image: np.ndarray, key: str, axis: int) -> None:
+    for index in range(20):
+        np.testing.assert_array_equal(apply(image, index=index, **{key: 1.0}), np.flip(image, axis))
+
+
+def test_half_of_the_pictures_flip(image: np.ndarray) -> None:
+    transform = PictureTransform(TransformConfig("test", horizontal_flip=0.5), 0)
+    flipped = [not np.array_equal(transform(image, 0, index), image) for index in range(400)]
+    assert np.mean(flipped) == pytest.approx(0.5, abs=0.1)
+
+
+def test_erasing_blacks_out_one_box() -> None:
+    for index in range(20):
+        black = apply(np.full((64, 64, 3), 200, np.uint8), index=index, erase=1.0) == 0
+        rows, columns = np.flatnonzero(black.any(axis=(1, 2))), np.flatnonzero(black.any(axis=(0, 2)))
+        box = black[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        assert box.all()
+        assert min(box.shape[:2]) >= 6
+        assert max(box.shape[:2]) <= 23
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"epoch": 1}, {"index": 1}])
+def test_result_is_a_function_of_seed_epoch_and_index(image: np.ndarray, change: dict[str, int]) -> None:
+    transform = PictureTransform(TransformConfig("test", **STEPS), 0)
+    first = transform(image, 0, 0)
+    np.random.seed(1)
+    random.seed(1)
+    torch.manual_seed(1)
+    transform(image, 5, 5)
+    np.testing.assert_array_equal(transform(image, 0, 0), first)
+    assert not np.array_equal(apply(image, **change, **STEPS), first)
+
+
+def test_seeds_do_not_add_up(image: np.ndarray) -> None:
+    results = {
+        apply(image, seed=s, epoch=e, index=i, **STEPS).tobytes() for s in range(3) for e in range(3) for i in range(3)
+    }
+    assert len(results) == 27
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("rotate", -1),
+        ("rotate", "ten"),
+        ("rotate", None),
+        ("horizontal_flip", True),
+        ("horizontal_flip", 1.1),
+        ("vertical_flip", 1.1),
+        ("affine_probability", 2),
+        ("color_probability", 2),
+        ("erase", 1.5),
+        ("mix_probability", 1.5),
+        ("hue", 0.6),
+        ("brightness", 1.5),
+        ("contrast", 1.5),
+        ("saturation", 1.5),
+        ("scale", 1.0),
+        ("mixup", float("nan")),
+    ],
+)
+def test_values_outside_their_range_are_refused(key: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=rf"transform\.{key}={value}; expected"):
+        TransformConfig("test", **{key: value})
+
+
+@pytest.fixture
+def batch() -> tuple[Tensor, Tensor]:
+    """Eight pictures of eight classes of ten."""
+    return torch.rand(8, 3, 16, 16), torch.randperm(8)
+
+
+def test_no_mixing(batch: tuple[Tensor, Tensor]) -> None:
+    mix = BatchMix(TransformConfig("test"), n_classes=10)
+    assert not mix
+    images, labels = mix(*batch)
+    assert images is batch[0]
+    assert labels is batch[1]
+
+
+@pytest.mark.parametrize("keys", [{"mixup": 0.4}, {"cutmix": 1.0}, {"mixup": 0.4, "cutmix": 1.0}])
+def test_mixed_labels_are_probabilities(batch: tuple[Tensor, Tensor], keys: dict[str, float]) -> None:
+    mix = BatchMix(TransformConfig("test", **keys), n_classes=10)
+    assert mix
+    for _ in range(10):
+        _, labels = mix(*batch)
+        assert labels.shape == (8, 10)
+        assert (labels >= 0).all()
+        torch.testing.assert_close(labels.sum(dim=1), torch.ones(8))
+
+
+def partner_of(labels: Tensor, own: Tensor) -> Tensor:
+    """Return the index of the picture that each one is mixed with; labels are distinct, so the other share tells."""
+    rest = labels.clone()
+    rest[torch.arange(len(own)), own] = 0
+    other = rest.argmax(dim=1)
+    return torch.stack([torch.nonzero(own == label)[0, 0] for label in other])
+
+
+def test_mixup_mixes_pictures_as_labels(batch: tuple[Tensor, Tensor]) -> None:
+    images, own = batch
+    mixed, labels = BatchMix(TransformConfig("test", mixup=5.0), n_classes=10)(images, own)
+    share = labels[torch.arange(8), own][:, None, None, None]
+    assert 0 < share[0].item() < 1
+    torch.testing.assert_close(mixed, share * images + (1 - share) * images[partner_of(labels, own)])
+
+
+def test_cutmix_pastes_a_box_of_the_labels_share(batch: tuple[Tensor, Tensor]) -> None:
+    images, own = batch
+    mixed, labels = BatchMix(TransformConfig("test", cutmix=5.0), n_classes=10)(images, own)
+    pasted = images[partner_of(labels, own)]
+    kept = (mixed == images).all(dim=1)
+    assert torch.equal(mixed, torch.where(kept[:, None], images, pasted))
+    share = labels[torch.arange(8), own]
+    assert 0 < share[0].item() < 1
+    torch.testing.assert_close(kept.float().mean(dim=(1, 2)), share)
+
+
+def test_mix_probability(batch: tuple[Tensor, Tensor]) -> None:
+    def mixed_share(probability: float) -> float:
+        mix = BatchMix(TransformConfig("test", mixup=1.0, mix_probability=probability), n_classes=10)
+        return float(np.mean([mix(*batch)[1].ndim == 2 for _ in range(200)]))
+
+    assert mixed_share(0) == 0
+    assert mixed_share(1) == 1
+    assert mixed_share(0.5) == pytest.approx(0.5, abs=0.12)
+
+
+def test_both_mixings_are_used(batch: tuple[Tensor, Tensor]) -> None:
+    mix = BatchMix(TransformConfig("test", mixup=1.0, cutmix=1.0), n_classes=10)
+    black_and_white = torch.arange(8.0).remainder(2)[:, None, None, None].expand(8, 3, 16, 16)
+    results = [mix(black_and_white, batch[1])[0] for _ in range(40)]
+    blended = [bool(((images > 0) & (images < 1)).any()) for images in results]
+    assert 0 < sum(blended) < 40
+
+
+def test_mixing_follows_the_global_seed(batch: tuple[Tensor, Tensor]) -> None:
+    mix = BatchMix(TransformConfig("test", mixup=1.0, cutmix=1.0), n_classes=10)
+    results = []
+    for seed in (3, 3, 4):
+        torch.manual_seed(seed)
+        results.append(mix(*batch)[0])
+    assert torch.equal(results[0], results[1])
+    assert not torch.equal(results[0], results[2])
+
+
+def test_mixed_labels_equal_torch_one_hot_without_a_partner() -> None:
+    images, own = torch.rand(1, 3, 8, 8), torch.tensor([2])
+    mixed, labels = BatchMix(TransformConfig("test", mixup=1.0), n_classes=4)(images, own)
+    torch.testing.assert_close(mixed, images)
+    torch.testing.assert_close(labels, F.one_hot(own, 4).float())
