@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from src.data.store import PackedStore, Record, write_store
+from src.data.store import PackedStore, Record, write_store  # first of all: it sets OpenMP up
 
 MakeStore = Callable[[Sequence[Record]], PackedStore]
 
