@@ -115,8 +115,13 @@ def _take_data_from_run(cfg: DictConfig) -> None:
         return
     own = load_group("data", str(name))
     known: dict[str, Any] = plain(OmegaConf.load(config)).get("data", {})
-    own |= {key: known[key] for key in own if key in known and key not in ("_target_", "defaults")}
+    own |= {key: known[key] for key in own if _is_plain(known.get(key)) and key not in ("_target_", "name", "defaults")}
     own.pop("defaults", None)
     chosen = [o.removeprefix("data.") for o in overrides if o.startswith("data.")]
     with open_dict(cfg):
         cfg.data = OmegaConf.merge(own, OmegaConf.from_dotlist(chosen))
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value found in a run directory is text or a number, or a list of these, and so cannot name code."""
+    return isinstance(value, str | int | float) or (isinstance(value, list) and all(map(_is_plain, value)))

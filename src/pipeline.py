@@ -40,7 +40,7 @@ def build_data(cfg: DictConfig, **options: Any) -> StoreDataModule:
         **options: Arguments that the configuration does not hold, such as the model's classes.
     """
     shared = {"seed": cfg.seed, "data_dir": cfg.data_dir, **options}
-    return cast(StoreDataModule, instantiate(cfg.data, **shared, _convert_="all"))
+    return cast(StoreDataModule, instantiate(cfg.data, **shared, _convert_="all", _recursive_=False))
 
 
 def build_callbacks(cfg: DictConfig) -> list[Callback]:

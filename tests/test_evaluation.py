@@ -1,8 +1,10 @@
 import json
+import shutil
 
 import pandas as pd
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from src.evaluation import test as run_evaluation
 from src.models.emonet import EmoNet
@@ -77,3 +79,15 @@ def test_official_weights_need_no_checkpoint(tmp_path, data_dir, n, classes, unm
         assert (table["contempt"] == 0).all()
         assert "contempt" not in set(table["prediction"])
     assert json.loads((tmp_path / "metrics.json").read_text())["test/n"] == len(table)
+
+
+def test_a_run_directory_cannot_name_code(trained, tmp_path, data_dir):
+    copy = tmp_path / "run"
+    shutil.copytree(trained[0], copy)
+    planted = {"_target_": "shutil.copyfile", "src": str(copy / "config.yaml"), "dst": str(tmp_path / "stolen")}
+    config = OmegaConf.load(copy / "config.yaml")
+    for key in ("name", "sampler", "max_bad"):
+        config.data[key] = planted
+    OmegaConf.save(config, copy / "config.yaml")
+    run_evaluation(evaluation_config(tmp_path, data_dir, f"ckpt_path={copy}"))
+    assert not (tmp_path / "stolen").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, fields
 from typing import Any, cast
@@ -51,15 +52,21 @@ class TransformConfig:
             value = getattr(self, field.name)
             if field.name == "name":
                 continue
-            if not isinstance(value, int | float) or isinstance(value, bool) or value < 0:
+            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < math.inf:
                 raise ConfigError(f"transform.{field.name}={value}; expected a number of 0 or more.")
             if field.name in _PROBABILITIES and value > 1:
                 raise ConfigError(f"transform.{field.name}={value}; expected a probability in [0, 1].")
+            if value > _LARGEST.get(field.name, value):
+                raise ConfigError(f"transform.{field.name}={value}; expected at most {_LARGEST[field.name]}.")
 
 
 _PROBABILITIES = {
     "horizontal_flip", "vertical_flip", "affine_probability", "color_probability", "erase", "mix_probability",
 }  # fmt: skip
+
+
+# Beyond these a picture would turn negative, inside out or round the colour circle twice.
+_LARGEST = {"scale": 0.9, "translate": 1.0, "brightness": 1.0, "contrast": 1.0, "saturation": 1.0, "hue": 0.5}
 
 
 class PictureTransform:
@@ -96,6 +103,7 @@ def _steps(c: TransformConfig) -> list[A.BasicTransform]:
                 rotate=(-c.rotate, c.rotate),
                 scale=(1 - c.scale, 1 + c.scale),
                 translate_percent=(-c.translate, c.translate),
+                keep_ratio=True,
                 border_mode=cv2.BORDER_REPLICATE,
                 p=c.affine_probability,
             )

@@ -64,7 +64,7 @@ def build_model(spec: ModelSpec, config: Plain, **options: Any) -> ExpressionCla
         head = spec.build_head()
         backbone = _official(spec, config, head)
     else:
-        weights = load_weights(find_checkpoint(str(location)))
+        weights = load_weights(find_checkpoint(str(location), argument="backbone.weights"))
         spec = replace(spec, backbone={**weights.spec.backbone, "name": spec.backbone["name"]})
         head = spec.build_head()
         backbone = _ours(weights, spec, head)

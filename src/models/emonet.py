@@ -172,7 +172,7 @@ class EmoNet(nn.Module):
         """He initialisation; the last heat maps start at 1 / 68, so that their sum, the mask, starts near 1."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         heat = self.get_submodule(f"l{self.n_hourglass - 1}")

@@ -60,7 +60,9 @@ def one_cycle(optimizer: Optimizer, *, steps_per_epoch: int, max_epochs: int, wa
     if not 0 < warmup < 1:
         raise ConfigError(f"scheduler.warmup={warmup}; expected a share in (0, 1).")
     peaks = [group["lr"] for group in optimizer.param_groups]
-    return _per_step(OneCycleLR(optimizer, peaks, total_steps=steps_per_epoch * max_epochs, pct_start=warmup))
+    # Cycling momentum would silently replace the optimiser's own.
+    total = steps_per_epoch * max_epochs
+    return _per_step(OneCycleLR(optimizer, peaks, total_steps=total, pct_start=warmup, cycle_momentum=False))
 
 
 def plateau(

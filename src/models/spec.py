@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from hydra.utils import instantiate
+from hydra.utils import get_class
 from omegaconf import OmegaConf
 
 from src.models.emonet import EmoNet, tap_side
@@ -60,7 +60,7 @@ class ModelSpec:
         try:
             return ModelSpec(
                 backbone={key: data["backbone"][key] for key in BACKBONE_KEYS},
-                head={str(key): value for key, value in data["head"].items()},
+                head={str(key): _plain(key, value) for key, value in data["head"].items()},
                 class_names=tuple(str(name) for name in data["class_names"]),
                 image_size=int(data["image_size"]),
                 grayscale=bool(data["grayscale"]),
@@ -89,17 +89,18 @@ class ModelSpec:
                 own[key] = self.head[key]
         own.pop("name", None)
         own.pop("defaults", None)
-        n_blocks = int(self.backbone["n_blocks"])
-        return cast(
-            Head,
-            instantiate(
-                own,
-                channels=int(self.backbone["width"]),
-                side=tap_side(own["tap"], self.image_size, n_blocks),
-                n_classes=len(self.class_names),
-                _convert_="all",
-            ),
-        )
+        head = get_class(own.pop("_target_"))
+        side = tap_side(own["tap"], self.image_size, int(self.backbone["n_blocks"]))
+        # Not instantiate: it would run a _target_, and resolve an interpolation, found in a value.
+        return cast(Head, head(channels=int(self.backbone["width"]), side=side, n_classes=len(self.class_names), **own))
+
+
+def _plain(key: str, value: Any) -> Any:
+    """Return an argument of a head: a number or a switch; `name` and `tap` are words."""
+    wanted = str if key in ("name", "tap") else int | float
+    if not isinstance(value, wanted):
+        raise TypeError(f"head.{key}={value!r}")
+    return value
 
 
 def load_group(group: str, name: str) -> Plain:
@@ -111,7 +112,7 @@ def load_group(group: str, name: str) -> Plain:
         ConfigError: If there is no such file.
     """
     path = CONF / group / f"{name}.yaml"
-    if not re.fullmatch(r"\w+", name) or not path.is_file():
+    if not re.fullmatch(r"\w+", name) or name == "default" or not path.is_file():
         known = ", ".join(sorted(p.stem for p in (CONF / group).glob("*.yaml") if p.stem != "default"))
         raise ConfigError(f"{group}={name!r} is unknown; expected one of {known}.")
     loaded = OmegaConf.load(path)

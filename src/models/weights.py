@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import pickle
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,11 @@ log = logging.getLogger(__name__)
 
 State = dict[str, Tensor]
 MODEL_PREFIXES = ("backbone.", "head.")
+# What torch raises on damaged or foreign files.
+UNREADABLE = (
+    *(RuntimeError, EOFError, OSError, BadZipFile, pickle.UnpicklingError, struct.error),
+    *(LookupError, ValueError, TypeError, AttributeError),
+)
 
 
 @dataclass(frozen=True)
@@ -41,12 +47,13 @@ class Weights:
     path: Path
 
 
-def find_checkpoint(location: str, name: str = "best.ckpt") -> Path:
+def find_checkpoint(location: str, name: str = "best.ckpt", argument: str = "ckpt_path") -> Path:
     """Return the weights file that `ckpt_path` means.
 
     Args:
         location: A run directory, a `.ckpt` or a `.safetensors`.
         name: Checkpoint to take from a run directory.
+        argument: What the location was given as, for the message.
 
     Raises:
         ConfigError: If there is none.
@@ -55,10 +62,10 @@ def find_checkpoint(location: str, name: str = "best.ckpt") -> Path:
     if path.is_dir():
         checkpoint = path / "checkpoints" / name
         if not checkpoint.is_file():
-            raise ConfigError(f"ckpt_path={location} holds no checkpoints/{name}; expected a directory of a run.")
+            raise ConfigError(f"{argument}={location} holds no checkpoints/{name}; expected a directory of a run.")
         return checkpoint
     if not path.is_file():
-        raise ConfigError(f"ckpt_path={location} does not exist; expected a run directory, a .ckpt or a .safetensors.")
+        raise ConfigError(f"{argument}={location} does not exist; expected a run directory, a .ckpt or a .safetensors.")
     return path
 
 
@@ -85,7 +92,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, BadZipFile, pickle.UnpicklingError, KeyError, ValueError) as error:
+    except UNREADABLE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(
             f"{path} cannot be read as a checkpoint ({reason}); it may be truncated, or hold more than tensors and "

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from src.models.heads.base import AttentionHead, conv_bn_relu
+from src.utils.errors import ConfigError
 
 CHANNELS = (128, 64, 32, 16)
 PATCHES_PER_SIDE = 4
@@ -33,6 +34,8 @@ class MultiHead(AttentionHead):
             **features: Arguments of `Head`.
         """
         super().__init__(**features)
+        if embed_dim % n_heads:
+            raise ConfigError(f"head.embed_dim={embed_dim}; expected a multiple of head.n_heads={n_heads}.")
         widths = (self.channels, *CHANNELS)
         self.reduce = nn.Sequential(*(conv_bn_relu(i, o) for i, o in zip(widths, CHANNELS, strict=False)))
         self.patch = self.side // PATCHES_PER_SIDE
