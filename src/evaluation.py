@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,18 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from pytorch_lightning import seed_everything
 
 from src.callbacks.test_report import Results
+from src.data.datamodule import StoreDataModule
 from src.data.vocabulary import canonical_order
 from src.models.build import build_model, new_spec
 from src.models.classifier import ExpressionClassifier
-from src.models.spec import load_group
-from src.models.weights import build_from_weights, find_checkpoint, load_weights
+from src.models.weights import build_from_weights, find_checkpoint, load_weights, weights_id
 from src.pipeline import build_callbacks, build_data, build_loggers, choose_precision, evaluate, plain, write_results
 from src.utils.errors import ConfigError
+from src.utils.groups import load_group
 from src.utils.run_directory import read_json, update_provenance, write_config
 from src.wandb_logger import finish_wandb
+
+log = logging.getLogger(__name__)
 
 NO_AUGMENTATION = {"name": "none"}
 
@@ -50,13 +54,15 @@ def test(cfg: DictConfig) -> Results:
     )
     data.prepare_data()
     model.absent_classes = data.absent_classes
+    _report_vocabularies(data)
     model.loss = instantiate(cfg.loss, class_counts=data.class_counts("test").tolist(), _convert_="all")
     failed = True
     try:
         loggers = build_loggers(cfg)
         callbacks = build_callbacks(cfg)
         results = evaluate(cfg, model, data, loggers=loggers, precision=precision, callbacks=callbacks, validate=False)
-        update_provenance(Path(cfg.run_dir), data=data.fingerprint, weights=str(cfg.ckpt_path or cfg.backbone.weights))
+        weights = weights_id(cfg.ckpt_path or cfg.backbone.weights)
+        update_provenance(Path(cfg.run_dir), data=data.fingerprint, weights=weights)
         write_results(cfg, results, loggers)
         failed = False
     finally:
@@ -65,6 +71,17 @@ def test(cfg: DictConfig) -> Results:
 
 
 test.__test__ = False  # type: ignore[attr-defined]  # not a test, whatever pytest thinks
+
+
+def _report_vocabularies(data: StoreDataModule) -> None:
+    """Log what the classes of model and data do not share."""
+    dropped = ", ".join(data.class_names[i] for i in data.absent_classes)
+    if dropped:
+        log.warning("data=%s lacks %s: these probabilities are dropped, the rest sums to 1.", data.name, dropped)
+    unknown = ", ".join(name for name in data.own_classes if name not in data.class_names)
+    if unknown:
+        n_unmapped = data.split_rows("test")[2]
+        log.warning("The model lacks %s: such pictures are left out (test/n_unmapped = %d).", unknown, n_unmapped)
 
 
 def _load_model(cfg: DictConfig) -> ExpressionClassifier:
@@ -123,5 +140,7 @@ def _take_data_from_run(cfg: DictConfig) -> None:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether a value found in a run directory is text or a number, or a list of these, and so cannot name code."""
+    """Whether a value found in a run directory is text, a number, or lists or dictionaries that cannot name code."""
+    if isinstance(value, dict):
+        return all(isinstance(k, str) and not k.startswith("_") and _is_plain(v) for k, v in value.items())
     return isinstance(value, str | int | float) or (isinstance(value, list) and all(map(_is_plain, value)))

@@ -30,7 +30,7 @@ def prepare(cfg: DictConfig) -> None:
     # Whatever the model's side: pictures are stored at their own size.
     data = build_data(cfg, transform={"name": "none"}, image_size=cfg.data.image_size or 64)
     data.prepare_data()
-    result = open_audit(data.store, data.own_classes)
+    result = open_audit(data.store, data.source_classes)
     write_json(Path(cfg.run_dir) / AUDIT, result.to_dict())
     update_provenance(Path(cfg.run_dir), data=data.fingerprint)
     console = Console(stderr=True)

@@ -26,6 +26,7 @@ from src.models.weights import (
     load_weights,
     read_checkpoint,
     save_safetensors,
+    weights_id,
 )
 from src.pipeline import (
     build_callbacks,
@@ -38,6 +39,7 @@ from src.pipeline import (
     write_results,
 )
 from src.utils.errors import ConfigError
+from src.utils.processes import is_main_process
 from src.utils.run_directory import update_provenance
 from src.utils.signals import stop_requests
 from src.wandb_logger import finish_wandb
@@ -78,8 +80,9 @@ def fit_and_test(cfg: DictConfig) -> Results:
         results = _speed(callbacks)
         _load_best(trainer, model)
         results |= evaluate(cfg, model, data, loggers=loggers, precision=precision, callbacks=callbacks, validate=True)
-        save_safetensors(model, Path(cfg.run_dir) / "checkpoints" / "best.safetensors")
-        update_provenance(Path(cfg.run_dir), data=data.fingerprint, weights=plain(cfg.backbone)["weights"])
+        if is_main_process():
+            save_safetensors(model, Path(cfg.run_dir) / "checkpoints" / "best.safetensors")
+        update_provenance(Path(cfg.run_dir), data=data.fingerprint, weights=weights_id(cfg.backbone.weights))
         write_results(cfg, results, loggers)
         failed = False
     finally:
@@ -107,6 +110,7 @@ def _new_model(cfg: DictConfig, data: StoreDataModule, precision: str) -> Expres
             raise ConfigError(
                 f"head.valence_arousal=true, but data={data.name} has no valence and arousal; set it to false."
             )
+        _check_mixing(data)
         outputs.append("valence_arousal")
     spec = new_spec(
         backbone,
@@ -126,6 +130,17 @@ def _new_model(cfg: DictConfig, data: StoreDataModule, precision: str) -> Expres
         optimizer=instantiate(cfg.optimizer, _convert_="all"),
         scheduler=instantiate(cfg.scheduler, _convert_="all"),
     )
+
+
+def _check_mixing(data: StoreDataModule) -> None:
+    """Refuse to train valence and arousal on mixed pictures: half of one face and half of another have neither."""
+    for key in ("mixup", "cutmix"):
+        value = getattr(data.transform, key)
+        if value:
+            raise ConfigError(
+                f"transform.{key}={value} with head.valence_arousal=true: mixed pictures have no valence and arousal; "
+                f"expected transform.{key}=0. Set it, or head.valence_arousal=false."
+            )
 
 
 def _check_batch_norm(model: ExpressionClassifier, data: StoreDataModule) -> None:

@@ -1,10 +1,12 @@
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
+from src.pipeline import build_data, plain, result_table
 from src.training import fit_and_test
 from src.utils.errors import ConfigError
 from tests.running import read_checkpoint, tiny_config
@@ -87,6 +89,25 @@ def test_predictions_recompute_to_the_metrics(finished):
     assert low <= results["test/accuracy"] <= high
 
 
+def test_valence_and_arousal_are_measured_on_the_whole_split(finished, data_dir):
+    run_dir, results = finished
+    cfg = tiny_config(run_dir, data_dir)
+    store = build_data(cfg, transform=plain(cfg.transform), image_size=64).store
+    rows = store.rows("test")
+    table = pd.read_csv(run_dir / "predictions.csv", dtype={"id": str}).set_index("id").loc[store.ids[rows]]
+    for name in ("valence", "arousal"):
+        p, t = table[name].to_numpy().clip(-1, 1), getattr(store, name)[rows].astype(float)
+        covariance = np.mean((p - p.mean()) * (t - t.mean()))
+        ccc = 2 * covariance / (p.var() + t.var() + (p.mean() - t.mean()) ** 2)
+        assert results[f"test/{name}_ccc"] == pytest.approx(ccc, abs=1e-6)
+        assert results[f"test/{name}_pcc"] == pytest.approx(np.corrcoef(p, t)[0, 1], abs=1e-6)
+        assert results[f"test/{name}_rmse"] == pytest.approx(np.sqrt(np.mean((p - t) ** 2)), abs=1e-6)
+        assert results[f"test/{name}_sagr"] == pytest.approx(np.mean(np.sign(p) == np.sign(t)), abs=1e-6)
+        assert f"val/{name}_ccc" in results
+    rows = list(result_table(results).columns[0].cells)
+    assert {"valence_ccc", "arousal_sagr"} <= set(rows)
+
+
 RECIPES = {
     "plain": [],
     "averaged, mixed, plateau": ["callbacks=ema", "transform=strong", "transform.mixup=0.2", "scheduler=plateau"],
@@ -94,8 +115,9 @@ RECIPES = {
 }
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize(
+    ("recipe", "workers"), [(name, 0) for name in RECIPES] + [("plain", 2), ("averaged, mixed, plateau", 2)]
+)
 def test_resumed_run_equals_the_straight_one(tmp_path, data_dir, recipe, workers):
     options = ["scheduler=constant", *RECIPES[recipe], f"data.num_workers={workers}"]
     fit_and_test(tiny_config(tmp_path / "straight", data_dir, *options, "trainer.max_epochs=4", "data.num_workers=0"))
@@ -127,6 +149,8 @@ def test_seed_zero_is_a_seed_and_seeds_differ(tmp_path, data_dir):
 def test_every_head_trains(tmp_path, data_dir, head):
     results = fit_and_test(tiny_config(tmp_path, data_dir, f"head={head}", "trainer.max_epochs=1"))
     assert results["test/n"] == 21
+    assert not any("valence" in key or "arousal" in key for key in results)
+    assert "valence_ccc" not in list(result_table(results).columns[0].cells)
 
 
 def test_a_frozen_backbone_stays_bit_equal(tmp_path, data_dir):
@@ -150,9 +174,15 @@ def test_a_last_batch_of_one_is_dropped(tmp_path, data_dir):
 MISTAKES = {
     "batch-norm": (["data.batch_size=1"], "data.batch_size=1"),
     "tap": (["head=linear_bottleneck", "head.tap=emotion"], "head.tap=emotion"),
+    "no path": (["data=fer2013"], "data.path is not set"),
+    "wrong path": (["data=fer2013", "data.path=/no/where.csv"], "data.path=/no/where.csv does not exist"),
     "weights": (["backbone.weights=nowhere.pth"], "nowhere.pth does not exist"),
+    "official weights": (["backbone=emonet_8", "backbone.weights=/no/emonet_8.pth"], "face-analysis/emonet"),
     "checkpoint": (["ckpt_path=nowhere"], "ckpt_path=nowhere does not exist"),
     "transform": (["transform.erase=2"], "transform.erase=2"),
+    "unknown step": (["+transform.tilt=2"], "transform.tilt=2 is unknown; expected one of"),
+    "mixed affect": (["head.valence_arousal=true", "transform.mixup=0.2"], "transform.mixup=0.2 with head.valence_"),
+    "cut affect": (["head.valence_arousal=true", "transform.cutmix=1"], "transform.cutmix=1 with head.valence_"),
 }
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,8 +16,6 @@ from src.data.splitting import complete_splits, validation_shares
 from src.data.store import Record, Skipped, Split
 from src.data.vocabulary import CANONICAL
 from src.utils.errors import ConfigError
-
-log = logging.getLogger(__name__)
 
 # AffectNet's numbers: the first eight are the canonical order, the rest is no expression.
 LABELS = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "angry", "contempt")
@@ -54,9 +50,6 @@ class AffectNetDataModule(StoreDataModule):
     arousal do not fit their expression and those that EmoNet's authors found mislabelled; `left_out` counts them.
     Faces are cut out by the face box (CSV) or as EmoNet's authors do, by the landmarks (pickle index); what lies
     outside the picture is black. The id of a picture is its path in the release.
-
-    Attributes:
-        left_out: Number of pictures left out by reason, once the store has been built.
     """
 
     classes = CANONICAL
@@ -84,7 +77,6 @@ class AffectNetDataModule(StoreDataModule):
         self.release, self.cleaned = release, cleaned
         self.split_shares = validation_shares(val_share)
         self.split_seed = split_seed
-        self.left_out: Counter[str] = Counter()
 
     def store_options(self) -> dict[str, Any]:
         """Return what is read, what is kept and how the validation split is drawn."""
@@ -116,8 +108,6 @@ class AffectNetDataModule(StoreDataModule):
                 kept = min(chosen[item.id], item, key=lambda known: PRIORITY.index(known.split))
                 chosen[item.id] = kept
                 yield Skipped(item.id, f"listed more than once; it counts for {kept.split}")
-        for reason, n in self.left_out.items():
-            log.info("data=%s: left out %s pictures: %s", self.name, f"{n:,}", reason)
         kept_items = list(chosen.values())
         splits = complete_splits(
             [item.id for item in kept_items],

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -17,13 +18,14 @@ from pytorch_lightning import LightningDataModule
 from rich.progress import track
 from torch.utils.data import BatchSampler, DataLoader
 
+from src.data.class_selection import ClassSelection
 from src.data.dataset import Batch, StoreDataset, identity
 from src.data.dedup import clean_test_rows, training_rows
+from src.data.exclusion import excluded_rows
 from src.data.fingerprint import source_fingerprint
 from src.data.sampling import EpochSampler, balanced_weights
 from src.data.store import PackedStore, Record, Skipped, Split, write_store
 from src.data.transforms import BatchMix, PictureTransform, TransformConfig
-from src.data.vocabulary import index_map
 from src.utils.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -37,6 +39,7 @@ class StoreDataModule(LightningDataModule, ABC):
 
     Attributes:
         name: Name of the data set.
+        left_out: Reason -> number of readable pictures that `records()` leaves out by it; the store remembers them.
     """
 
     classes: ClassVar[tuple[str, ...]] = ()
@@ -57,6 +60,9 @@ class StoreDataModule(LightningDataModule, ABC):
         sampler: str = "shuffle",
         dedup: bool = True,
         max_bad: float = 0.01,
+        classes: Sequence[str] | None = None,
+        merge: Mapping[str, Sequence[str]] | None = None,
+        exclude: str | Sequence[str] | None = None,
         class_names: Sequence[str] | None = None,
     ) -> None:
         """Store the options; `conf/data/default.yaml` documents them.
@@ -74,14 +80,19 @@ class StoreDataModule(LightningDataModule, ABC):
             sampler: `shuffle` or `balanced`.
             dedup: Whether to remove copies from the training split.
             max_bad: Largest accepted share of unreadable pictures.
+            classes: Classes to keep, after merging; None for all.
+            merge: Name of a class -> names of the classes that it joins.
+            exclude: Data sets whose pictures are left out.
             class_names: Classes of the model that will see the pictures; None for the data set's own.
         """
         super().__init__()
         self.name, self.path, self.cache_dir = name, path, Path(data_dir) / "cache"
         self.image_size, self.grayscale, self.batch_size = image_size, grayscale, batch_size
         self.num_workers, self.seed, self.sampler, self.dedup = num_workers, seed, sampler, dedup
-        self.max_bad = max_bad
-        self.transform = TransformConfig(**transform)
+        self.max_bad, self._kept_classes, self._merge = max_bad, classes, merge
+        self._exclude = [exclude] if isinstance(exclude, str) else list(exclude or ())
+        self.left_out: Counter[str] = Counter()
+        self.transform = TransformConfig.from_keys(transform)
         self._model_classes = tuple(class_names or ())
         self._store: PackedStore | None = None
 
@@ -107,8 +118,9 @@ class StoreDataModule(LightningDataModule, ABC):
         return path
 
     def prepare_data(self) -> None:
-        """Build the store unless it exists."""
-        self.store  # noqa: B018  # built at first use
+        """Build the store unless it exists, and say what is not served."""
+        self.selection.report(self.store)
+        self._excluded  # noqa: B018  # searched for and reported at first use
 
     def setup(self, stage: str | None = None) -> None:
         """Set OpenCV up."""
@@ -131,9 +143,11 @@ class StoreDataModule(LightningDataModule, ABC):
         if folder.exists():
             return PackedStore(folder)
         entries = track(self.records(), description=f"Preparing {self.name}")
-        store = write_store(folder, entries, self.max_bad)
+        store = write_store(folder, entries, self.max_bad, self.left_out)
         for entry in store.skipped:
             log.warning("%s: skipped %s: %s", self.name, entry.id, entry.reason)
+        for reason, n in store.left_out.items():
+            log.info("data=%s: left out %s pictures: %s", self.name, f"{n:,}", reason)
         return store
 
     @property
@@ -142,9 +156,23 @@ class StoreDataModule(LightningDataModule, ABC):
         return self.store.path.name
 
     @property
-    def own_classes(self) -> tuple[str, ...]:
-        """Classes of the data set, in canonical order."""
+    def source_classes(self) -> tuple[str, ...]:
+        """Classes of the data set as it is, in canonical order."""
         return self.classes or self.store.class_names
+
+    @cached_property
+    def selection(self) -> ClassSelection:
+        """What `data.merge` and `data.classes` make of these classes."""
+        return ClassSelection(self.source_classes, self._kept_classes, self._merge)
+
+    @property
+    def own_classes(self) -> tuple[str, ...]:
+        """Classes that the data set serves: in canonical order, then those with new names."""
+        return self.selection.names
+
+    @cached_property
+    def _excluded(self) -> NDArray[np.bool_]:
+        return excluded_rows(self.store, self._exclude, self.cache_dir)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -165,21 +193,27 @@ class StoreDataModule(LightningDataModule, ABC):
         """Return what a split serves.
 
         Returns:
-            Rows of the store (N,), their class indices (N,), and how many pictures were left out because the model
-            lacks their class.
+            Rows of the store (N,), their class indices (N,), and how many pictures were left out because the model,
+            or `data.classes`, lacks their class.
 
         Raises:
             ConfigError: If nothing is left.
         """
+        rows, labels, left_out = self.served_rows(split)
+        if len(rows) == 0:
+            raise ConfigError(
+                f"data={self.name} has no {split} picture of the classes {', '.join(self.class_names)} to serve; check "
+                "data.path, data.classes and data.exclude, or use a model with the classes of the data."
+            )
+        return rows, labels, left_out
+
+    def served_rows(self, split: Split) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+        """Return the same for a split that may be empty."""
         store = self.store
         rows = training_rows(store) if split == "train" and self.dedup else store.rows(split)
-        labels = index_map(store.class_names, self.class_names)[store.labels[rows]]
+        rows = rows[~self._excluded[rows]]
+        labels = self.selection.index(store.class_names, self.class_names)[store.labels[rows]]
         known = labels >= 0
-        if not known.any():
-            raise ConfigError(
-                f"data={self.name} has no {split} picture of the classes {', '.join(self.class_names)}; check "
-                "data.path, or use a model with the classes of the data."
-            )
         return rows[known], labels[known], int((~known).sum())
 
     def clean_test_rows(self) -> NDArray[np.int64]:
@@ -198,7 +232,10 @@ class StoreDataModule(LightningDataModule, ABC):
     def _dataset(self, split: Split) -> StoreDataset:
         rows, labels, _ = self.split_rows(split)
         transform = PictureTransform(self.transform, self.seed) if split == "train" else None
-        return StoreDataset(self.store, rows, labels, self.image_size, self.grayscale, transform)
+        targets = None
+        if self.store.distribution is not None:
+            targets = self.selection.targets(self.store.distribution[rows], self.class_names, labels)
+        return StoreDataset(self.store, rows, labels, self.image_size, self.grayscale, transform, targets)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return the training loader; a last batch of one, on which batch-norm cannot train, is dropped."""
@@ -267,10 +304,13 @@ class StoreDataModule(LightningDataModule, ABC):
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Turn pictures into floats in [0, 1], channels last, and mix training batches."""
         image = batch["image"].to(torch.float32, memory_format=torch.channels_last) / 255
-        label = batch["label"]
+        batch = Batch(**{**batch, "image": image})
         if self.trainer is not None and self.trainer.training and self.mix:
-            image, label = self.mix(image, label)
-        return Batch(**{**batch, "image": image, "label": label})
+            target = batch.get("target", batch["label"])
+            batch["image"], mixed = self.mix(image, target)
+            if mixed is not target:
+                batch["target"], batch["label"] = mixed, mixed.argmax(dim=1)
+        return batch
 
 
 def _batch_sampler(keys: Iterable[Any], batch_size: int, drop_last: bool = False) -> BatchSampler:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import cv2
 import numpy as np
@@ -20,10 +20,15 @@ class Batch(TypedDict):
 
     Attributes:
         image: RGB, (B, 3, S, S): uint8 from the data set, float in [0, 1] once the data module has moved it.
-        label: Class indices (B,), or probabilities (B, n_classes) after MixUp or CutMix.
-        valence: (B,), NaN where not annotated.
+        label: Class indices (B,).
+        valence: (B,), NaN where not annotated: the NaNs are the mask, which losses and metrics leave out.
         arousal: (B,), NaN where not annotated.
         row: Row in the store, (B,).
+        target: What training fits instead of the label, class probabilities (B, n_classes), of the votes of several
+            people or mixed; absent if the store has none and nothing is mixed.
+        landmarks: x and y of the 68 iBUG points in pixels of `image`, 0 being the centre of the first one,
+            (B, 68, 2), NaN where missing; absent if the store has none. They follow the augmentation of a picture and
+            may lie outside it. After MixUp or CutMix they are, as valence and arousal, those of the picture before.
     """
 
     image: Tensor
@@ -31,6 +36,8 @@ class Batch(TypedDict):
     valence: Tensor
     arousal: Tensor
     row: Tensor
+    target: NotRequired[Tensor]
+    landmarks: NotRequired[Tensor]
 
 
 class StoreDataset(Dataset[Batch]):
@@ -44,6 +51,7 @@ class StoreDataset(Dataset[Batch]):
         image_size: int,
         grayscale: bool,
         transform: PictureTransform | None = None,
+        targets: NDArray[np.float32] | None = None,
     ) -> None:
         """Create the data set.
 
@@ -54,9 +62,11 @@ class StoreDataset(Dataset[Batch]):
             image_size: Side of the pictures served.
             grayscale: Whether to remove colours; the pictures keep three equal channels.
             transform: Augmentation; with it, indices are (index, epoch) pairs.
+            targets: Class probabilities in the model's order, (N, n_classes), if there are any.
         """
         self.store, self.rows, self.labels = store, rows, labels
         self.image_size, self.grayscale, self.transform = image_size, grayscale, transform
+        self.targets = targets
 
     def __len__(self) -> int:
         """Return the number of pictures."""
@@ -74,15 +84,30 @@ class StoreDataset(Dataset[Batch]):
         images = [self._resized(row) for row in rows]
         if self.transform is not None or not (self.grayscale or self.store.is_gray):
             images = [_rgb(image) for image in images]
+        landmarks = self._landmarks(rows)
         if self.transform is not None:
-            images = [self.transform(image, epoch, i) for image, (i, epoch) in zip(images, pairs, strict=True)]
-        return Batch(
+            images, landmarks = _augmented(self.transform, images, landmarks, pairs)
+        batch = Batch(
             image=_channels_first(np.stack(images)),
             label=torch.from_numpy(self.labels[index]),
             valence=torch.from_numpy(self.store.valence[rows]),
             arousal=torch.from_numpy(self.store.arousal[rows]),
             row=torch.from_numpy(rows),
         )
+        if landmarks is not None:
+            batch["landmarks"] = torch.from_numpy(landmarks)
+        if self.targets is not None:
+            batch["target"] = torch.from_numpy(self.targets[index])
+        return batch
+
+    def _landmarks(self, rows: NDArray[np.int64]) -> NDArray[np.float32] | None:
+        """Return the landmarks in pixels of the resized pictures, (B, 68, 2), or None if the store has none."""
+        if self.store.landmarks is None:
+            return None
+        sizes = np.array([self.store.image(row).shape[1::-1] for row in rows], dtype=np.float32)
+        # As in OpenCV, the edges of the picture stay the edges: the centre of the first pixel moves.
+        scale = self.image_size / sizes[:, None]
+        return np.asarray((self.store.landmarks[rows] + 0.5) * scale - 0.5, dtype=np.float32)
 
     def _resized(self, row: int) -> NDArray[np.uint8]:
         """Return one picture at the size served, (S, S) or (S, S, 3)."""
@@ -99,6 +124,22 @@ def fit(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
         return image
     method = cv2.INTER_AREA if min(height, width) > size else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(image, (size, size), interpolation=method), dtype=np.uint8)
+
+
+def _augmented(
+    transform: PictureTransform,
+    images: list[NDArray[np.uint8]],
+    landmarks: NDArray[np.float32] | None,
+    pairs: list[tuple[int, int]],
+) -> tuple[list[NDArray[np.uint8]], NDArray[np.float32] | None]:
+    """Augment pictures, with their landmarks (B, 68, 2) if they have any; pairs are (index, epoch)."""
+    if landmarks is None:
+        return [transform(image, epoch, i) for image, (i, epoch) in zip(images, pairs, strict=True)], None
+    moved = [
+        transform.with_landmarks(image, points, epoch, i)
+        for image, points, (i, epoch) in zip(images, landmarks, pairs, strict=True)
+    ]
+    return [image for image, _ in moved], np.stack([points for _, points in moved])
 
 
 def _rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -125,9 +125,7 @@ def find_near_duplicates(prints: Fingerprints) -> NearDuplicates:
 
 def find_matches(prints: Fingerprints, other: Fingerprints) -> Matches:
     """Return which pictures of a store are equal, by digest, or nearly equal to pictures of another one."""
-    ours, theirs = np.flatnonzero(prints.norm > 0), np.flatnonzero(other.norm > 0)
-    hits = close_pairs(prints.hashes[ours], other.hashes[theirs])
-    left, right, _ = _confirmed(prints, other, ((ours[i], theirs[j]) for i, j in hits))
+    left, right = near_pairs(prints, other)
     exact = np.isin(prints.digests, other.digests)
     near = np.zeros(len(prints), bool)
     near[left] = True
@@ -138,6 +136,14 @@ def find_matches(prints: Fingerprints, other: Fingerprints) -> Matches:
         near=(near & ~exact)[prints.picture_of_row],
         found=found[other.picture_of_row],
     )
+
+
+def near_pairs(prints: Fingerprints, other: Fingerprints) -> Pairs:
+    """Return the pairs of nearly equal pictures, the one of `prints`, the other of `other`: indices, (P,) each."""
+    ours, theirs = np.flatnonzero(prints.norm > 0), np.flatnonzero(other.norm > 0)
+    hits = close_pairs(prints.hashes[ours], other.hashes[theirs])
+    left, right, _ = _confirmed(prints, other, ((ours[i], theirs[j]) for i, j in hits))
+    return left, right
 
 
 def perceptual_hashes(pixels: NDArray[np.uint8]) -> NDArray[np.uint64]:

@@ -1,8 +1,8 @@
 """The packed store: every picture of a data set, decoded once, memory-mapped.
 
-A store is a folder of three files: `store.json` (names, counts, skipped files), `index.npz` (one row a picture) and
-`pixels.bin` (uint8 pixels, one picture after the other). It is written beside its place and renamed into it, so a
-folder of that name is always complete.
+A store is a folder of three files: `store.json` (names, skipped files, what was left out), `index.npz` (one row a
+picture) and `pixels.bin` (uint8 pixels, one picture after the other). It is written beside its place and renamed into
+it, so a folder of that name is always complete.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,12 +20,12 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from src.data.vocabulary import canonical_order
+from src.data.vocabulary import CANONICAL, canonical_order
 from src.utils.errors import ConfigError
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class Record:
         valence: In [-1, 1], NaN if not annotated.
         arousal: In [-1, 1], NaN if not annotated.
         landmarks: x and y of the 68 iBUG points in pixels, (68, 2), or None.
+        distribution: Probabilities of the eight canonical classes, (8,), or None where there is a label only.
     """
 
     id: str
@@ -49,6 +50,7 @@ class Record:
     valence: float = float("nan")
     arousal: float = float("nan")
     landmarks: NDArray[np.float32] | None = None
+    distribution: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,10 @@ class PackedStore:
         valence: (N,), NaN where missing.
         arousal: (N,), NaN where missing.
         landmarks: (N, 68, 2) in pixels, NaN where missing, or None if no picture has any.
+        distribution: Probabilities of the eight canonical classes, (N, 8), NaN where missing, or None if no picture has
+            any.
         skipped: Pictures that could not be read.
+        left_out: Reason -> number of readable pictures that the data set's own rules left out.
     """
 
     def __init__(self, path: Path) -> None:
@@ -90,11 +95,13 @@ class PackedStore:
         meta = json.loads((path / "store.json").read_text(encoding="utf-8"))
         self.class_names = tuple(meta["class_names"])
         self.skipped = [Skipped(**entry) for entry in meta["skipped"]]
+        self.left_out: dict[str, int] = meta["left_out"]
         with np.load(path / "index.npz", allow_pickle=False) as index:
             self.ids, self.splits, self.labels = index["id"], index["split"], index["label"]
             self.digests = index["digest"]
             self.valence, self.arousal = index["valence"], index["arousal"]
             self.landmarks = index.get("landmarks", None)
+            self.distribution = index.get("distribution", None)
             self._offsets, self._shapes = index["offset"], index["shape"]
 
     def __len__(self) -> int:
@@ -126,13 +133,16 @@ class PackedStore:
         return np.flatnonzero(self.splits == SPLITS.index(split))
 
 
-def write_store(path: Path, entries: Iterable[Record | Skipped], max_bad: float) -> PackedStore:
+def write_store(
+    path: Path, entries: Iterable[Record | Skipped], max_bad: float, left_out: Mapping[str, int] | None = None
+) -> PackedStore:
     """Write a store atomically and open it.
 
     Args:
         path: Folder to create. If another process creates it meanwhile, its store is used.
         entries: Pictures, and those that could not be read.
         max_bad: Largest share of unreadable pictures that is accepted, in [0, 1].
+        left_out: What `entries` does not hold, reason -> number of pictures; read once they are exhausted.
 
     Returns:
         The store.
@@ -144,7 +154,7 @@ def write_store(path: Path, entries: Iterable[Record | Skipped], max_bad: float)
     _remove_abandoned(path)
     try:
         scratch.mkdir(parents=True)
-        _fill(scratch, entries, max_bad)
+        _fill(scratch, entries, max_bad, {} if left_out is None else left_out)
         try:
             scratch.rename(path)
         except OSError:
@@ -169,7 +179,7 @@ def _remove_abandoned(path: Path) -> None:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _fill(folder: Path, entries: Iterable[Record | Skipped], max_bad: float) -> None:
+def _fill(folder: Path, entries: Iterable[Record | Skipped], max_bad: float, left_out: Mapping[str, int]) -> None:
     skipped: list[Skipped] = []
     with (folder / "pixels.bin").open("wb") as pixels:
         columns = _write_pixels(pixels, entries, skipped)
@@ -186,18 +196,24 @@ def _fill(folder: Path, entries: Iterable[Record | Skipped], max_bad: float) -> 
         "valence": np.array(columns["valence"], dtype=np.float32),
         "arousal": np.array(columns["arousal"], dtype=np.float32),
     }
-    if any(points is not None for points in columns["landmarks"]):
-        missing = np.full((68, 2), np.nan, dtype=np.float32)
-        index["landmarks"] = np.stack([missing if p is None else p for p in columns["landmarks"]])
+    for name, shape in (("landmarks", (68, 2)), ("distribution", (len(CANONICAL),))):
+        if any(values is not None for values in columns[name]):
+            missing = np.full(shape, np.nan, dtype=np.float32)
+            index[name] = np.stack([missing if values is None else values for values in columns[name]])
     np.savez(folder / "index.npz", **index)  # type: ignore[arg-type]  # numpy's stub takes **kwds for allow_pickle
-    meta = {"format": FORMAT, "class_names": names, "skipped": [vars(entry) for entry in skipped]}
+    meta = {
+        "format": FORMAT,
+        "class_names": names,
+        "skipped": [vars(entry) for entry in skipped],
+        "left_out": dict(left_out),
+    }
     (folder / "store.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
 
 
 def _write_pixels(
     file: BinaryIO, entries: Iterable[Record | Skipped], skipped: list[Skipped]
 ) -> dict[str, Sequence[Any]]:
-    fields = ("id", "split", "label", "valence", "arousal", "landmarks")
+    fields = ("id", "split", "label", "valence", "arousal", "landmarks", "distribution")
     columns: dict[str, list[Any]] = {name: [] for name in (*fields, "digest", "offset", "shape")}
     for entry in entries:
         if isinstance(entry, Skipped):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import random
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, cast
 
@@ -42,6 +44,21 @@ class TransformConfig:
     cutmix: float = 0.0
     mix_probability: float = 1.0
 
+    @classmethod
+    def from_keys(cls, keys: Mapping[str, Any]) -> TransformConfig:
+        """Create the configuration from the keys of `transform=`.
+
+        Raises:
+            ConfigError: If a key is unknown, or its value is outside its range.
+        """
+        known = [field.name for field in fields(cls)]
+        for key, value in keys.items():
+            if key not in known:
+                raise ConfigError(
+                    f"transform.{key}={value} is unknown; expected one of {', '.join(known)}. Leave it out."
+                )
+        return cls(**keys)
+
     def __post_init__(self) -> None:
         """Refuse values outside their range.
 
@@ -69,8 +86,34 @@ _PROBABILITIES = {
 _LARGEST = {"scale": 0.9, "translate": 1.0, "brightness": 1.0, "contrast": 1.0, "saturation": 1.0, "hue": 0.5}
 
 
+# Where the landmark of each iBUG number was before a horizontal flip: jaw, brows, nose, eyes, lips change sides
+# (Sagonas et al., 300 Faces in-the-Wild, 2013, figure 1).
+MIRROR = np.array(
+    [
+        *range(16, -1, -1),
+        *range(26, 16, -1),
+        *range(27, 31), *range(35, 30, -1),
+        45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40,
+        *range(54, 47, -1), *range(59, 54, -1),
+        *range(64, 59, -1), *range(67, 64, -1),
+    ]
+)  # fmt: skip
+
+
+class FaceFlip(A.HorizontalFlip):  # type: ignore[misc]  # albumentations has no annotations here
+    """Horizontal flip after which 36 is still the outer corner of the eye on the left of the picture."""
+
+    def apply_to_keypoints(self, keypoints: NDArray[np.float32], **params: Any) -> NDArray[np.float32]:
+        """Mirror 68 iBUG landmarks and renumber them, so that they are those of the mirrored face."""
+        return cast(NDArray[np.float32], super().apply_to_keypoints(keypoints, **params)[MIRROR])
+
+
 class PictureTransform:
-    """Augments single pictures; the result is a function of (seed, epoch, index) alone."""
+    """Augments single pictures; the result is a function of (seed, epoch, index) alone.
+
+    Landmarks move with the picture and may leave it. A vertical flip keeps their numbers: it changes no side, so 36
+    stays on the left of the picture, but jaw and chin are then above the eyes.
+    """
 
     def __init__(self, config: TransformConfig, seed: int) -> None:
         """Create the transform.
@@ -80,21 +123,49 @@ class PictureTransform:
             seed: The run's seed.
         """
         self.seed = seed
-        self._compose = A.Compose(_steps(config))
+        steps = _steps(config)
+        self._moves = any(isinstance(step, A.DualTransform) for step in steps)
+        # Albumentations warns of landmarks that no step can move.
+        points = A.KeypointParams(format="xy", remove_invisible=False) if self._moves else None
+        self._compose = A.Compose(steps, keypoint_params=points)
 
     def __call__(self, image: NDArray[np.uint8], epoch: int, index: int) -> NDArray[np.uint8]:
         """Augment one picture, uint8 RGB (H, W, 3), keeping its size."""
+        return cast(NDArray[np.uint8], self._augment(epoch, index, image=image)["image"])
+
+    def with_landmarks(
+        self, image: NDArray[np.uint8], landmarks: NDArray[np.float32], epoch: int, index: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Augment one picture and its landmarks.
+
+        Args:
+            image: uint8 RGB, (H, W, 3).
+            landmarks: x and y of the 68 iBUG points in pixels, 0 being the centre of the first one, (68, 2); NaN
+                where missing.
+            epoch: Epoch, from 0.
+            index: Number of the picture in its data set.
+
+        Returns:
+            The picture as without landmarks, and the landmarks in it.
+        """
+        if not self._moves:
+            return self(image, epoch, index), landmarks
+        result = self._augment(epoch, index, image=image, keypoints=landmarks)
+        return result["image"], result["keypoints"]
+
+    def _augment(self, epoch: int, index: int, **targets: NDArray[Any]) -> dict[str, NDArray[Any]]:
         if not self._compose.transforms:
-            return image
-        entropy = np.random.SeedSequence((self.seed, epoch, index))
-        self._compose.set_random_seed(int(entropy.generate_state(1)[0]))
-        return cast(NDArray[np.uint8], self._compose(image=image)["image"])
+            return targets
+        rng = np.random.default_rng((self.seed, epoch, index))
+        # All steps share one generator: `set_random_seed` would make one for each, at several times the cost.
+        self._compose.set_random_state(rng, random.Random(int(rng.integers(2**63))))
+        return cast(dict[str, NDArray[Any]], self._compose(**targets))
 
 
 def _steps(c: TransformConfig) -> list[A.BasicTransform]:
     steps: list[A.BasicTransform] = []
     if c.horizontal_flip:
-        steps.append(A.HorizontalFlip(p=c.horizontal_flip))
+        steps.append(FaceFlip(p=c.horizontal_flip))
     if c.vertical_flip:
         steps.append(A.VerticalFlip(p=c.vertical_flip))
     if c.rotate or c.scale or c.translate:
@@ -108,11 +179,14 @@ def _steps(c: TransformConfig) -> list[A.BasicTransform]:
                 p=c.affine_probability,
             )
         )
-    if c.brightness or c.contrast or c.saturation or c.hue:
+    if c.saturation or c.hue:
         jitter: dict[str, Any] = {
             name: (1 - getattr(c, name), 1 + getattr(c, name)) for name in ("brightness", "contrast", "saturation")
         }
         steps.append(A.ColorJitter(**jitter, hue=(-c.hue, c.hue), p=c.color_probability))
+    elif c.brightness or c.contrast:
+        # One table look-up, where ColorJitter takes four passes.
+        steps.append(A.RandomBrightnessContrast(c.brightness, c.contrast, p=c.color_probability))
     if c.erase:
         box = (0.1, 0.35)
         steps.append(

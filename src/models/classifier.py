@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MeanMetric
 
+from src.metrics.affect import DIMENSIONS, AffectAgreement
 from src.metrics.classification import classification_metrics, training_metrics
 from src.models.emonet import EmoNet, Freeze
 from src.models.heads.base import Head
@@ -107,6 +108,7 @@ class ExpressionClassifier(LightningModule):
         self.train_metrics = training_metrics(len(spec.class_names)).clone(prefix="train/")
         self.val_metrics = classification_metrics(spec.class_names).clone(prefix="val/")
         self.test_metrics = classification_metrics(spec.class_names).clone(prefix="test/")
+        self.val_affect, self.test_affect = AffectAgreement(), AffectAgreement()
 
     def features(self, image: Tensor) -> Tensor:
         """Return the backbone's features at the head's tap for RGB pictures in [0, 1], (B, 3, S, S)."""
@@ -130,8 +132,7 @@ class ExpressionClassifier(LightningModule):
         prediction = self(batch["image"])
         loss = self._loss(prediction, batch)
         label = batch["label"]
-        hard = label if label.ndim == 1 else label.argmax(dim=1)
-        self.train_metrics.update(prediction.logits.detach(), hard)
+        self.train_metrics.update(prediction.logits.detach(), label)
         self.train_loss.update(loss.detach(), len(label))
         self.log("train/loss_step", loss, prog_bar=True)
         return loss
@@ -143,7 +144,7 @@ class ExpressionClassifier(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's training metrics."""
-        self.log_dict(self.training_summary())
+        self.log_dict(self.training_summary(), sync_dist=True)
         self.train_metrics.reset()
         self.train_loss.reset()
         self._step_plateau()
@@ -172,6 +173,7 @@ class ExpressionClassifier(LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Forget what the sanity check counted."""
         self.val_metrics.reset()
+        self.val_affect.reset()
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics of the validation split."""
@@ -195,6 +197,7 @@ class ExpressionClassifier(LightningModule):
         logits[:, self.absent_classes] = -torch.inf
         probabilities = logits.softmax(dim=1)
         getattr(self, f"{split}_metrics").update(probabilities, label)
+        self._count_affect(prediction, batch, split)
         return EvaluationOutput(
             row=batch["row"],
             label=label,
@@ -205,13 +208,24 @@ class ExpressionClassifier(LightningModule):
 
     def _log_split(self, split: str) -> None:
         metrics = getattr(self, f"{split}_metrics")
-        self.log_dict(metrics.compute())
+        self.log_dict(metrics.compute(), sync_dist=True)
         metrics.reset()
+        if "valence_arousal" in self.spec.outputs:
+            affect: AffectAgreement = getattr(self, f"{split}_affect")
+            self.log_dict({f"{split}/{name}": value for name, value in affect.compute().items()})
+            affect.reset()
+
+    def _count_affect(self, prediction: Prediction, batch: dict[str, Tensor], split: str) -> None:
+        """Count valence and arousal, if they are trained outputs; the data may still lack them."""
+        if "valence_arousal" in self.spec.outputs and prediction.valence is not None and prediction.arousal is not None:
+            predicted = torch.stack([prediction.valence, prediction.arousal], dim=1)
+            annotated = torch.stack([batch[name] for name in DIMENSIONS], dim=1)
+            getattr(self, f"{split}_affect").update(predicted, annotated)
 
     def _loss(self, prediction: Prediction, batch: dict[str, Tensor]) -> Tensor:
         if self.loss is None:
             raise RuntimeError("this model was built without a loss: it can predict, not train.")
-        loss: Tensor = self.loss(prediction.logits, batch["label"])
+        loss: Tensor = self.loss(prediction.logits, batch.get("target", batch["label"]))
         for name in ("valence", "arousal"):
             value = getattr(prediction, name)
             if value is not None:

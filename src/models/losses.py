@@ -87,7 +87,7 @@ def valence_arousal_loss(prediction: Tensor, target: Tensor) -> Tensor:
     known = ~torch.isnan(target)
     if int(known.sum()) < 2:
         return prediction.sum() * 0.0
-    p, t = prediction[known], target[known]
+    p, t = prediction[known].to(target.dtype), target[known]  # moments in half precision would be off by percents
     covariance = ((p - p.mean()) * (t - t.mean())).mean()
     spread = p.var(correction=0) + t.var(correction=0) + (p.mean() - t.mean()) ** 2
     ccc = 2 * covariance / spread.clamp_min(1e-8)

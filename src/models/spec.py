@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, cast
 
 from hydra.utils import get_class
-from omegaconf import OmegaConf
 
 from src.models.emonet import EmoNet, tap_side
 from src.models.heads.base import Head
 from src.utils.errors import ConfigError
+from src.utils.groups import load_group
 
-CONF = Path(__file__).parents[2] / "conf"
 BACKBONE_KEYS = ("name", "width", "n_hourglass", "n_blocks")
 Plain = dict[str, Any]
 
@@ -101,22 +98,3 @@ def _plain(key: str, value: Any) -> Any:
     if not isinstance(value, wanted):
         raise TypeError(f"head.{key}={value!r}")
     return value
-
-
-def load_group(group: str, name: str) -> Plain:
-    """Return one of our own configuration files, with the defaults of its group.
-
-    Checkpoints and run directories name files of `conf/`; what to build is read from there, never from them.
-
-    Raises:
-        ConfigError: If there is no such file.
-    """
-    path = CONF / group / f"{name}.yaml"
-    if not re.fullmatch(r"\w+", name) or name == "default" or not path.is_file():
-        known = ", ".join(sorted(p.stem for p in (CONF / group).glob("*.yaml") if p.stem != "default"))
-        raise ConfigError(f"{group}={name!r} is unknown; expected one of {known}.")
-    loaded = OmegaConf.load(path)
-    base = CONF / group / "default.yaml"
-    if base.is_file() and path != base:
-        loaded = OmegaConf.merge(OmegaConf.load(base), loaded)
-    return cast(Plain, OmegaConf.to_container(loaded, resolve=False))

@@ -188,3 +188,11 @@ def git_blob_id(path: Path) -> str:
     """Return the id that git gives the file's content: SHA-1 over `blob <size>`, a zero byte and the bytes."""
     content = path.read_bytes()
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+def weights_id(location: str | None) -> str | None:
+    """Return the git blob id of the weights file that a run starts from, None if it starts afresh."""
+    if location is None:
+        return None
+    path = Path(location)
+    return git_blob_id(path if path.is_file() else find_checkpoint(location))

@@ -110,6 +110,7 @@ def test_the_csv_release(csv_release: Path) -> None:
     assert [len(module.split_rows(split)[0]) for split in SPLITS] == [72, 8, 8]
     assert module.class_counts("val").tolist() == [1] * 8
     assert module.left_out == {f"labelled {name}": 2 for name in ("none", "uncertain", "no face")}
+    assert module.store.left_out == dict(module.left_out)
     assert module.has_valence_arousal
     record = contents(module)[0]["6/train3.png"]
     assert (record.label, record.valence, record.arousal) == ("angry", -0.2, 0.6)

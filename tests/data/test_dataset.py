@@ -131,3 +131,41 @@ def test_serving_leaves_the_store_as_it_is(colour: PackedStore) -> None:
     serve(colour, transform=AUGMENT).__getitems__([(index, epoch) for index in range(5) for epoch in range(3)])
     for row, image in enumerate(before):
         np.testing.assert_array_equal(colour.image(row), image)
+
+
+def test_stores_without_landmarks_serve_none(colour: PackedStore) -> None:
+    assert "landmarks" not in serve(colour)[0]
+    assert "landmarks" not in serve(colour, transform=AUGMENT)[0]
+
+
+@pytest.fixture
+def dotted(make_store: MakeStore) -> PackedStore:
+    """Five pictures of several sizes with a white dot at each landmark's place; the last has no landmarks."""
+    records = []
+    for i, (height, width) in enumerate([(128, 128), (128, 160), (64, 64), (32, 48), (64, 64)]):
+        place = np.array([width * 0.4, height * 0.6])
+        y, x = np.mgrid[:height, :width]
+        distance = ((x - place[0]) * 64 / width) ** 2 + ((y - place[1]) * 64 / height) ** 2
+        dot = (255 * np.exp(-distance / (2 * 3**2))).astype(np.uint8)
+        landmarks = np.tile(place, (68, 1)).astype(np.float32) if i < 4 else None
+        records.append(Record(str(i), "train", "sad", dot, landmarks=landmarks))
+    return make_store(records)
+
+
+@pytest.mark.parametrize("transform", [None, TransformConfig("test", horizontal_flip=0.5, translate=0.1, rotate=20)])
+def test_landmarks_follow_the_picture(dotted: PackedStore, transform: TransformConfig | None) -> None:
+    batch = serve(dotted, transform=transform).__getitems__([(index, 2) for index in range(5)])
+    landmarks = batch["landmarks"]
+    assert landmarks.shape == (5, 68, 2)
+    assert landmarks.dtype == torch.float32
+    assert landmarks[4].isnan().all()
+    for image, points in zip(batch["image"][:4, 0].double(), landmarks[:4], strict=True):
+        weight = torch.where(image > 40, image, 0.0)
+        centre = [(weight.sum(dim=axis) * torch.arange(SIDE)).sum() / weight.sum() for axis in (0, 1)]
+        torch.testing.assert_close(points.double(), torch.stack(centre).expand(68, 2), atol=0.2, rtol=0)
+
+
+def test_landmarks_do_not_change_the_pictures(dotted: PackedStore) -> None:
+    with_them = serve(dotted, transform=AUGMENT).__getitems__(list(range(5)))["image"]
+    dotted.landmarks = None
+    assert torch.equal(serve(dotted, transform=AUGMENT).__getitems__(list(range(5)))["image"], with_them)

@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -50,6 +51,25 @@ def test_round_trip(make_store: MakeStore) -> None:
     np.testing.assert_array_equal(store.arousal, [np.nan, -0.25, np.nan, np.nan])
     np.testing.assert_array_equal(store.landmarks[2], MIXED[2].landmarks)
     assert np.isnan(store.landmarks[[0, 1, 3]]).all()
+
+
+def test_distributions_and_what_was_left_out(tmp_path: Path) -> None:
+    votes = np.eye(8, dtype=np.float32)[1] * 0.75 + np.float32(0.25 / 8)
+    left_out: Counter[str] = Counter()
+
+    def entries() -> Iterator[Record]:
+        yield record("a", picture(2, 2), distribution=votes)
+        left_out["blurred"] += 2
+        yield record("b", picture(2, 2, seed=1))
+
+    write_store(tmp_path / "store", entries(), max_bad=0, left_out=left_out)
+    store = PackedStore(tmp_path / "store")
+    np.testing.assert_array_equal(store.distribution, [votes, [np.nan] * 8])
+    assert store.left_out == {"blurred": 2}
+    write_store(tmp_path / "plain", MIXED, max_bad=0)
+    plain = PackedStore(tmp_path / "plain")
+    assert plain.distribution is None
+    assert plain.left_out == {}
 
 
 def test_rows_keep_the_order_of_the_source(make_store: MakeStore) -> None:

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from src.data.transforms import BatchMix, PictureTransform, TransformConfig
+from src.data.faces import NARROWEST, WIDEST, Actions, Proportions, _place_landmarks, draw_face
+from src.data.transforms import MIRROR, BatchMix, PictureTransform, TransformConfig
 from src.utils.errors import ConfigError
 
 # A value of each key that visibly changes a picture.
@@ -211,3 +212,98 @@ def test_mixed_labels_equal_torch_one_hot_without_a_partner() -> None:
     mixed, labels = BatchMix(TransformConfig("test", mixup=1.0), n_classes=4)(images, own)
     torch.testing.assert_close(mixed, images)
     torch.testing.assert_close(labels, F.one_hot(own, 4).float())
+
+
+def test_unknown_keys_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"transform\.flip=0\.5 is unknown; expected one of name, horizontal_flip"):
+        TransformConfig.from_keys({"name": "test", "flip": 0.5})
+    assert TransformConfig.from_keys({"name": "test", "erase": 0.5}) == TransformConfig("test", erase=0.5)
+
+
+def moved(
+    image: np.ndarray, landmarks: np.ndarray, *, seed: int = 0, epoch: int = 0, index: int = 0, **keys: float
+) -> tuple[np.ndarray, np.ndarray]:
+    return PictureTransform(TransformConfig("test", **keys), seed).with_landmarks(image, landmarks, epoch, index)
+
+
+def test_renumbering_mirrors_a_face() -> None:
+    person = Proportions(*((np.array(NARROWEST) + WIDEST) / 2).tolist())
+    crooked = Actions(corner_pull=1.0, lips_part=0.5, one_sided=1.0)
+    right, left = (_place_landmarks(person, crooked, weak_side=side) for side in (1.0, -1.0))
+    assert not np.allclose(right, left)
+    np.testing.assert_allclose((left * [-1, 1])[MIRROR], right, atol=1e-9)
+    np.testing.assert_array_equal(MIRROR[MIRROR], np.arange(68))
+
+
+def test_a_flipped_face_has_the_landmarks_of_the_mirrored_picture() -> None:
+    face = draw_face(0, 3, 64)
+    image, landmarks = moved(face.image, face.landmarks, horizontal_flip=1.0)
+    np.testing.assert_array_equal(image, face.image[:, ::-1])
+    np.testing.assert_allclose(landmarks[MIRROR], [63, 0] + face.landmarks * [-1, 1], atol=1e-4)
+    for run in ((0, 16), (17, 26), (31, 35), (36, 39), (42, 45), (39, 42), (48, 54), (60, 64)):
+        assert landmarks[run[0], 0] < landmarks[run[1], 0], f"{run} from left to right"
+    assert landmarks[37, 1] < landmarks[41, 1]
+    assert landmarks[51, 1] < landmarks[57, 1]
+
+
+def test_a_vertical_flip_keeps_the_numbers() -> None:
+    face = draw_face(0, 3, 64)
+    image, landmarks = moved(face.image, face.landmarks, vertical_flip=1.0)
+    np.testing.assert_array_equal(image, face.image[::-1])
+    np.testing.assert_allclose(landmarks, [0, 63] + face.landmarks * [1, -1], atol=1e-4)
+
+
+GEOMETRY = {
+    "rotation": {"rotate": 40},
+    "scale": {"scale": 0.3},
+    "shift": {"translate": 0.2},
+    "all": {
+        "rotate": 20,
+        "scale": 0.2,
+        "translate": 0.1,
+        "horizontal_flip": 0.5,
+        "vertical_flip": 0.5,
+        "contrast": 0.3,
+    },
+}
+
+
+@pytest.mark.parametrize("keys", GEOMETRY.values(), ids=GEOMETRY.keys())
+def test_landmarks_stay_on_their_dots(keys: dict[str, float]) -> None:
+    side, number = 96, 36
+    y, x = np.mgrid[:side, :side]
+    for index in range(12):
+        place = np.random.default_rng(index).uniform(35, 60, 2)
+        dot = 255 * np.exp(-((x - place[0]) ** 2 + (y - place[1]) ** 2) / (2 * 2.5**2))
+        landmarks = np.full((68, 2), np.nan, np.float32)
+        landmarks[number] = place
+        image, found = moved(np.repeat(dot.round()[..., None], 3, 2).astype(np.uint8), landmarks, index=index, **keys)
+        (known,) = np.flatnonzero(~np.isnan(found[:, 0]))
+        weight = image[..., 0].astype(float)
+        weight = np.where(weight > 40, weight, 0)
+        centre = [(weight * x).sum() / weight.sum(), (weight * y).sum() / weight.sum()]
+        assert known in (number, MIRROR[number])
+        np.testing.assert_allclose(found[known], centre, atol=0.15)
+
+
+def test_landmarks_do_not_change_the_picture(image: np.ndarray) -> None:
+    landmarks = np.random.default_rng(1).uniform(-10, 74, (68, 2)).astype(np.float32)
+    for index in range(10):
+        with_them, found = moved(image, landmarks, index=index, **STEPS)
+        np.testing.assert_array_equal(with_them, apply(image, index=index, **STEPS))
+        np.testing.assert_array_equal(moved(image, landmarks, index=index, **STEPS)[1], found)
+        assert found.shape == (68, 2)
+        assert found.dtype == np.float32
+
+
+@pytest.mark.parametrize("keys", [{}, {"brightness": 0.5}])
+def test_colours_leave_landmarks_where_they_are(image: np.ndarray, keys: dict[str, float]) -> None:
+    landmarks = np.random.default_rng(1).uniform(0, 63, (68, 2)).astype(np.float32)
+    np.testing.assert_array_equal(moved(image, landmarks, **keys)[1], landmarks)
+
+
+def test_missing_landmarks_stay_missing(image: np.ndarray) -> None:
+    landmarks = np.full((68, 2), np.nan, np.float32)
+    landmarks[40:] = 30
+    _, found = moved(image, landmarks, horizontal_flip=1.0, rotate=10)
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(landmarks)[MIRROR])

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,8 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from sklearn.metrics import accuracy_score, f1_score
 from torch import Tensor
 
+from src.data.faces import draw_face
+from src.metrics.affect import agreement
 from src.models.classifier import SPEC_KEY, ExpressionClassifier
 from src.models.losses import CrossEntropy, valence_arousal_loss
 from src.models.schedules import one_cycle
@@ -137,12 +140,69 @@ def test_training_loss_adds_valence_and_arousal(make_spec: MakeSpec, make_classi
         torch.testing.assert_close(model.training_step(pictures, 0), expected)
 
 
+def test_valence_and_arousal_are_learned(make_spec: MakeSpec, make_classifier: MakeClassifier) -> None:
+    """On the drawn faces that it sees; the concordance of a constant is 0, or none at all."""
+    faces = [draw_face(0, index, 64) for index in range(48)]
+    pictures = {
+        "image": torch.from_numpy(np.stack([face.image for face in faces])).permute(0, 3, 1, 2).float() / 255,
+        "label": torch.tensor([CLASSES.index(face.expression) for face in faces]),
+        "valence": torch.tensor([face.valence for face in faces]),
+        "arousal": torch.tensor([face.arousal for face in faces]),
+    }
+    spec = make_spec(head={"name": "emonet", "tap": "pooled", "valence_arousal": True}, grayscale=False)
+    model = make_classifier(spec, loss=CrossEntropy(class_counts=[1] * 7), valence_arousal_weight=2.0)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    model.train()
+    for step in range(40):
+        optimizer.zero_grad()
+        model.training_step(pictures, step).backward()
+        optimizer.step()
+    with torch.no_grad():
+        prediction = model.eval()(pictures["image"])
+    for name in ("valence", "arousal"):
+        assert agreement(getattr(prediction, name), pictures[name])["ccc"] > 0.5
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_only_trained_valence_and_arousal_are_measured(
+    make_spec: MakeSpec, make_classifier: MakeClassifier, trained: bool
+) -> None:
+    outputs = ("expression", "valence_arousal") if trained else ("expression",)
+    model = make_classifier(make_spec(head={"valence_arousal": True}, outputs=outputs)).eval()
+    logged: dict[str, Any] = {}
+    model.log_dict = logged.update
+    pictures = batch()
+    with torch.no_grad():
+        output = model.test_step(pictures, 0)
+    model.on_test_epoch_end()
+    found = {name for name in logged if "valence" in name or "arousal" in name}
+    measures = {f"test/{name}_{m}" for name in ("valence", "arousal") for m in ("ccc", "pcc", "rmse", "sagr")}
+    assert found == (measures if trained else set())
+    if trained:
+        expected = agreement(output["valence"], pictures["valence"])["rmse"]
+        torch.testing.assert_close(logged["test/valence_rmse"], expected)
+
+
+def test_data_without_annotations_have_no_valence_metrics(make_spec: MakeSpec, make_classifier: MakeClassifier) -> None:
+    spec = make_spec(head={"valence_arousal": True}, outputs=("expression", "valence_arousal"))
+    model = make_classifier(spec).eval()
+    logged: dict[str, Any] = {}
+    model.log_dict = logged.update
+    missing = torch.full((4,), torch.nan)
+    with torch.no_grad():
+        model.validation_step({**batch(), "valence": missing, "arousal": missing}, 0)
+    model.on_validation_epoch_end()
+    assert "val/accuracy" in logged
+    assert not any("valence" in name or "arousal" in name for name in logged)
+
+
 def test_training_accuracy_takes_the_largest_share_of_a_mixed_label(make_classifier: MakeClassifier) -> None:
     model = make_classifier(loss=CrossEntropy(class_counts=[1] * 7), freeze="all")
     pictures = batch()
     with torch.no_grad():
         predicted = model(pictures["image"]).logits.argmax(dim=1)
-    pictures["label"] = 0.7 * F.one_hot(predicted, 7) + 0.3 * F.one_hot((predicted + 1) % 7, 7)
+    pictures["target"] = 0.7 * F.one_hot(predicted, 7) + 0.3 * F.one_hot((predicted + 1) % 7, 7)
+    pictures["label"] = pictures["target"].argmax(dim=1)
     model.training_step(pictures, 0)
     assert model.training_summary()["train/accuracy"] == 1
 

@@ -131,6 +131,12 @@ def test_values_without_annotation_do_not_count() -> None:
     assert torch.equal(prediction.grad != 0, known)
 
 
+def test_half_precision_predictions_lose_nothing_more() -> None:
+    prediction, target = torch.randn(200).bfloat16(), torch.rand(200)
+    expected = ccc_loss(prediction.double().numpy(), target.double().numpy())
+    assert valence_arousal_loss(prediction, target).item() == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize("n_known", [0, 1])
 def test_too_few_annotations_give_no_gradient(n_known: int) -> None:
     prediction, target = torch.randn(5, requires_grad=True), torch.full((5,), torch.nan)

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from src.models.build import build_model, new_spec
 from src.models.classifier import SPEC_KEY, ExpressionClassifier
 from src.models.emonet import EmoNet
-from src.models.spec import ModelSpec, load_group
+from src.models.spec import ModelSpec
 from src.models.weights import (
     build_from_weights,
     find_checkpoint,
@@ -30,6 +30,7 @@ from src.models.weights import (
     save_safetensors,
 )
 from src.utils.errors import ConfigError
+from src.utils.groups import load_group
 from tests.models.conftest import CLASSES, MakeClassifier, MakeSpec
 from tests.models.reference import reference_state
 
