@@ -1,0 +1,50 @@
+"""`python -m src.benchmark`: how fast this is here, each row against a plainly written baseline."""
+
+from __future__ import annotations
+
+import hydra
+from omegaconf import DictConfig
+
+from src.utils.resolvers import register_resolvers
+from src.utils.validation import validate_config
+
+register_resolvers()
+
+
+def benchmark(cfg: DictConfig) -> None:
+    """Measure a suite, print its table, write `benchmark.json` and `benchmark.md` into the run directory.
+
+    Args:
+        cfg: Configuration of `conf/benchmark.yaml`.
+    """
+    validate_config(cfg)
+    # Imported here so that --help and a wrong option do not wait for torch.
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from src.benchmarks.data import data_suite
+    from src.benchmarks.measure import markdown, terminal_table, to_dict
+    from src.utils.run_directory import write_json
+
+    rows = {"data": data_suite}[cfg.suite](cfg)
+    content = to_dict(rows)
+    run_dir = Path(cfg.run_dir)
+    write_json(run_dir / "benchmark.json", content)
+    (run_dir / "benchmark.md").write_text(markdown(rows) + "\n", encoding="utf-8")
+    console = Console(stderr=True)
+    console.print(", ".join(f"{key} {value}" for key, value in content["machine"].items()), highlight=False)
+    console.print(terminal_table(rows))
+    console.print(f"Run directory: {run_dir}", soft_wrap=True, highlight=False)
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="benchmark")
+def main(cfg: DictConfig) -> float | None:
+    """Run the entry point."""
+    from src.utils.entry import run_job
+
+    return run_job(cfg, benchmark)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Benchmarks: ours against plainly written baselines, side by side in one process."""

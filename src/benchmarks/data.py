@@ -1,0 +1,110 @@
+"""Data suite: from the source to a ready store, opening it again, and serving batches."""
+
+from __future__ import annotations
+
+import resource
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import torch
+from omegaconf import DictConfig
+from torch.utils.data import DataLoader
+from torchvision import datasets, transforms
+
+from src.benchmarks.measure import Row, compare, summarise, time_rounds
+from src.data.audit_report import open_audit
+from src.data.datamodule import StoreDataModule
+from src.data.store import PackedStore
+from src.pipeline import build_data, plain
+
+SUITE = "data"
+# Pictures served in a round, as files and from the store.
+N_SERVED = 2048
+BATCH = 64
+# The pictures of `Compose` that correspond to conf/transform/light.yaml.
+LIGHT = transforms.Compose(
+    [
+        transforms.Resize((64, 64)),
+        transforms.RandomHorizontalFlip(),
+        transforms.RandomAffine(10, translate=(0.08, 0.08), scale=(0.9, 1.1)),
+        transforms.ColorJitter(brightness=0.15, contrast=0.2),
+        transforms.ToTensor(),
+    ]
+)
+NONE = transforms.Compose([transforms.Resize((64, 64)), transforms.ToTensor()])
+
+
+def data_suite(cfg: DictConfig) -> list[Row]:
+    """Measure the data set of the configuration.
+
+    Args:
+        cfg: Configuration of `conf/benchmark.yaml`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        data = build_data(cfg, transform={"name": "none"}, image_size=64, data_dir=folder)
+        start = time.perf_counter()
+        data.prepare_data()
+        open_audit(data.store, data.own_classes)
+        seconds = time.perf_counter() - start
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        ready = summarise(SUITE, f"{data.name}: source to audited store", [seconds], note=f"peak memory {peak:.2f} GiB")
+        path = data.store.path
+        opened = time_rounds({"open": lambda: PackedStore(path)}, 9)["open"]
+        return [ready, summarise(SUITE, "open the store again", opened), *_serving(cfg, data, Path(folder))]
+
+
+def _serving(cfg: DictConfig, data: StoreDataModule, folder: Path) -> list[Row]:
+    files = _write_files(data, folder / "files")
+    rows = []
+    for name, compose in (("none", NONE), ("light", LIGHT)):
+        ours = build_data(
+            cfg, transform=plain(cfg.transforms[name]), image_size=64, data_dir=str(folder), batch_size=BATCH
+        )
+        loader: DataLoader[Any] = DataLoader(datasets.ImageFolder(str(files), compose), BATCH, shuffle=True)
+        rows.append(
+            compare(
+                SUITE,
+                f"serve {N_SERVED} pictures at 64 px, transform={name}",
+                _serve(ours),
+                "ImageFolder + Compose",
+                _serve_all(loader),
+                cfg.rounds,
+            )
+        )
+    return rows
+
+
+def _write_files(data: StoreDataModule, folder: Path) -> Path:
+    """Write the first training pictures as PNG files in class folders."""
+    rows, labels, _ = data.split_rows("train")
+    for row_index, label in zip(rows[:N_SERVED], labels[:N_SERVED], strict=True):
+        place = folder / str(label)
+        place.mkdir(parents=True, exist_ok=True)
+        image = data.store.image(int(row_index))
+        cv2.imwrite(str(place / f"{row_index}.png"), image if image.ndim == 2 else image[..., ::-1])
+    return folder
+
+
+def _serve(data: StoreDataModule) -> Callable[[], None]:
+    """Serve float batches of the first training pictures, as a training would get them."""
+    loader = data.train_dataloader()
+
+    def serve() -> None:
+        for i, batch in enumerate(loader):
+            data.on_after_batch_transfer(batch, 0)
+            if (i + 1) * BATCH >= N_SERVED:
+                break
+
+    return serve
+
+
+def _serve_all(loader: Iterable[Any]) -> Callable[[], None]:
+    def serve() -> None:
+        for images, _ in loader:
+            torch.as_tensor(images)
+
+    return serve
