@@ -17,14 +17,17 @@ from rich.table import Table
 from src.callbacks.test_report import ConfidenceIntervals, Results
 from src.callbacks.test_table import TestSetCallback
 from src.data.datamodule import StoreDataModule
+from src.metrics.affect import DIMENSIONS, MEASURES
 from src.models.classifier import ExpressionClassifier
 from src.utils.precision import resolve_precision
+from src.utils.processes import is_main_process
 from src.utils.run_directory import write_json
 from src.wandb_logger import closing_lines
 
 log = logging.getLogger(__name__)
 
 TABLE_ROWS = ("accuracy", "balanced_accuracy", "f1_macro", "f1_weighted", "ece")
+AFFECT_ROWS = tuple(f"{dimension}_{measure}" for dimension in DIMENSIONS for measure in MEASURES)
 
 
 def plain(cfg: Any) -> dict[str, Any]:
@@ -131,9 +134,12 @@ def _scalars(trainer: Trainer, prefix: str) -> Results:
 
 
 def write_results(cfg: DictConfig, results: Results, loggers: list[Logger]) -> None:
-    """Write `metrics.json`, print the result table and where everything is."""
+    """Write `metrics.json`, print the result table and where everything is, in the main process."""
+    if not is_main_process():
+        return
     run_dir = Path(cfg.run_dir)
-    write_json(run_dir / "metrics.json", results)
+    # Strict JSON has no NaN: an undefined metric, such as the correlation of constant predictions, is null.
+    write_json(run_dir / "metrics.json", {k: None if v != v else v for k, v in results.items()})
     console = Console(stderr=True)
     console.print(result_table(results))
     console.print(f"Run directory: {run_dir}", soft_wrap=True, highlight=False)
@@ -156,6 +162,9 @@ def result_table(results: Results) -> Table:
         table.add_column(f"{name} (n = {n})" if n else name, justify="right")
     for metric in TABLE_ROWS:
         table.add_row(metric, *(_cell(results, f"{name}/{metric}") for name in sets))
+    for metric in AFFECT_ROWS:
+        if any(f"{name}/{metric}" in results for name in sets):
+            table.add_row(metric, *(_cell(results, f"{name}/{metric}") for name in sets))
     for metric in sorted(k.removeprefix("test/") for k in results if k.startswith("test/f1/")):
         table.add_row(metric, *(_cell(results, f"{name}/{metric}") for name in sets))
     return table

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+from netrc import NetrcParseError, netrc
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
 import wandb
 from pytorch_lightning.loggers import WandbLogger
 
+from src.utils.processes import is_main_process
 from src.utils.run_directory import read_json, update_provenance
 
 log = logging.getLogger(__name__)
@@ -57,7 +60,7 @@ def open_wandb(
     Returns:
         The logger, or None in processes other than the main one.
     """
-    if int(os.environ.get("LOCAL_RANK", 0)) or int(os.environ.get("NODE_RANK", 0)):
+    if not is_main_process():
         return None
     options: dict[str, Any] = {
         "project": project,
@@ -80,7 +83,21 @@ def wandb_mode() -> Any:
     mode = os.environ.get("WANDB_MODE")
     if mode:
         return mode
-    return "online" if wandb.login(prompt=False) else "offline"
+    return "online" if _has_key() else "offline"
+
+
+def _has_key() -> bool:
+    """Look for a key where wandb does, without asking its server, which may not answer."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    host = urlparse(wandb.setup().settings.base_url).hostname or ""
+    for path in (os.environ.get("NETRC"), "~/.netrc", "~/_netrc"):
+        try:
+            if path and netrc(Path(path).expanduser()).authenticators(host):
+                return True
+        except (OSError, NetrcParseError):
+            continue
+    return False
 
 
 def _start(options: dict[str, Any], mode: Any, timeout: float) -> Any:

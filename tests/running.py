@@ -37,7 +37,9 @@ def compose_config(name: str, *overrides: str) -> DictConfig:
 def tiny_config(run_dir: Path, data_dir: Path, *overrides: str) -> DictConfig:
     """Compose a training of seconds."""
     run_dir.mkdir(parents=True, exist_ok=True)
-    return compose_config("train", *TINY, f"run_dir={run_dir}", f"data_dir={data_dir}", *overrides)
+    own_data = any(override.startswith("data=") for override in overrides)
+    tiny = [option for option in TINY if not (own_data and option in TINY_DATA)]
+    return compose_config("train", *tiny, f"run_dir={run_dir}", f"data_dir={data_dir}", *overrides)
 
 
 def read_checkpoint(run_dir: Path, name: str = "last") -> dict[str, Any]:

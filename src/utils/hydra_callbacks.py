@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
+from src.utils.processes import is_main_process
 from src.utils.resolvers import SWEEP_ID, SWEPT_KEYS
 from src.utils.run_directory import read_json
 
@@ -27,6 +28,8 @@ class RunDirectoryGuard(Callback):
         """Check `hydra.run.dir`."""
         # Its default refers to hydra's own configuration, which is set for the job only.
         HydraConfig.instance().set_config(config)
+        if not is_main_process():
+            return  # the main process has checked, and is writing there
         path = Path(config.hydra.run.dir)
         _make("hydra.run.dir", path)
         if (path / "status.json").exists() and not _resumes(config):

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 
+from src.utils.processes import is_main_process
 from src.utils.resolvers import ROOT
 
 State = Literal["running", "finished", "failed", "interrupted"]
@@ -36,18 +37,24 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_status(run_dir: Path, state: State, reason: str | None = None) -> None:
-    """Write `status.json`: how the run stands, since when, and why."""
+    """Write `status.json` from the main process: how the run stands, since when, and why."""
+    if not is_main_process():
+        return
     now = datetime.now(UTC).isoformat(timespec="seconds")
     write_json(run_dir / "status.json", {"state": state, "reason": reason, "time": now})
 
 
 def write_config(run_dir: Path, cfg: DictConfig) -> None:
     """Write `config.yaml`, with every interpolation resolved."""
+    if not is_main_process():
+        return
     OmegaConf.save(OmegaConf.create(OmegaConf.to_container(cfg, resolve=True)), run_dir / "config.yaml")
 
 
 def update_provenance(run_dir: Path, **entries: Any) -> None:
     """Add entries to `provenance.json`."""
+    if not is_main_process():
+        return
     path = run_dir / "provenance.json"
     write_json(path, read_json(path) | entries)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Interval, Len, MultipleOf
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from pydantic import Strict, StrictBool, StrictInt, StrictStr, TypeAdapter, ValidationError
 
 from src.utils.errors import ConfigError
@@ -16,17 +16,24 @@ Number = Annotated[float, Strict()]
 Share = Annotated[Number, Interval(ge=0, le=1)]
 PositiveNumber = Annotated[Number, Gt(0)]
 Limit = Natural | Share
+Names = Annotated[list[StrictStr], Len(1)]
 
 # What the messages call each kind, and the kind itself; keys that a configuration lacks are not checked.
 RULES: dict[str, tuple[str, Any]] = {
     "seed": ("a whole number of 0 or more", Annotated[StrictInt, Interval(ge=0, lt=2**32)]),
     "data_dir": ("a folder", StrictStr),
+    "rounds": ("a whole number of 1 or more", Positive),
     "ckpt_path": ("a path", StrictStr | None),
     "data.path": ("a path", StrictStr | None),
     "data.batch_size": ("a whole number of 1 or more", Positive),
     "data.num_workers": ("a whole number of 0 or more", Natural),
     "data.image_size": ("a multiple of 64, such as 64, 128 or 256", Annotated[Positive, MultipleOf(64)] | None),
     "data.dedup": ("true or false", StrictBool),
+    "data.classes": ("names of classes, such as [happy,sad], or null", Names | None),
+    "data.merge": ("names of classes to join, such as {negative: [sad, fear]}, or null", dict[StrictStr, Names] | None),
+    "data.exclude": ("names of data sets, such as fer2013 or [fer2013, rafdb], or null", StrictStr | Names | None),
+    "data.votes_path": ("a path", StrictStr | None),
+    "data.parts": ("data sets, such as [{name: fer2013, path: ...}, ...]", list[dict[StrictStr, Any]] | None),
     "data.max_bad": ("a share in [0, 1]", Share),
     "data.n_train": ("a whole number of 1 or more", Positive),
     "data.n_val": ("a whole number of 1 or more", Positive),
@@ -69,7 +76,9 @@ RULES: dict[str, tuple[str, Any]] = {
     "trainer.accumulate_grad_batches": ("a whole number of 1 or more", Positive),
 }
 CHOICES = {
+    "suite": ("data",),
     "monitor_mode": ("max", "min"),
+    "data.mode": ("majority", "soft", "multi"),
     "data.release": ("auto", "csv", "annotations", "pickle"),
     "data.sampler": ("shuffle", "balanced"),
     "backbone.freeze": ("all", "fan", "none"),
@@ -89,8 +98,8 @@ def validate_config(cfg: DictConfig) -> None:
         value = _select(cfg, key)
         if value is _ABSENT:
             continue
-        if isinstance(value, ListConfig):
-            value = list(value)
+        if OmegaConf.is_config(value):
+            value = OmegaConf.to_container(value)
         try:
             TypeAdapter(kind).validate_python(value)
         except ValidationError:
