@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 from pytorch_lightning import seed_everything
 
@@ -55,7 +54,6 @@ def test(cfg: DictConfig) -> Results:
     data.prepare_data()
     model.absent_classes = data.absent_classes
     _report_vocabularies(data)
-    model.loss = instantiate(cfg.loss, class_counts=data.class_counts("test").tolist(), _convert_="all")
     failed = True
     try:
         loggers = build_loggers(cfg)
@@ -131,12 +129,17 @@ def _take_data_from_run(cfg: DictConfig) -> None:
     if not name or not config.is_file():
         return
     own = load_group("data", str(name))
-    known: dict[str, Any] = plain(OmegaConf.load(config)).get("data", {})
+    known: dict[str, Any] = _unresolved(config).get("data", {})
     own |= {key: known[key] for key in own if _is_plain(known.get(key)) and key not in ("_target_", "name", "defaults")}
     own.pop("defaults", None)
     chosen = [o.removeprefix("data.") for o in overrides if o.startswith("data.")]
     with open_dict(cfg):
         cfg.data = OmegaConf.merge(own, OmegaConf.from_dotlist(chosen))
+
+
+def _unresolved(config: Path) -> dict[str, Any]:
+    content = OmegaConf.to_container(OmegaConf.load(config), resolve=False)
+    return cast(dict[str, Any], content) if isinstance(content, dict) else {}
 
 
 def _is_plain(value: Any) -> bool:

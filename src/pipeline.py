@@ -6,6 +6,8 @@ import logging
 from pathlib import Path
 from typing import Any, cast
 
+import torch
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback, Trainer
@@ -19,6 +21,7 @@ from src.callbacks.test_table import TestSetCallback
 from src.data.datamodule import StoreDataModule
 from src.metrics.affect import DIMENSIONS, MEASURES
 from src.models.classifier import ExpressionClassifier
+from src.utils.errors import ConfigError
 from src.utils.precision import resolve_precision
 from src.utils.processes import is_main_process
 from src.utils.run_directory import write_json
@@ -64,17 +67,15 @@ def build_trainer(cfg: DictConfig, callbacks: list[Callback], loggers: list[Logg
         kept = [c for c in kept if not isinstance(c, LearningRateMonitor)]
     if not cfg.trainer.enable_progress_bar:
         kept = [c for c in kept if not isinstance(c, ProgressBar)]
-    return cast(
-        Trainer,
-        instantiate(
-            cfg.trainer,
-            precision=precision,
-            callbacks=kept,
-            logger=loggers or False,
-            default_root_dir=cfg.run_dir,
-            _convert_="all",
-        ),
-    )
+    options = {"precision": precision, "callbacks": kept, "logger": loggers or False, "default_root_dir": cfg.run_dir}
+    try:
+        return cast(Trainer, instantiate(cfg.trainer, **options, _convert_="all"))
+    except InstantiationException as error:
+        raise ConfigError(
+            f"trainer.accelerator={cfg.trainer.accelerator}, trainer.devices={cfg.trainer.devices}, "
+            f"trainer.strategy={cfg.trainer.strategy}: {error.__cause__} "
+            "Use trainer=cpu, or options that fit the machine."
+        ) from error
 
 
 def choose_precision(cfg: DictConfig, known: str | None = None) -> str:
@@ -82,11 +83,12 @@ def choose_precision(cfg: DictConfig, known: str | None = None) -> str:
 
     Args:
         cfg: Whole configuration.
-        known: Precision that a checkpoint was trained in, which `auto` repeats if this machine has it natively.
+        known: Precision that a checkpoint was trained in, which `auto` repeats, but for fp16 without CUDA.
     """
-    precision = resolve_precision(cfg.trainer.precision, cfg.trainer.accelerator)
-    if cfg.trainer.precision == "auto" and known == "32-true":
-        precision = known
+    wanted = cfg.trainer.precision
+    if wanted == "auto" and known and (known != "16-mixed" or torch.cuda.is_available()):
+        wanted = known
+    precision = resolve_precision(wanted, cfg.trainer.accelerator)
     log.info("Precision: %s", precision)
     return precision
 

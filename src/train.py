@@ -25,7 +25,7 @@ def train(cfg: DictConfig) -> float:
     from src.training import fit_and_test
 
     results = fit_and_test(cfg)
-    return float(results[cfg.monitor])  # type: ignore[arg-type]  # only intervals are lists
+    return float(results.get(cfg.monitor, float("nan")))  # type: ignore[arg-type]  # only intervals are lists
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="train")

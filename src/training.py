@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
@@ -16,15 +15,15 @@ from src.callbacks.history import FitSpeed
 from src.callbacks.stop import StopOnSignal
 from src.callbacks.test_report import Results
 from src.data.datamodule import StoreDataModule
-from src.models.build import build_model, new_spec
-from src.models.classifier import SPEC_KEY, ExpressionClassifier
-from src.models.spec import ModelSpec
+from src.metrics.affect import affect_metric_names
+from src.metrics.classification import metric_names
+from src.models.build import build_model, continue_spec, new_spec, starting_weights
+from src.models.classifier import ExpressionClassifier
 from src.models.weights import (
     MODEL_PREFIXES,
-    find_checkpoint,
+    Weights,
     load_strictly,
     load_weights,
-    read_checkpoint,
     save_safetensors,
     weights_id,
 )
@@ -38,6 +37,7 @@ from src.pipeline import (
     plain,
     write_results,
 )
+from src.resume import ResumePoint
 from src.utils.errors import ConfigError
 from src.utils.processes import is_main_process
 from src.utils.run_directory import update_provenance
@@ -60,23 +60,27 @@ def fit_and_test(cfg: DictConfig) -> Results:
         ConfigError: If something in the configuration cannot work.
     """
     seed_everything(cfg.seed, workers=True, verbose=False)
-    resume = resume_point(cfg)
-    data = build_data(cfg, transform=plain(cfg.transform), image_size=cfg.data.image_size or cfg.backbone.image_size)
-    data.prepare_data()
-    precision = choose_precision(cfg)
-    model = _new_model(cfg, data, precision)
-    _check_batch_norm(model, data)
-    if resume:
-        _check_resume(resume, model.spec, cfg)
+    resume = None if cfg.ckpt_path is None else ResumePoint(cfg)
+    start = starting_weights(cfg.backbone.weights)
     failed = True
     try:
+        precision = choose_precision(cfg)
         loggers = build_loggers(cfg)
         for logger in loggers:
             logger.log_hyperparams(plain(cfg))
         callbacks = [*build_callbacks(cfg), StopOnSignal()]
         trainer = build_trainer(cfg, callbacks, loggers, precision)
+        size = cfg.data.image_size or (start.spec.image_size if start else cfg.backbone.image_size)
+        data = build_data(cfg, transform=plain(cfg.transform), image_size=size)
+        data.prepare_data()
+        model = _new_model(cfg, data, start, precision)
+        _check_batch_norm(model, data)
+        _check_monitor(cfg, model)
+        if resume:
+            resume.check(model)
+            _forget_results(Path(cfg.run_dir))
         with stop_requests.deferred():
-            trainer.fit(model, datamodule=data, ckpt_path=str(resume) if resume else None)
+            trainer.fit(model, datamodule=data, ckpt_path=str(resume.path) if resume else None)
         results = _speed(callbacks)
         _load_best(trainer, model)
         results |= evaluate(cfg, model, data, loggers=loggers, precision=precision, callbacks=callbacks, validate=True)
@@ -90,19 +94,7 @@ def fit_and_test(cfg: DictConfig) -> Results:
     return results
 
 
-def resume_point(cfg: DictConfig) -> Path | None:
-    """Return the checkpoint that `ckpt_path` means, None for a fresh start.
-
-    Raises:
-        ConfigError: If there is none.
-    """
-    if cfg.ckpt_path is None:
-        return None
-    location = cfg.run_dir if cfg.ckpt_path == "last" else cfg.ckpt_path
-    return find_checkpoint(str(location), "last.ckpt")
-
-
-def _new_model(cfg: DictConfig, data: StoreDataModule, precision: str) -> ExpressionClassifier:
+def _new_model(cfg: DictConfig, data: StoreDataModule, start: Weights | None, precision: str) -> ExpressionClassifier:
     backbone, head = plain(cfg.backbone), plain(cfg.head)
     outputs = ["expression"]
     if cfg.head.valence_arousal:
@@ -122,10 +114,13 @@ def _new_model(cfg: DictConfig, data: StoreDataModule, precision: str) -> Expres
         trained_on=data.fingerprint,
         precision=precision,
     )
+    if start:
+        spec = continue_spec(spec, start.spec, backbone)
     data.grayscale = spec.grayscale
     return build_model(
         spec,
         backbone,
+        start,
         loss=instantiate(cfg.loss, class_counts=data.class_counts("train").tolist(), _convert_="all"),
         optimizer=instantiate(cfg.optimizer, _convert_="all"),
         scheduler=instantiate(cfg.scheduler, _convert_="all"),
@@ -154,26 +149,22 @@ def _check_batch_norm(model: ExpressionClassifier, data: StoreDataModule) -> Non
         )
 
 
-def _check_resume(path: Path, spec: ModelSpec, cfg: DictConfig) -> None:
-    checkpoint: dict[str, Any] = read_checkpoint(path)
-    known = ModelSpec.from_dict(checkpoint.get(SPEC_KEY) or {})
-    for what, theirs, ours in (
-        ("head", known.head, spec.head),
-        ("backbone", known.backbone, spec.backbone),
-        ("data.image_size", known.image_size, spec.image_size),
-        ("classes", known.class_names, spec.class_names),
-    ):
-        if theirs != ours:
-            raise ConfigError(
-                f"ckpt_path={cfg.ckpt_path} ({path}) was trained with {what} {theirs}, not {ours}; resume with the "
-                "same options, or start afresh without ckpt_path."
-            )
-    done = int(checkpoint["epoch"]) + 1
-    if done >= cfg.trainer.max_epochs:
+def _check_monitor(cfg: DictConfig, model: ExpressionClassifier) -> None:
+    """Refuse a monitor that no epoch will log."""
+    known = ["val/loss", *(f"val/{name}" for name in metric_names(model.spec.class_names))]
+    if "valence_arousal" in model.spec.outputs:
+        known += [f"val/{name}" for name in affect_metric_names()]
+    if cfg.monitor not in known:
         raise ConfigError(
-            f"trainer.max_epochs={cfg.trainer.max_epochs} is already reached: {path} has {done} finished epochs. Set "
-            f"trainer.max_epochs above {done} to go on."
+            f"monitor={cfg.monitor} is no metric of the validation split; expected one of {', '.join(known)}."
         )
+
+
+def _forget_results(run_dir: Path) -> None:
+    """Remove the results of the epochs before: a run that fails must not show them as its own."""
+    if is_main_process():
+        for name in ("metrics.json", "predictions.csv"):
+            (run_dir / name).unlink(missing_ok=True)
 
 
 def _load_best(trainer: Trainer, model: ExpressionClassifier) -> None:

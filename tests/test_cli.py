@@ -83,6 +83,12 @@ def test_a_run_records_offline_resumes_and_is_not_overwritten(data_dir, tmp_path
     assert again.returncode == 1
     assert "already holds a run" in again.stderr
 
+    before = {p.name: p.read_bytes() for p in run.glob("*.json")}
+    refused = start("train", *overrides, "trainer.max_epochs=1", "scheduler=constant", "ckpt_path=last")
+    assert refused.returncode == 1
+    assert "already reached" in refused.stderr
+    assert {p.name: p.read_bytes() for p in run.glob("*.json")} == before
+
     resumed = start("train", *overrides, "trainer.max_epochs=2", "scheduler=constant", "ckpt_path=last")
     assert resumed.returncode == 0, resumed.stderr
     assert json.loads((run / "provenance.json").read_text())["wandb_id"] == known["wandb_id"]

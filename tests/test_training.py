@@ -178,6 +178,9 @@ MISTAKES = {
     "wrong path": (["data=fer2013", "data.path=/no/where.csv"], "data.path=/no/where.csv does not exist"),
     "weights": (["backbone.weights=nowhere.pth"], "nowhere.pth does not exist"),
     "official weights": (["backbone=emonet_8", "backbone.weights=/no/emonet_8.pth"], "face-analysis/emonet"),
+    "monitor": (["monitor=val/beauty"], "monitor=val/beauty"),
+    "accelerator": (["trainer=gpu"], "trainer.accelerator=gpu"),
+    "nothing to resume": (["ckpt_path=last"], "ckpt_path=last, but"),
     "checkpoint": (["ckpt_path=nowhere"], "ckpt_path=nowhere does not exist"),
     "transform": (["transform.erase=2"], "transform.erase=2"),
     "unknown step": (["+transform.tilt=2"], "transform.tilt=2 is unknown; expected one of"),
@@ -205,3 +208,36 @@ def test_resuming_with_another_head_is_refused(finished, tmp_path, data_dir):
     run_dir, _ = finished
     with pytest.raises(ConfigError, match="was trained with head"):
         fit_and_test(tiny_config(tmp_path, data_dir, "head=multihead", f"ckpt_path={run_dir}"))
+
+
+def test_one_cycle_goes_on_with_more_epochs(tmp_path, data_dir):
+    fit_and_test(tiny_config(tmp_path, data_dir, "trainer.max_epochs=1"))
+    fit_and_test(tiny_config(tmp_path, data_dir, "trainer.max_epochs=2", "ckpt_path=last"))
+    scheduler = read_checkpoint(tmp_path)["lr_schedulers"][0]
+    assert scheduler["total_steps"] == scheduler["last_epoch"] == 2 * 4
+
+
+CHANGES = {
+    "seed": (["seed=1"], "seed=1"),
+    "data": (["data.draw_seed=1"], "trained with data"),
+    "optimizer": (["optimizer=sgd"], "trained with optimizer Adam, not SGD"),
+    "scheduler": (["scheduler=constant"], "trained with scheduler"),
+    "freezing": (["backbone.freeze=fan"], "trained with backbone.freeze"),
+    "size": (["backbone.width=32"], "trained with backbone"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_resuming_with_other_options_is_refused(finished, tmp_path, data_dir, change):
+    overrides, message = CHANGES[change]
+    options = ["head.valence_arousal=true", f"ckpt_path={finished[0]}", "trainer.max_epochs=3", *overrides]
+    with pytest.raises(ConfigError, match=message):
+        fit_and_test(tiny_config(tmp_path, data_dir, *options))
+
+
+def test_a_backbone_keeps_its_size_and_side(tmp_path, data_dir):
+    small = ["data.n_train=8", "data.n_val=7", "data.n_test=7", "trainer.max_epochs=1"]
+    fit_and_test(tiny_config(tmp_path / "a", data_dir, *small, "backbone.width=32", "data.image_size=128"))
+    fit_and_test(tiny_config(tmp_path / "b", data_dir, *small, f"backbone.weights={tmp_path / 'a'}"))
+    spec = read_checkpoint(tmp_path / "b")["model_spec"]
+    assert (spec["image_size"], spec["backbone"]["width"]) == (128, 32)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
 
+from src.utils.errors import ConfigError
+
 
 class ReseedEachEpoch(Callback):
     """Makes dropout, MixUp and CutMix a function of (seed, epoch), so that a resumed run repeats the straight one."""
@@ -21,3 +23,18 @@ class ReseedEachEpoch(Callback):
         """Reseed Python, numpy and torch."""
         entropy = np.random.SeedSequence((self.seed, trainer.current_epoch, trainer.global_rank))
         seed_everything(int(entropy.generate_state(1)[0]), verbose=False)
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the seed, for the checkpoint."""
+        return {"seed": self.seed}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Refuse to go on with another seed.
+
+        Raises:
+            ConfigError: If the checkpoint's seed is another one.
+        """
+        if state_dict["seed"] != self.seed:
+            raise ConfigError(
+                f"seed={self.seed}, but the checkpoint was made with seed={state_dict['seed']}; resume with that one."
+            )

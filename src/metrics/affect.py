@@ -13,6 +13,11 @@ DIMENSIONS = ("valence", "arousal")
 MEASURES = ("ccc", "pcc", "rmse", "sagr")
 
 
+def affect_metric_names() -> list[str]:
+    """Return the names of the values of `AffectAgreement`."""
+    return [f"{dimension}_{measure}" for dimension in DIMENSIONS for measure in MEASURES]
+
+
 class AffectAgreement(Metric):
     """CCC, PCC, RMSE and SAGR of valence and arousal over all annotated pictures, see `agreement`.
 

@@ -54,6 +54,12 @@ def classification_metrics(class_names: Sequence[str]) -> MetricCollection:
     return MetricCollection(metrics)
 
 
+def metric_names(class_names: Sequence[str]) -> list[str]:
+    """Return the names of the values of `classification_metrics`."""
+    plain = [str(name) for name in classification_metrics(class_names).keys(keep_base=True) if name != "f1"]
+    return [*plain, *(f"f1/{name}" for name in class_names)]
+
+
 def training_metrics(n_classes: int) -> MetricCollection:
     """Return the metrics watched while training."""
     return MetricCollection({"accuracy": MulticlassAccuracy(n_classes, average="micro")})

@@ -46,28 +46,52 @@ def new_spec(
     )
 
 
-def build_model(spec: ModelSpec, config: Plain, **options: Any) -> ExpressionClassifier:
+def starting_weights(location: str | None) -> Weights | None:
+    """Read weights of ours that a new model starts from; None for no weights and for official ones.
+
+    Raises:
+        ConfigError: If they are missing or broken.
+    """
+    if location is None or str(location).endswith(".pth"):
+        return None
+    return load_weights(find_checkpoint(str(location), argument="backbone.weights"))
+
+
+def continue_spec(spec: ModelSpec, start: ModelSpec, config: Plain) -> ModelSpec:
+    """Take the architecture and the input contract of the weights that a new model starts from.
+
+    Args:
+        spec: The new model.
+        start: The model of the weights.
+        config: Configuration of `conf/backbone/`; `grayscale` set there counts.
+    """
+    return replace(
+        spec,
+        backbone={**start.backbone, "name": spec.backbone["name"]},
+        crop=start.crop,
+        grayscale=start.grayscale if config["grayscale"] is None else spec.grayscale,
+    )
+
+
+def build_model(spec: ModelSpec, config: Plain, start: Weights | None = None, **options: Any) -> ExpressionClassifier:
     """Build a model, starting from `backbone.weights` if it is set.
 
     Args:
-        spec: What the model is; the architecture of our own weights files replaces the one it states.
+        spec: What the model is.
         config: Configuration of `conf/backbone/`.
+        start: Weights of ours to start from, which `spec` continues.
         **options: Further arguments of `ExpressionClassifier`.
 
     Raises:
         ConfigError: If the weights are missing or do not fit.
     """
-    location = config["weights"]
-    if location is None:
-        backbone, head = spec.build_backbone(), spec.build_head()
-    elif str(location).endswith(".pth"):
-        head = spec.build_head()
+    head = spec.build_head()
+    if start is not None:
+        backbone = _ours(start, spec, head)
+    elif config["weights"] is not None:
         backbone = _official(spec, config, head)
     else:
-        weights = load_weights(find_checkpoint(str(location), argument="backbone.weights"))
-        spec = replace(spec, backbone={**weights.spec.backbone, "name": spec.backbone["name"]})
-        head = spec.build_head()
-        backbone = _ours(weights, spec, head)
+        backbone = spec.build_backbone()
     options.setdefault("freeze", config["freeze"])
     return ExpressionClassifier(spec, backbone, head, lr_multiplier=config["lr_multiplier"], **options)
 

@@ -22,6 +22,7 @@ from src.models.spec import ModelSpec
 from src.utils.errors import ConfigError
 
 SPEC_KEY = "model_spec"
+TRAINING_KEY = "training_options"
 OptimizerFactory = Callable[[list[dict[str, Any]]], Optimizer]
 SchedulerFactory = Callable[..., Schedule | None]
 
@@ -100,7 +101,7 @@ class ExpressionClassifier(LightningModule):
         self._optimizer, self._scheduler = optimizer, scheduler
         self.lr_multiplier, self.valence_arousal_weight = lr_multiplier, valence_arousal_weight
         self.absent_classes = list(absent_classes)
-        self.frozen = freeze == "all"
+        self._freeze_level, self.frozen = str(freeze), freeze == "all"
         backbone.prune(head.tap)
         backbone.freeze(freeze)
         self.to(memory_format=torch.channels_last)
@@ -261,6 +262,13 @@ class ExpressionClassifier(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the model's description, in names and numbers."""
         checkpoint[SPEC_KEY] = self.spec.to_dict()
+        checkpoint[TRAINING_KEY] = self.training_options()
+
+    def training_options(self) -> dict[str, str]:
+        """Return the names of what a resumed run must share with its checkpoint."""
+        names = {"optimizer": self._optimizer, "scheduler": self._scheduler}
+        chosen = {key: getattr(getattr(factory, "func", None), "__name__", "") for key, factory in names.items()}
+        return {**chosen, "backbone.freeze": self._freeze_level}
 
 
 def _learning_rate(factory: OptimizerFactory | None) -> float | None:

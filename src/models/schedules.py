@@ -62,7 +62,7 @@ def one_cycle(optimizer: Optimizer, *, steps_per_epoch: int, max_epochs: int, wa
     peaks = [group["lr"] for group in optimizer.param_groups]
     # Cycling momentum would silently replace the optimiser's own.
     total = steps_per_epoch * max_epochs
-    return _per_step(OneCycleLR(optimizer, peaks, total_steps=total, pct_start=warmup, cycle_momentum=False))
+    return _per_step(_OneCycle(optimizer, peaks, total_steps=total, pct_start=warmup, cycle_momentum=False))
 
 
 def plateau(
@@ -92,6 +92,15 @@ def plateau(
         raise ConfigError(f"scheduler.factor={factor}; expected a factor in (0, 1).")
     scheduler = ReduceLROnPlateau(optimizer, mode=mode, factor=factor, patience=patience)  # type: ignore[arg-type]
     return {"scheduler": scheduler, "interval": "epoch", "monitor": monitor}
+
+
+class _OneCycle(OneCycleLR):
+    """One cycle as long as the present run, also when it goes on with more epochs than its checkpoint was made for."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the position in the cycle, not its length."""
+        length = ("total_steps", "_schedule_phases")
+        super().load_state_dict({key: value for key, value in state_dict.items() if key not in length})
 
 
 def _per_step(scheduler: LRScheduler) -> Schedule:

@@ -78,14 +78,18 @@ def load_weights(path: Path) -> Weights:
     if path.suffix == ".safetensors":
         return _load_safetensors(path)
     checkpoint = read_checkpoint(path)
-    if SPEC_KEY not in checkpoint:
+    if SPEC_KEY not in checkpoint or not isinstance(checkpoint.get("state_dict"), dict):
         raise ConfigError(f"{path} is not a checkpoint of this framework (no {SPEC_KEY!r} in it).")
     state = {k: v for k, v in checkpoint["state_dict"].items() if k.startswith(MODEL_PREFIXES)}
     return Weights(ModelSpec.from_dict(checkpoint[SPEC_KEY]), state, path)
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path, argument: str | None = None) -> dict[str, Any]:
     """Read a torch file of tensors and plain values.
+
+    Args:
+        path: The file.
+        argument: Option that named it, for the message.
 
     Raises:
         ConfigError: If it is broken or holds code.
@@ -94,9 +98,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        named = f"{argument}={path}" if argument else str(path)
         raise ConfigError(
-            f"{path} cannot be read as a checkpoint ({reason}); it may be truncated, or hold more than tensors and "
-            "plain values. Use another one, such as last.ckpt of the same run."
+            f"{named} cannot be read as a checkpoint ({reason}); it may be truncated, or hold more than tensors and "
+            "plain values. Use another checkpoint, such as best.ckpt or last.ckpt of the same run."
         ) from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path} holds a {type(content).__name__}; expected a checkpoint.")
@@ -112,7 +117,11 @@ def _load_safetensors(path: Path) -> Weights:
         raise ConfigError(f"{path} cannot be read as safetensors ({error}).") from error
     if SPEC_KEY not in metadata:
         raise ConfigError(f"{path} is not a weights file of this framework (no {SPEC_KEY!r} in its metadata).")
-    return Weights(ModelSpec.from_dict(json.loads(metadata[SPEC_KEY])), state, path)
+    try:
+        spec = json.loads(metadata[SPEC_KEY])
+    except ValueError as error:
+        raise ConfigError(f"{path} has a broken model description ({error}); use another file.") from error
+    return Weights(ModelSpec.from_dict(spec), state, path)
 
 
 def save_safetensors(model: ExpressionClassifier, path: Path) -> None:

@@ -39,6 +39,7 @@ def run_job(cfg: DictConfig, job: Job) -> float | None:
     """
     hydra = HydraConfig.get()
     run_dir = Path(hydra.runtime.output_dir)
+    before = _description(run_dir)
     write_status(run_dir, "running")
     try:
         with stop_requests.handled():
@@ -46,7 +47,10 @@ def run_job(cfg: DictConfig, job: Job) -> float | None:
             value = job(cfg)
     except Interrupted as stop:
         write_status(run_dir, "interrupted", stop.reason)
-        log.error("Interrupted: %s. Resume with: hydra.run.dir=%s ckpt_path=last", stop.reason, run_dir)
+        hint = ""
+        if (run_dir / "checkpoints" / "last.ckpt").exists():
+            hint = f" Resume with: hydra.run.dir={run_dir} ckpt_path=last"
+        log.error("Interrupted: %s.%s", stop.reason, hint)
         raise
     except Exception as error:
         # Any failure belongs in the run's own log: Hydra prints only the first one of a sweep.
@@ -54,6 +58,11 @@ def run_job(cfg: DictConfig, job: Job) -> float | None:
         if mistake is None:
             write_status(run_dir, "failed", f"{type(error).__name__}: {error}")
             log.exception("Error: %s failed (%s). Its folder: %s", hydra.job.name, error, run_dir)
+        elif (run_dir / "metrics.json").exists():
+            # A finished run was to be resumed, and is as good as before.
+            for path, content in before.items():
+                path.write_bytes(content)
+            log.error("Error: %s", mistake)
         else:
             write_status(run_dir, "failed", str(mistake))
             log.error("Error: %s", mistake)
@@ -65,6 +74,12 @@ def run_job(cfg: DictConfig, job: Job) -> float | None:
     sys.exit(1)
 
 
+def _description(run_dir: Path) -> dict[Path, bytes]:
+    """Return the files that describe the run which the directory holds already, if any."""
+    paths = [run_dir / name for name in ("status.json", "config.yaml", "provenance.json")]
+    return {path: path.read_bytes() for path in paths if path.is_file()}
+
+
 def _mistake(error: BaseException | None) -> BaseException | None:
     """Return the user's mistake behind an error, if that is what it is; `instantiate` wraps what it meets."""
     while error is not None and not isinstance(error, ConfigError | OmegaConfBaseException):
@@ -74,13 +89,24 @@ def _mistake(error: BaseException | None) -> BaseException | None:
 
 def _describe(run_dir: Path, cfg: DictConfig) -> None:
     quiet_known_warnings()
-    write_config(run_dir, cfg)
+    write_config(run_dir, _with_absolute_paths(cfg))
     hydra = HydraConfig.get()
     choices = OmegaConf.to_container(hydra.runtime.choices)
     if not isinstance(choices, dict):
         raise TypeError("hydra.runtime.choices is not a mapping")
     groups = {str(k): v for k, v in choices.items() if not str(k).startswith("hydra/")}
     update_provenance(run_dir, **environment(list(hydra.overrides.task), groups))
+
+
+def _with_absolute_paths(cfg: DictConfig) -> DictConfig:
+    """Return a copy whose paths of data mean the same from any working directory."""
+    cfg = cfg.copy()
+    data = cfg.get("data") or {}
+    for part in [data, *(data.get("parts") or [])]:
+        for key in ("path", "votes_path"):
+            if isinstance(part.get(key), str):
+                part[key] = str(Path(part[key]).expanduser().absolute())
+    return cfg
 
 
 def quiet_known_warnings() -> None:

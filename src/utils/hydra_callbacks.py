@@ -32,10 +32,11 @@ class RunDirectoryGuard(Callback):
             return  # the main process has checked, and is writing there
         path = Path(config.hydra.run.dir)
         _make("hydra.run.dir", path)
-        if (path / "status.json").exists() and not _resumes(config):
+        if _holds_a_run(path) and not _resumes(config):
             _refuse(
                 f"hydra.run.dir={path} already holds a run (status: {read_json(path / 'status.json').get('state')}); "
-                "runs are never overwritten. Choose another folder, or continue that run with ckpt_path=last."
+                "runs are never overwritten. Choose another folder"
+                + (", or continue that run with ckpt_path=last." if _can_resume(path) else ".")
             )
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -65,7 +66,7 @@ class SweepSummary(Callback):
         for status in jobs:
             states.append(str(read_json(status).get("state")))
             metrics = read_json(status.parent / "metrics.json")
-            values = [f"{metrics[name]:.4f}" if name in metrics else "-" for name in COLUMNS]
+            values = [f"{metrics[name]:.4f}" if metrics.get(name) is not None else "-" for name in COLUMNS]
             table.add_row(status.parent.name, states[-1], *values)
         Console(stderr=True).print(table)
         bad = sum(state != "finished" for state in states)
@@ -76,6 +77,16 @@ class SweepSummary(Callback):
                 file=sys.stderr,
             )
             sys.exit(1)
+
+
+def _holds_a_run(path: Path) -> bool:
+    """Whether a folder has anything of a run to lose; one that was refused before it started has not."""
+    kept = any((path / name).exists() for name in ("checkpoints", "metrics.json"))
+    return (path / "status.json").exists() and (kept or read_json(path / "status.json").get("state") != "failed")
+
+
+def _can_resume(path: Path) -> bool:
+    return (path / "checkpoints" / "last.ckpt").exists()
 
 
 def _number(name: str) -> int:

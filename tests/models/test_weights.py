@@ -16,7 +16,7 @@ import torch
 from pytorch_lightning import Trainer
 from safetensors.torch import load_file, save_file
 
-from src.models.build import build_model, new_spec
+from src.models.build import build_model, continue_spec, new_spec, starting_weights
 from src.models.classifier import SPEC_KEY, ExpressionClassifier
 from src.models.emonet import EmoNet
 from src.models.spec import ModelSpec
@@ -278,7 +278,8 @@ def test_own_weights_start_another_model(tmp_path: Path, make_spec: MakeSpec, ma
     path = tmp_path / "model.safetensors"
     save_safetensors(trained, path)
     config = {**load_group("backbone", "emonet_tiny"), "weights": str(path), "freeze": "all"}
-    model = build_model(make_spec(), config).eval()
+    start = starting_weights(str(path))
+    model = build_model(continue_spec(make_spec(), start.spec, config), config, start).eval()
     assert model.spec.backbone == {**trained.spec.backbone, "name": "emonet_tiny"}
     pictures = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
@@ -292,14 +293,14 @@ def test_own_weights_without_the_blocks_of_the_tap_are_refused(
     path = tmp_path / "model.safetensors"
     save_safetensors(make_classifier(), path)
     config = {**load_group("backbone", "emonet_tiny"), "weights": str(path)}
+    start = starting_weights(str(path))
     with pytest.raises(ConfigError, match=r"trained at head\.tap=fused and has no emo_net_2\..*choose head\.tap=fused"):
-        build_model(make_spec(head={"name": "emonet", "tap": "pooled"}), config)
+        build_model(make_spec(head={"name": "emonet", "tap": "pooled"}), config, start)
 
 
-def test_missing_own_weights_name_their_argument(tmp_path: Path, make_spec: MakeSpec) -> None:
-    config = {**load_group("backbone", "emonet_tiny"), "weights": str(tmp_path / "run")}
+def test_missing_own_weights_name_their_argument(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"backbone\.weights=.*does not exist"):
-        build_model(make_spec(), config)
+        starting_weights(str(tmp_path / "run"))
 
 
 def test_weights_that_do_not_fit_their_description_are_refused(tmp_path: Path, make_classifier: MakeClassifier) -> None:

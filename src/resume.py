@@ -1,0 +1,78 @@
+"""Going on from a checkpoint: which one, and whether it fits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from src.models.classifier import SPEC_KEY, TRAINING_KEY, ExpressionClassifier
+from src.models.spec import ModelSpec
+from src.models.weights import find_checkpoint, read_checkpoint
+from src.utils.errors import ConfigError
+
+Plain = dict[str, Any]
+
+
+class ResumePoint:
+    """A checkpoint to go on from.
+
+    Attributes:
+        path: Its file.
+    """
+
+    def __init__(self, cfg: DictConfig) -> None:
+        """Find and read the checkpoint that `ckpt_path` means; refuse what needs neither data nor model to be seen.
+
+        Args:
+            cfg: Configuration of `conf/train.yaml`, with `ckpt_path` set.
+
+        Raises:
+            ConfigError: If there is no such checkpoint, it is broken, of another head, or has all epochs.
+        """
+        self._name = str(cfg.ckpt_path)
+        self.path = self._find(cfg)
+        checkpoint = read_checkpoint(self.path, "ckpt_path")
+        self._spec = ModelSpec.from_dict(checkpoint.get(SPEC_KEY) or {})
+        self._training: Plain = checkpoint.get(TRAINING_KEY, {})
+        self._refuse_unless_equal("head", self._spec.head["name"], cfg.head.name)
+        done = int(checkpoint["epoch"]) + 1
+        if done >= cfg.trainer.max_epochs:
+            raise ConfigError(
+                f"trainer.max_epochs={cfg.trainer.max_epochs} is already reached: {self.path} has {done} "
+                f"finished epochs. Set trainer.max_epochs above {done} to go on."
+            )
+
+    def _find(self, cfg: DictConfig) -> Path:
+        if self._name != "last":
+            return find_checkpoint(self._name, "last.ckpt")
+        path = Path(cfg.run_dir) / "checkpoints" / "last.ckpt"
+        if not path.is_file():
+            raise ConfigError(
+                f"ckpt_path=last, but {cfg.run_dir} holds no checkpoints/last.ckpt; set hydra.run.dir to the run to go "
+                "on with, or leave ckpt_path out."
+            )
+        return path
+
+    def check(self, model: ExpressionClassifier) -> None:
+        """Refuse to go on with another model, other data or another way of training.
+
+        Raises:
+            ConfigError: If something differs.
+        """
+        theirs, ours = self._spec, model.spec
+        self._refuse_unless_equal("head", theirs.head, ours.head)
+        self._refuse_unless_equal("backbone", theirs.backbone, ours.backbone)
+        self._refuse_unless_equal("data.image_size", theirs.image_size, ours.image_size)
+        self._refuse_unless_equal("classes", theirs.class_names, ours.class_names)
+        self._refuse_unless_equal("data", theirs.trained_on, ours.trained_on)
+        for key, value in model.training_options().items():
+            self._refuse_unless_equal(key, self._training.get(key, value), value)
+
+    def _refuse_unless_equal(self, what: str, theirs: Any, ours: Any) -> None:
+        if theirs != ours:
+            raise ConfigError(
+                f"ckpt_path={self._name} ({self.path}) was trained with {what} {theirs}, not {ours}; resume with the "
+                "same options, or start afresh without ckpt_path."
+            )
