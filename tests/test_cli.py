@@ -65,7 +65,7 @@ def test_a_folder_that_cannot_be_made(data_dir, tmp_path):
 def test_a_run_records_offline_resumes_and_is_not_overwritten(data_dir, tmp_path):
     run = tmp_path / "run"
     overrides = [o for o in tiny(data_dir, f"hydra.run.dir={run}") if not o.startswith("logger")]
-    done = start("train", *overrides, "trainer.max_epochs=1", "scheduler=constant", cwd=tmp_path)
+    done = start("train", *overrides, "trainer.max_epochs=1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     lines = done.stderr.strip().splitlines()
     assert lines[-3] == f"Run directory: {run}"
@@ -79,17 +79,17 @@ def test_a_run_records_offline_resumes_and_is_not_overwritten(data_dir, tmp_path
     assert (run / "train.log").stat().st_size > 0
     assert (run / "csv" / "version_0" / "metrics.csv").exists()
 
-    again = start("train", *overrides, "trainer.max_epochs=1", "scheduler=constant")
+    again = start("train", *overrides, "trainer.max_epochs=1")
     assert again.returncode == 1
     assert "already holds a run" in again.stderr
 
     before = {p.name: p.read_bytes() for p in run.glob("*.json")}
-    refused = start("train", *overrides, "trainer.max_epochs=1", "scheduler=constant", "ckpt_path=last")
+    refused = start("train", *overrides, "trainer.max_epochs=1", "ckpt_path=last")
     assert refused.returncode == 1
     assert "already reached" in refused.stderr
     assert {p.name: p.read_bytes() for p in run.glob("*.json")} == before
 
-    resumed = start("train", *overrides, "trainer.max_epochs=2", "scheduler=constant", "ckpt_path=last")
+    resumed = start("train", *overrides, "trainer.max_epochs=2", "ckpt_path=last")
     assert resumed.returncode == 0, resumed.stderr
     assert json.loads((run / "provenance.json").read_text())["wandb_id"] == known["wandb_id"]
     assert (run / "csv" / "version_1" / "metrics.csv").exists()

@@ -8,11 +8,20 @@ from __future__ import annotations
 from typing import Any
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts, LRScheduler, OneCycleLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import (
+    CosineAnnealingWarmRestarts,
+    LinearLR,
+    LRScheduler,
+    OneCycleLR,
+    ReduceLROnPlateau,
+    SequentialLR,
+)
 
 from src.utils.errors import ConfigError
 
 Schedule = dict[str, Any]
+# Where a warm-up starts, as a share of the learning rate: that of torch's OneCycleLR.
+WARMUP_START = 1 / 25
 
 
 def constant(optimizer: Optimizer, *, steps_per_epoch: int, max_epochs: int) -> Schedule | None:
@@ -28,8 +37,11 @@ def cosine_restarts(
     first_cycle: float,
     cycle_multiplier: int,
     min_lr: float,
+    warmup: float = 0.0,
 ) -> Schedule:
     """Cosine annealing with warm restarts (Loshchilov and Hutter, ICLR 2017), moved every step.
+
+    It does not depend on the length of the run, so a run that goes on equals one that was long from the start.
 
     Args:
         optimizer: The optimiser.
@@ -38,6 +50,7 @@ def cosine_restarts(
         first_cycle: Length of the first cycle in epochs.
         cycle_multiplier: Each cycle is this many times as long as the one before.
         min_lr: Learning rate at the end of a cycle.
+        warmup: Epochs before the first cycle in which the learning rate rises linearly from 1/25.
     """
     first_steps = round(first_cycle * steps_per_epoch)
     if first_steps < 1 or cycle_multiplier < 1:
@@ -45,7 +58,10 @@ def cosine_restarts(
             f"scheduler.first_cycle={first_cycle}, scheduler.cycle_multiplier={cycle_multiplier}; expected a cycle of "
             "at least one step and a multiplier of 1 or more."
         )
-    return _per_step(CosineAnnealingWarmRestarts(optimizer, first_steps, cycle_multiplier, min_lr))
+    warmup_steps = round(warmup * steps_per_epoch)
+    rise = LinearLR(optimizer, WARMUP_START, total_iters=warmup_steps) if warmup_steps else None
+    cycles = CosineAnnealingWarmRestarts(optimizer, first_steps, cycle_multiplier, min_lr)
+    return _per_step(cycles if rise is None else SequentialLR(optimizer, [rise, cycles], [warmup_steps]))
 
 
 def one_cycle(optimizer: Optimizer, *, steps_per_epoch: int, max_epochs: int, warmup: float) -> Schedule:

@@ -61,7 +61,7 @@ RULES: dict[str, tuple[str, Any]] = {
     "scheduler.first_cycle": ("a number of epochs above 0", PositiveNumber),
     "scheduler.cycle_multiplier": ("a whole number of 1 or more", Positive),
     "scheduler.min_lr": ("a number of 0 or more", Annotated[Number, Ge(0)]),
-    "scheduler.warmup": ("a share in (0, 1)", Annotated[Number, Interval(gt=0, lt=1)]),
+    "scheduler.warmup": ("a number of 0 or more", Annotated[Number, Ge(0)]),
     "scheduler.factor": ("a factor in (0, 1)", Annotated[Number, Interval(gt=0, lt=1)]),
     "scheduler.patience": ("a whole number of 0 or more", Natural),
     "loss.label_smoothing": ("a number in [0, 1)", Annotated[Number, Interval(ge=0, lt=1)]),

@@ -64,6 +64,13 @@ def test_cosine_restarts_move_every_step(trained_rates) -> None:
     assert rates == pytest.approx(torch_rates(CosineAnnealingWarmRestarts, STEPS, 2, 0.01))
 
 
+def test_a_warm_up_precedes_the_first_cycle(trained_rates) -> None:
+    rates = trained_rates(partial(cosine_restarts, first_cycle=1, cycle_multiplier=2, min_lr=0.01, warmup=1))
+    cycles = torch_rates(CosineAnnealingWarmRestarts, STEPS, 2, 0.01)
+    assert rates[:STEPS] == pytest.approx([LR * (1 / 25 + 24 / 25 * step / STEPS) for step in range(STEPS)])
+    assert rates[STEPS:] == pytest.approx(cycles[: 2 * STEPS])
+
+
 def test_one_cycle_spans_the_run(trained_rates) -> None:
     rates = trained_rates(partial(one_cycle, warmup=0.3))
     assert rates == pytest.approx(torch_rates(OneCycleLR, LR, total_steps=EPOCHS * STEPS, pct_start=0.3))
