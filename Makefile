@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test lint types unit test-slow format clean
+.PHONY: help install train test lint types unit test-slow test-slurm format clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ unit: $(STAMP) ## Run the tests
 
 test-slow: $(STAMP) ## Run the tests that take minutes
 	$(PY) -m pytest -m slow
+
+test-slurm: $(STAMP) ## Run a sweep and a requeued job on a Slurm of one node: root, slurmctld, slurmd, munge
+	tests/cluster/slurm.sh $$(mktemp -d) $(PY) -m pytest -m slow tests/cluster
 
 format: $(STAMP) ## Format the code and mend what ruff can
 	$(VENV)/bin/ruff check --fix .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,9 +14,10 @@ from pytorch_lightning import seed_everything
 from src.callbacks.test_report import Results
 from src.data.datamodule import StoreDataModule
 from src.data.vocabulary import canonical_order
-from src.models.build import build_model, new_spec
+from src.models.build import build_model, new_spec, starting_weights
 from src.models.classifier import ExpressionClassifier
-from src.models.weights import build_from_weights, find_checkpoint, load_weights, weights_id
+from src.models.spec import ModelSpec
+from src.models.weights import Weights, build_from_weights, find_checkpoint, load_weights, weights_id
 from src.pipeline import build_callbacks, build_data, build_loggers, choose_precision, evaluate, plain, write_results
 from src.utils.errors import ConfigError
 from src.utils.groups import load_group
@@ -42,17 +44,11 @@ def test(cfg: DictConfig) -> Results:
     _take_data_from_run(cfg)
     write_config(Path(cfg.run_dir), cfg)
     seed_everything(cfg.seed, workers=True, verbose=False)
-    model = _load_model(cfg)
+    model, data = _load_model_and_data(cfg)
     precision = choose_precision(cfg, model.spec.precision)
-    data = build_data(
-        cfg,
-        transform=NO_AUGMENTATION,
-        class_names=model.spec.class_names,
-        image_size=cfg.data.image_size or model.spec.image_size,
-        grayscale=model.spec.grayscale,
-    )
     data.prepare_data()
     model.absent_classes = data.absent_classes
+    model.test_time_augmentation = cfg.tta
     _report_vocabularies(data)
     failed = True
     try:
@@ -82,31 +78,56 @@ def _report_vocabularies(data: StoreDataModule) -> None:
         log.warning("The model lacks %s: such pictures are left out (test/n_unmapped = %d).", unknown, n_unmapped)
 
 
-def _load_model(cfg: DictConfig) -> ExpressionClassifier:
+def _load_model_and_data(cfg: DictConfig) -> tuple[ExpressionClassifier, StoreDataModule]:
+    """Return the model, with the vocabulary that suits the data, and the data in the model's order of classes."""
+    weights = _our_weights(cfg)
+    spec = weights.spec if weights else _official_spec(cfg)
+    data = build_data(
+        cfg,
+        transform=NO_AUGMENTATION,
+        image_size=cfg.data.image_size or spec.image_size,
+        grayscale=spec.grayscale,
+    )
+    if weights and not weights.spec.vocabularies and cfg.head.vocabulary is None:
+        data.serve_classes(spec.class_names)
+    else:
+        spec = spec.with_vocabulary(cfg.head.vocabulary, data.own_classes)
+        data.serve_classes(spec.class_names)
+    model = build_from_weights(replace(weights, spec=spec)) if weights else build_model(spec, plain(cfg.backbone))
+    return model, data
+
+
+def _our_weights(cfg: DictConfig) -> Weights | None:
+    """Read the weights of ours that `ckpt_path`, or else `backbone=` with its own head, names."""
+    chosen = cfg.get("backbone")
+    if cfg.ckpt_path is None and chosen is not None and cfg.head.get("name") is not None:
+        start = starting_weights(chosen.weights)
+        if start is not None and start.spec.head["name"] == cfg.head.name:
+            return start
     if cfg.ckpt_path is None:
-        return _official_model(cfg)
+        return None
     weights = load_weights(find_checkpoint(cfg.ckpt_path))
     for group, own in (("head", weights.spec.head), ("backbone", weights.spec.backbone)):
-        chosen = cfg.get(group)
-        if chosen is not None and chosen.name != own["name"]:
+        name = cfg[group].get("name") if cfg.get(group) is not None else None
+        if name not in (None, own["name"]):
             raise ConfigError(
-                f"{group}={chosen.name} does not fit ckpt_path={cfg.ckpt_path}, a model with "
+                f"{group}={name} does not fit ckpt_path={cfg.ckpt_path}, a model with "
                 f"{group}={own['name']}; leave {group}= out, it comes from the checkpoint."
             )
-    return build_from_weights(weights)
+    return weights
 
 
-def _official_model(cfg: DictConfig) -> ExpressionClassifier:
-    chosen, head = cfg.get("backbone"), cfg.get("head")
-    if chosen is None or head is None or head.name != "emonet" or not chosen.class_names:
+def _official_spec(cfg: DictConfig) -> ModelSpec:
+    chosen = cfg.get("backbone")
+    if chosen is None or cfg.head.get("name") != "emonet" or not chosen.class_names:
         raise ConfigError(
-            "there is no model to test: set ckpt_path to a run directory, a .ckpt or a .safetensors, or use official "
-            "weights with backbone=emonet_8 head=emonet."
+            "there is no model to test: set ckpt_path to a run directory, a .ckpt or a .safetensors, or use weights "
+            "with a head of their own: backbone=emonet_8 head=emonet."
         )
     backbone = plain(chosen)
-    spec = new_spec(
+    return new_spec(
         backbone,
-        {**plain(head), "valence_arousal": True},
+        {**plain(cfg.head), "valence_arousal": True},
         canonical_order(backbone["class_names"]),
         image_size=backbone["image_size"],
         grayscale=False,
@@ -114,7 +135,6 @@ def _official_model(cfg: DictConfig) -> ExpressionClassifier:
         trained_on="AffectNet, by the authors of EmoNet",
         precision="auto",
     )
-    return build_model(spec, backbone)
 
 
 def _take_data_from_run(cfg: DictConfig) -> None:

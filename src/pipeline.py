@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import LearningRateMonitor, ProgressBar
@@ -18,9 +19,11 @@ from rich.table import Table
 
 from src.callbacks.test_report import ConfidenceIntervals, Results
 from src.callbacks.test_table import TestSetCallback
+from src.comparison.report import write_report
 from src.data.datamodule import StoreDataModule
 from src.metrics.affect import DIMENSIONS, MEASURES
 from src.models.classifier import ExpressionClassifier
+from src.utils.checkpoint_io import AtomicCheckpointIO
 from src.utils.errors import ConfigError
 from src.utils.precision import resolve_precision
 from src.utils.processes import is_main_process
@@ -67,7 +70,12 @@ def build_trainer(cfg: DictConfig, callbacks: list[Callback], loggers: list[Logg
         kept = [c for c in kept if not isinstance(c, LearningRateMonitor)]
     if not cfg.trainer.enable_progress_bar:
         kept = [c for c in kept if not isinstance(c, ProgressBar)]
-    options = {"precision": precision, "callbacks": kept, "logger": loggers or False, "default_root_dir": cfg.run_dir}
+    plugins: list[Any] = [AtomicCheckpointIO()]
+    if SLURMEnvironment.detect():
+        # submitit requeues; if Lightning did, too, a job would start twice.
+        plugins.append(SLURMEnvironment(auto_requeue=False))
+    options = {"precision": precision, "callbacks": kept, "logger": loggers or False, "plugins": plugins}
+    options["default_root_dir"] = cfg.run_dir
     try:
         return cast(Trainer, instantiate(cfg.trainer, **options, _convert_="all"))
     except InstantiationException as error:
@@ -102,6 +110,7 @@ def evaluate(
     precision: str,
     callbacks: list[Callback],
     validate: bool,
+    test: bool = True,
 ) -> Results:
     """Test a model and return the numbers of `metrics.json`; the callbacks write the rest.
 
@@ -113,6 +122,7 @@ def evaluate(
         precision: Numeric precision.
         callbacks: Callbacks; those of a test are used.
         validate: Whether to add the metrics of the validation split.
+        test: Whether to look at the test split.
     """
     used: list[Callback] = [c for c in callbacks if isinstance(c, TestSetCallback | ProgressBar)]
     trainer = build_trainer(cfg, used, loggers, precision)
@@ -120,8 +130,9 @@ def evaluate(
     if validate:
         trainer.validate(model, datamodule=data, verbose=False)
         results |= _scalars(trainer, "val/")
-    trainer.test(model, datamodule=data, verbose=False)
-    results |= _scalars(trainer, "test/")
+    if test:
+        trainer.test(model, datamodule=data, verbose=False)
+        results |= _scalars(trainer, "test/")
     for callback in used:
         if isinstance(callback, ConfidenceIntervals):
             results |= callback.results
@@ -142,6 +153,8 @@ def write_results(cfg: DictConfig, results: Results, loggers: list[Logger]) -> N
     run_dir = Path(cfg.run_dir)
     # Strict JSON has no NaN: an undefined metric, such as the correlation of constant predictions, is null.
     write_json(run_dir / "metrics.json", {k: None if v != v else v for k, v in results.items()})
+    if (run_dir / "predictions.csv").is_file():  # callbacks.predictions may be off
+        write_report(run_dir)
     console = Console(stderr=True)
     console.print(result_table(results))
     console.print(f"Run directory: {run_dir}", soft_wrap=True, highlight=False)

@@ -15,11 +15,33 @@ from src.utils.errors import ConfigError
 Plain = dict[str, Any]
 
 
+def find_resume_point(cfg: DictConfig) -> ResumePoint | None:
+    """Return what `ckpt_path` means, None for a fresh start.
+
+    Args:
+        cfg: Configuration of `conf/train.yaml`.
+
+    Raises:
+        ConfigError: If it names something that cannot be resumed.
+    """
+    if cfg.ckpt_path is None:
+        return None
+    if cfg.ckpt_path == "auto" and not last_checkpoint(Path(cfg.run_dir)).is_file():
+        return None
+    return ResumePoint(cfg)
+
+
+def last_checkpoint(run_dir: Path) -> Path:
+    """Return where a run keeps the checkpoint of its last finished epoch."""
+    return run_dir / "checkpoints" / "last.ckpt"
+
+
 class ResumePoint:
     """A checkpoint to go on from.
 
     Attributes:
         path: Its file.
+        epochs_to_end: Number of epochs at which training ends, where it has stopped early; None elsewhere.
     """
 
     def __init__(self, cfg: DictConfig) -> None:
@@ -34,20 +56,29 @@ class ResumePoint:
         self._name = str(cfg.ckpt_path)
         self.path = self._find(cfg)
         checkpoint = read_checkpoint(self.path, "ckpt_path")
+        if "epoch" not in checkpoint:
+            raise ConfigError(
+                f"ckpt_path={self._name} ({self.path}) is no checkpoint of a training; expected last.ckpt."
+            )
         self._spec = ModelSpec.from_dict(checkpoint.get(SPEC_KEY) or {})
         self._training: Plain = checkpoint.get(TRAINING_KEY, {})
         self._refuse_unless_equal("head", self._spec.head["name"], cfg.head.name)
         done = int(checkpoint["epoch"]) + 1
-        if done >= cfg.trainer.max_epochs:
+        run_dir = Path(cfg.run_dir)
+        untested = self.path == last_checkpoint(run_dir) and not (run_dir / "metrics.json").exists()
+        may_end_here = untested or self._name == "auto"
+        if done >= cfg.trainer.max_epochs and not may_end_here:
             raise ConfigError(
                 f"trainer.max_epochs={cfg.trainer.max_epochs} is already reached: {self.path} has {done} "
                 f"finished epochs. Set trainer.max_epochs above {done} to go on."
             )
+        # A run that was killed after early stopping, before its test was over, has nothing to learn any more.
+        self.epochs_to_end: int | None = done if may_end_here and _stopped_early(checkpoint, cfg) else None
 
     def _find(self, cfg: DictConfig) -> Path:
-        if self._name != "last":
+        if self._name not in ("last", "auto"):
             return find_checkpoint(self._name, "last.ckpt")
-        path = Path(cfg.run_dir) / "checkpoints" / "last.ckpt"
+        path = last_checkpoint(Path(cfg.run_dir))
         if not path.is_file():
             raise ConfigError(
                 f"ckpt_path=last, but {cfg.run_dir} holds no checkpoints/last.ckpt; set hydra.run.dir to the run to go "
@@ -76,3 +107,12 @@ class ResumePoint:
                 f"ckpt_path={self._name} ({self.path}) was trained with {what} {theirs}, not {ours}; resume with the "
                 "same options, or start afresh without ckpt_path."
             )
+
+
+def _stopped_early(checkpoint: Plain, cfg: DictConfig) -> bool:
+    """Return whether early stopping ended the training in this checkpoint's epoch."""
+    stopping = cfg.callbacks.get("early_stopping")
+    if not stopping:
+        return False
+    states = [state for name, state in checkpoint["callbacks"].items() if name.startswith("EarlyStopping")]
+    return any(state["wait_count"] >= stopping.patience for state in states)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import hydra
 from omegaconf import DictConfig
 
+from src.utils.plugins import require_plugins
 from src.utils.resolvers import register_resolvers
 from src.utils.validation import validate_config
 
@@ -37,4 +40,5 @@ def main(cfg: DictConfig) -> float | None:
 
 
 if __name__ == "__main__":
+    require_plugins(sys.argv[1:])
     main()

@@ -37,7 +37,7 @@ from src.pipeline import (
     plain,
     write_results,
 )
-from src.resume import ResumePoint
+from src.resume import find_resume_point
 from src.utils.errors import ConfigError
 from src.utils.processes import is_main_process
 from src.utils.run_directory import update_provenance
@@ -60,7 +60,7 @@ def fit_and_test(cfg: DictConfig) -> Results:
         ConfigError: If something in the configuration cannot work.
     """
     seed_everything(cfg.seed, workers=True, verbose=False)
-    resume = None if cfg.ckpt_path is None else ResumePoint(cfg)
+    resume = find_resume_point(cfg)
     start = starting_weights(cfg.backbone.weights)
     failed = True
     try:
@@ -79,11 +79,22 @@ def fit_and_test(cfg: DictConfig) -> Results:
         if resume:
             resume.check(model)
             _forget_results(Path(cfg.run_dir))
+            if resume.epochs_to_end:
+                trainer.fit_loop.max_epochs = resume.epochs_to_end
         with stop_requests.deferred():
             trainer.fit(model, datamodule=data, ckpt_path=str(resume.path) if resume else None)
         results = _speed(callbacks)
         _load_best(trainer, model)
-        results |= evaluate(cfg, model, data, loggers=loggers, precision=precision, callbacks=callbacks, validate=True)
+        results |= evaluate(
+            cfg,
+            model,
+            data,
+            loggers=loggers,
+            precision=precision,
+            callbacks=callbacks,
+            validate=True,
+            test=cfg.test,
+        )
         if is_main_process():
             save_safetensors(model, Path(cfg.run_dir) / "checkpoints" / "best.safetensors")
         update_provenance(Path(cfg.run_dir), data=data.fingerprint, weights=weights_id(cfg.backbone.weights))
@@ -102,8 +113,9 @@ def _new_model(cfg: DictConfig, data: StoreDataModule, start: Weights | None, pr
             raise ConfigError(
                 f"head.valence_arousal=true, but data={data.name} has no valence and arousal; set it to false."
             )
-        _check_mixing(data)
         outputs.append("valence_arousal")
+    if cfg.head.valence_arousal or data.vocabularies:
+        _check_mixing(data)
     spec = new_spec(
         backbone,
         head,
@@ -113,6 +125,7 @@ def _new_model(cfg: DictConfig, data: StoreDataModule, start: Weights | None, pr
         outputs=tuple(outputs),
         trained_on=data.fingerprint,
         precision=precision,
+        vocabularies=data.vocabularies,
     )
     if start:
         spec = continue_spec(spec, start.spec, backbone)
@@ -128,13 +141,13 @@ def _new_model(cfg: DictConfig, data: StoreDataModule, start: Weights | None, pr
 
 
 def _check_mixing(data: StoreDataModule) -> None:
-    """Refuse to train valence and arousal on mixed pictures: half of one face and half of another have neither."""
+    """Refuse to train further outputs on mixed pictures: half of one face and half of another have no such value."""
     for key in ("mixup", "cutmix"):
         value = getattr(data.transform, key)
         if value:
             raise ConfigError(
-                f"transform.{key}={value} with head.valence_arousal=true: mixed pictures have no valence and arousal; "
-                f"expected transform.{key}=0. Set it, or head.valence_arousal=false."
+                f"transform.{key}={value} with head.valence_arousal=true or a second vocabulary (data={data.name}): "
+                f"mixed pictures have no such values; expected transform.{key}=0. Set it, or leave these outputs out."
             )
 
 

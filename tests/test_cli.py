@@ -102,7 +102,7 @@ def test_a_sweep_survives_a_failing_job(data_dir, tmp_path):
     options = ["trainer.max_epochs=1", heads, "seed=0,1", taps, f"hydra.sweep.dir={sweep}"]
     done = start("train", "-m", *tiny(data_dir, *options))
     assert done.returncode == 1
-    names = sorted(p.name for p in sweep.iterdir() if p.is_dir())
+    names = sorted(p.parent.name for p in sweep.glob("*/status.json"))
     assert names == [
         "0_head-linear_seed-0",
         "1_head-linear_seed-1",

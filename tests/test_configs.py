@@ -14,7 +14,7 @@ FILES = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml"))
 OPTIONS = [p for p in FILES if len(p.parts) == 2 and p.parts[0] != "local"]
 ENTRY_POINTS = [p.stem for p in FILES if len(p.parts) == 1 and p.stem != "run"]
 TRAIN_GROUPS = {"data", "backbone", "head", "optimizer", "scheduler", "loss", "transform", "trainer"}
-TRAIN_GROUPS |= {"logger", "callbacks"}
+TRAIN_GROUPS |= {"logger", "callbacks", "sweep"}
 
 
 @pytest.mark.parametrize("name", ENTRY_POINTS)

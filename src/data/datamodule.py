@@ -35,7 +35,8 @@ class StoreDataModule(LightningDataModule, ABC):
     """Serves a data set from its packed store.
 
     A subclass states its `classes` (canonical order; empty if they depend on the source) and its `source_hint`, and
-    yields its pictures in `records()`, each with its split; `generated` says that it needs no source.
+    yields its pictures in `records()`, each with its split; `generated` says that it needs no source. With a
+    `second_vocabulary`, a name and its classes, the records' distributions are over it instead of being the target.
 
     Attributes:
         name: Name of the data set.
@@ -45,6 +46,7 @@ class StoreDataModule(LightningDataModule, ABC):
     classes: ClassVar[tuple[str, ...]] = ()
     source_hint: ClassVar[str]
     generated: ClassVar[bool] = False
+    second_vocabulary: ClassVar[tuple[str, tuple[str, ...]] | None] = None
 
     def __init__(
         self,
@@ -179,6 +181,22 @@ class StoreDataModule(LightningDataModule, ABC):
         """Classes in the order of the labels served: the model's, or the data set's own."""
         return self._model_classes or self.own_classes
 
+    def serve_classes(self, class_names: Sequence[str]) -> None:
+        """Serve labels in the order of a model's classes; before anything is served."""
+        self._model_classes = tuple(class_names)
+
+    @property
+    def vocabulary(self) -> str:
+        """Name of the classes of the labels."""
+        return str(self.name)
+
+    @property
+    def vocabularies(self) -> dict[str, tuple[str, ...]]:
+        """All classifications that the pictures are labelled for, by name; empty if the labels are the only one."""
+        if self.second_vocabulary is None:
+            return {}
+        return {self.vocabulary: self.class_names, self.second_vocabulary[0]: self.second_vocabulary[1]}
+
     @cached_property
     def mix(self) -> BatchMix:
         """MixUp and CutMix of training batches."""
@@ -232,10 +250,12 @@ class StoreDataModule(LightningDataModule, ABC):
     def _dataset(self, split: Split) -> StoreDataset:
         rows, labels, _ = self.split_rows(split)
         transform = PictureTransform(self.transform, self.seed) if split == "train" else None
-        targets = None
-        if self.store.distribution is not None:
+        targets, second = None, None
+        if self.second_vocabulary is not None and self.store.distribution is not None:
+            second = self.store.distribution[rows]
+        elif self.store.distribution is not None:
             targets = self.selection.targets(self.store.distribution[rows], self.class_names, labels)
-        return StoreDataset(self.store, rows, labels, self.image_size, self.grayscale, transform, targets)
+        return StoreDataset(self.store, rows, labels, self.image_size, self.grayscale, transform, targets, second)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return the training loader; a last batch of one, on which batch-norm cannot train, is dropped."""

@@ -29,6 +29,8 @@ class Batch(TypedDict):
         landmarks: x and y of the 68 iBUG points in pixels of `image`, 0 being the centre of the first one,
             (B, 68, 2), NaN where missing; absent if the store has none. They follow the augmentation of a picture and
             may lie outside it. After MixUp or CutMix they are, as valence and arousal, those of the picture before.
+        second_target: Class probabilities of a data set's second vocabulary, (B, n_second), NaN where a picture has
+            none; absent if the data set has no second vocabulary.
     """
 
     image: Tensor
@@ -38,6 +40,7 @@ class Batch(TypedDict):
     row: Tensor
     target: NotRequired[Tensor]
     landmarks: NotRequired[Tensor]
+    second_target: NotRequired[Tensor]
 
 
 class StoreDataset(Dataset[Batch]):
@@ -52,6 +55,7 @@ class StoreDataset(Dataset[Batch]):
         grayscale: bool,
         transform: PictureTransform | None = None,
         targets: NDArray[np.float32] | None = None,
+        second_targets: NDArray[np.float32] | None = None,
     ) -> None:
         """Create the data set.
 
@@ -63,10 +67,11 @@ class StoreDataset(Dataset[Batch]):
             grayscale: Whether to remove colours; the pictures keep three equal channels.
             transform: Augmentation; with it, indices are (index, epoch) pairs.
             targets: Class probabilities in the model's order, (N, n_classes), if there are any.
+            second_targets: Class probabilities of the second vocabulary, (N, n_second), if there is one.
         """
         self.store, self.rows, self.labels = store, rows, labels
         self.image_size, self.grayscale, self.transform = image_size, grayscale, transform
-        self.targets = targets
+        self.targets, self.second_targets = targets, second_targets
 
     def __len__(self) -> int:
         """Return the number of pictures."""
@@ -98,6 +103,8 @@ class StoreDataset(Dataset[Batch]):
             batch["landmarks"] = torch.from_numpy(landmarks)
         if self.targets is not None:
             batch["target"] = torch.from_numpy(self.targets[index])
+        if self.second_targets is not None:
+            batch["second_target"] = torch.from_numpy(self.second_targets[index])
         return batch
 
     def _landmarks(self, rows: NDArray[np.int64]) -> NDArray[np.float32] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
@@ -30,7 +30,7 @@ class FerPlusDataModule(Fer2013DataModule):
     "probability" and "crossentropy"), `multi` all classes with 30 % of the votes or more, alike.
     """
 
-    classes = CANONICAL
+    classes: ClassVar[tuple[str, ...]] = CANONICAL
 
     def __init__(self, *, votes_path: str | None, mode: str, **common: Any) -> None:
         """Store the options; `conf/data/ferplus.yaml` documents them.
@@ -77,13 +77,16 @@ class FerPlusDataModule(Fer2013DataModule):
                 "pictures; expected the same pictures in the same order. Download both again."
             )
 
-    def _decided(self, record: Record, ballot: Ballot) -> Iterator[Record]:
+    def _check_split(self, record: Record, ballot: Ballot) -> None:
         if ballot.split != record.split:
             raise ConfigError(
                 f"data.votes_path={self.votes_path}: row {record.id} is in the {ballot.split} split, but in the "
                 f"{record.split} split of data.path={self.path}; expected the same pictures in the same order. "
                 "Download both again."
             )
+
+    def _decided(self, record: Record, ballot: Ballot) -> Iterator[Record]:
+        self._check_split(record, ballot)
         decision = decide(ballot.votes, self.mode)
         if isinstance(decision, str):
             self.left_out[decision] += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -16,6 +17,8 @@ from src.models.heads.emonet import EmoNetHead
 from src.models.spec import BACKBONE_KEYS, ModelSpec
 from src.models.weights import Weights, find_checkpoint, load_strictly, load_weights, read_official
 from src.utils.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 Plain = dict[str, Any]
 
@@ -37,7 +40,7 @@ def new_spec(
     known = backbone["grayscale"]
     return ModelSpec(
         backbone=sizes,
-        head={key: value for key, value in head.items() if key != "_target_"},
+        head={key: value for key, value in head.items() if key not in ("_target_", "vocabulary")},
         class_names=class_names,
         image_size=image_size,
         grayscale=grayscale if known is None else known,
@@ -88,6 +91,7 @@ def build_model(spec: ModelSpec, config: Plain, start: Weights | None = None, **
     head = spec.build_head()
     if start is not None:
         backbone = _ours(start, spec, head)
+        _start_head(head, spec, start)
     elif config["weights"] is not None:
         backbone = _official(spec, config, head)
     else:
@@ -126,13 +130,45 @@ def _ours(weights: Weights, spec: ModelSpec, head: Head) -> EmoNet:
     return backbone
 
 
+def _start_head(head: Head, spec: ModelSpec, start: Weights) -> None:
+    """Let a head of the same kind start from the weights, too; EmoNet's own head even for other classes."""
+    theirs = start.spec
+    if (theirs.head["name"], theirs.head["tap"]) != (spec.head["name"], spec.head["tap"]):
+        return
+    prefix = "head."
+    state = {key.removeprefix(prefix): value for key, value in start.state.items() if key.startswith(prefix)}
+    same = (theirs.class_names, theirs.vocabularies) == (spec.class_names, spec.vocabularies)
+    if same and theirs.head == spec.head:
+        load_strictly(head, state, start.path)
+    elif isinstance(head, EmoNetHead):
+        source = cast(EmoNetHead, theirs.build_head())
+        load_strictly(source, state, start.path)
+        known = theirs.with_vocabulary(None, spec.class_names)
+        first, own = known.columns().start, spec.columns().start
+        names = known.class_names
+        rows = {
+            own + spec.class_names.index(name): first + names.index(name) for name in spec.class_names if name in names
+        }
+        if head.valence_arousal and source.valence_arousal:
+            rows |= {head.n_classes + i: source.n_classes + i for i in range(2)}
+        _copy_rows(source.fc, head, rows)
+    else:
+        return
+    log.info("The head starts from %s, too.", start.path)
+
+
 def _copy_classifier(source: nn.Sequential, head: EmoNetHead, names: tuple[str, ...], wanted: tuple[str, ...]) -> None:
     """Copy the published classifier; classes that it lacks keep fresh weights."""
-    head.fc[0].load_state_dict(source[0].state_dict())
-    head.fc[1].load_state_dict(source[1].state_dict())
     rows = {wanted.index(name): names.index(name) for name in wanted if name in names}
     if head.valence_arousal:
         rows |= {len(wanted): len(names), len(wanted) + 1: len(names) + 1}
+    _copy_rows(source, head, rows)
+
+
+def _copy_rows(source: nn.Sequential, head: EmoNetHead, rows: dict[int, int]) -> None:
+    """Copy the hidden layer, and some outputs of the last one: `rows` maps ours to theirs."""
+    head.fc[0].load_state_dict(source[0].state_dict())
+    head.fc[1].load_state_dict(source[1].state_dict())
     with torch.no_grad():
         for to, of in rows.items():
             for ours, theirs in zip(head.fc[3].parameters(), source[3].parameters(), strict=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict, cast
 
 import torch
 from pytorch_lightning import LightningModule
@@ -11,14 +11,16 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassAccuracy
 
 from src.metrics.affect import DIMENSIONS, AffectAgreement
 from src.metrics.classification import classification_metrics, training_metrics
 from src.models.emonet import EmoNet, Freeze
 from src.models.heads.base import Head
-from src.models.losses import valence_arousal_loss
+from src.models.losses import partial_cross_entropy, valence_arousal_loss
 from src.models.schedules import Schedule
 from src.models.spec import ModelSpec
+from src.models.test_time import TestTimeAugmentation, views
 from src.utils.errors import ConfigError
 
 SPEC_KEY = "model_spec"
@@ -34,11 +36,13 @@ class Prediction(NamedTuple):
         logits: (B, n_classes).
         valence: (B,), or None if the head has no such output.
         arousal: (B,), likewise.
+        second_logits: (B, n_second) of the model's other vocabulary, or None.
     """
 
     logits: Tensor
     valence: Tensor | None
     arousal: Tensor | None
+    second_logits: Tensor | None = None
 
 
 class EvaluationOutput(TypedDict):
@@ -64,6 +68,7 @@ class ExpressionClassifier(LightningModule):
 
     Attributes:
         spec: What the model is; stored in every checkpoint.
+        test_time_augmentation: Views over which a test averages the class probabilities.
         backbone: EmoNet up to the head's tap.
         head: The head.
     """
@@ -101,6 +106,7 @@ class ExpressionClassifier(LightningModule):
         self._optimizer, self._scheduler = optimizer, scheduler
         self.lr_multiplier, self.valence_arousal_weight = lr_multiplier, valence_arousal_weight
         self.absent_classes = list(absent_classes)
+        self.test_time_augmentation: TestTimeAugmentation = "none"
         self._freeze_level, self.frozen = str(freeze), freeze == "all"
         backbone.prune(head.tap)
         backbone.freeze(freeze)
@@ -109,6 +115,7 @@ class ExpressionClassifier(LightningModule):
         self.train_metrics = training_metrics(len(spec.class_names)).clone(prefix="train/")
         self.val_metrics = classification_metrics(spec.class_names).clone(prefix="val/")
         self.test_metrics = classification_metrics(spec.class_names).clone(prefix="test/")
+        self.test_single_view = MulticlassAccuracy(len(spec.class_names), average="micro")
         self.val_affect, self.test_affect = AffectAgreement(), AffectAgreement()
 
     def features(self, image: Tensor) -> Tensor:
@@ -124,9 +131,16 @@ class ExpressionClassifier(LightningModule):
     def split(self, outputs: Tensor) -> Prediction:
         """Name the head's outputs (B, n_outputs)."""
         n = self.head.n_classes
-        if not self.head.valence_arousal:
-            return Prediction(outputs, None, None)
-        return Prediction(outputs[:, :n], outputs[:, n], outputs[:, n + 1])
+        own = self.spec.columns()
+        second = next(
+            (self.spec.columns(name) for name in self.spec.vocabularies if self.spec.columns(name) != own), None
+        )
+        return Prediction(
+            outputs[:, own],
+            outputs[:, n] if self.head.valence_arousal else None,
+            outputs[:, n + 1] if self.head.valence_arousal else None,
+            None if second is None else outputs[:, second],
+        )
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Return the loss of a batch; see `src.data.dataset.Batch`."""
@@ -194,9 +208,10 @@ class ExpressionClassifier(LightningModule):
         if self.loss is not None:
             loss = self._loss(prediction, batch)
             self.log(f"{split}/loss", loss, on_step=False, on_epoch=True, batch_size=len(label), sync_dist=True)
-        logits = prediction.logits.float()
-        logits[:, self.absent_classes] = -torch.inf
-        probabilities = logits.softmax(dim=1)
+        probabilities = self.probabilities(prediction)
+        if self.test_time_augmentation != "none":
+            self.test_single_view.update(probabilities, label)
+            prediction, probabilities = self._average_views(batch["image"], prediction)
         getattr(self, f"{split}_metrics").update(probabilities, label)
         self._count_affect(prediction, batch, split)
         return EvaluationOutput(
@@ -207,10 +222,29 @@ class ExpressionClassifier(LightningModule):
             arousal=prediction.arousal,
         )
 
+    def probabilities(self, prediction: Prediction) -> Tensor:
+        """Return the class probabilities (B, n_classes) in float32; classes that the data lack have none."""
+        logits = prediction.logits.float()
+        logits[:, self.absent_classes] = -torch.inf
+        return logits.softmax(dim=1)
+
+    def _average_views(self, image: Tensor, plain: Prediction) -> tuple[Prediction, Tensor]:
+        """Return the mean prediction over the views of pictures, and the mean of their probabilities."""
+        predictions = [plain, *(self(view) for view in views(image, self.test_time_augmentation)[1:])]
+        probabilities = torch.stack([self.probabilities(prediction) for prediction in predictions]).mean(dim=0)
+        if plain.valence is None or plain.arousal is None:
+            return plain, probabilities
+        valence = torch.stack([cast(Tensor, p.valence) for p in predictions]).mean(dim=0)
+        arousal = torch.stack([cast(Tensor, p.arousal) for p in predictions]).mean(dim=0)
+        return plain._replace(valence=valence, arousal=arousal), probabilities
+
     def _log_split(self, split: str) -> None:
         metrics = getattr(self, f"{split}_metrics")
         self.log_dict(metrics.compute(), sync_dist=True)
         metrics.reset()
+        if split == "test" and self.test_time_augmentation != "none":
+            self.log("test/accuracy_single_view", self.test_single_view.compute(), sync_dist=True)
+            self.test_single_view.reset()
         if "valence_arousal" in self.spec.outputs:
             affect: AffectAgreement = getattr(self, f"{split}_affect")
             self.log_dict({f"{split}/{name}": value for name, value in affect.compute().items()})
@@ -231,6 +265,8 @@ class ExpressionClassifier(LightningModule):
             value = getattr(prediction, name)
             if value is not None:
                 loss = loss + self.valence_arousal_weight / 2 * valence_arousal_loss(value, batch[name])
+        if prediction.second_logits is not None and "second_target" in batch:
+            loss = loss + partial_cross_entropy(prediction.second_logits, batch["second_target"])
         return loss
 
     def configure_optimizers(self) -> Any:

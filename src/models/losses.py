@@ -94,6 +94,22 @@ def valence_arousal_loss(prediction: Tensor, target: Tensor) -> Tensor:
     return 1 - ccc + F.mse_loss(p, t)
 
 
+def partial_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Return the mean cross-entropy over the pictures that have a target.
+
+    Args:
+        logits: (B, n_classes).
+        target: Class probabilities (B, n_classes), NaN where a picture has none.
+
+    Returns:
+        The loss; 0, with a zero gradient, if no picture has a target.
+    """
+    known = ~torch.isnan(target[:, 0])
+    if not bool(known.any()):
+        return logits.sum() * 0.0
+    return F.cross_entropy(logits[known], target[known])
+
+
 def _class_weights(counts: Sequence[int], mode: str) -> Tensor | None:
     if mode == "none":
         return None

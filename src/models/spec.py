@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, cast
 
 from hydra.utils import get_class
@@ -25,6 +25,8 @@ class ModelSpec:
         backbone: `name`, `width`, `n_hourglass` and `n_blocks` of the EmoNet.
         head: `name` (a file of `conf/head/`), `tap` and the head's own arguments.
         class_names: Classes in the order of the logits.
+        vocabularies: Names and classes of all classifications of a model that has several, in the order of the head's
+            outputs; `class_names` are those of one of them. Empty for a model with one.
         image_size: Native side of the pictures in pixels.
         grayscale: Whether the model expects pictures without colours (still three channels).
         crop: What of a face the pictures show, in words.
@@ -42,10 +44,49 @@ class ModelSpec:
     outputs: tuple[str, ...]
     trained_on: str
     precision: str
+    vocabularies: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def n_logits(self) -> int:
+        """Number of logits of all classifications."""
+        return sum(map(len, self.vocabularies.values())) or len(self.class_names)
+
+    def columns(self, name: str | None = None) -> slice:
+        """Return where the logits of a vocabulary are among the head's outputs; None means those of `class_names`."""
+        start = 0
+        for other, names in self.vocabularies.items():
+            if other == name or (name is None and names == self.class_names):
+                return slice(start, start + len(names))
+            start += len(names)
+        return slice(0, len(self.class_names))
+
+    def with_vocabulary(self, name: str | None, classes: Collection[str] = ()) -> ModelSpec:
+        """Return the same model with the classification chosen that it is used for.
+
+        Args:
+            name: A vocabulary; None for that with most of the `classes`, the smaller one of those with as many.
+            classes: Classes of the data.
+
+        Raises:
+            ConfigError: If the model has no such vocabulary.
+        """
+        if name is None and self.vocabularies:
+            known = self.vocabularies
+            name = max(known, key=lambda key: (len(set(known[key]) & set(classes)), -len(known[key])))
+        if name is None:
+            return self
+        if name not in self.vocabularies:
+            raise ConfigError(
+                f"head.vocabulary={name}, but the weights have "
+                f"{', '.join(self.vocabularies) or 'a single vocabulary'}; choose one of these, or leave it out."
+            )
+        return replace(self, class_names=self.vocabularies[name])
 
     def to_dict(self) -> Plain:
         """Return plain lists, dictionaries, names and numbers."""
-        return {**asdict(self), "class_names": list(self.class_names), "outputs": list(self.outputs)}
+        vocabularies = {name: list(classes) for name, classes in self.vocabularies.items()}
+        names = {"class_names": list(self.class_names), "outputs": list(self.outputs), "vocabularies": vocabularies}
+        return {**asdict(self), **names}
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> ModelSpec:
@@ -65,6 +106,10 @@ class ModelSpec:
                 outputs=tuple(str(name) for name in data["outputs"]),
                 trained_on=str(data["trained_on"]),
                 precision=str(data["precision"]),
+                vocabularies={
+                    str(name): tuple(str(entry) for entry in names)
+                    for name, names in data.get("vocabularies", {}).items()
+                },
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ConfigError(f"the model description in the checkpoint is broken ({error!r}).") from error
@@ -86,10 +131,11 @@ class ModelSpec:
                 own[key] = self.head[key]
         own.pop("name", None)
         own.pop("defaults", None)
+        own.pop("vocabulary", None)
         head = get_class(own.pop("_target_"))
         side = tap_side(own["tap"], self.image_size, int(self.backbone["n_blocks"]))
         # Not instantiate: it would run a _target_, and resolve an interpolation, found in a value.
-        return cast(Head, head(channels=int(self.backbone["width"]), side=side, n_classes=len(self.class_names), **own))
+        return cast(Head, head(channels=int(self.backbone["width"]), side=side, n_classes=self.n_logits, **own))
 
 
 def _plain(key: str, value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
 import warnings
@@ -13,12 +14,21 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from src.sweeping.jobs import needs_own_process, run_in_own_process, settle_job, value_of
 from src.utils.errors import ConfigError
-from src.utils.run_directory import environment, update_provenance, write_config, write_status
+from src.utils.run_directory import (
+    environment,
+    hold_directory,
+    release_directory,
+    update_provenance,
+    write_config,
+    write_status,
+)
 from src.utils.signals import Interrupted, stop_requests
 
 log = logging.getLogger(__name__)
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 Job = Callable[[DictConfig], float | None]
 
 
@@ -39,6 +49,39 @@ def run_job(cfg: DictConfig, job: Job) -> float | None:
     """
     hydra = HydraConfig.get()
     run_dir = Path(hydra.runtime.output_dir)
+    sweeps = hydra.mode == RunMode.MULTIRUN
+    if not hold_directory(run_dir):
+        log.error("Error: %s is in use by another process; wait for it, or choose another folder.", run_dir)
+        return _failed(sweeps)
+    try:
+        if not sweeps:
+            return _run(cfg, job, run_dir, sweeps)
+        try:
+            if settle_job(run_dir, cfg, list(hydra.overrides.task)):
+                return value_of(run_dir, cfg)
+        except ConfigError as error:
+            log.error("Error: %s", error)
+            return _failed(sweeps)
+        if needs_own_process(cfg):
+            release_directory(run_dir)  # that process holds it
+            with stop_requests.handled():
+                finished = run_in_own_process(run_dir, cfg, hydra)
+            return value_of(run_dir, cfg) if finished else _failed(sweeps)
+        return _run(cfg, job, run_dir, sweeps)
+    finally:
+        release_directory(run_dir)
+
+
+def _failed(sweeps: bool) -> float:
+    """Return what a failed job of a sweep returns, or end a single run."""
+    if sweeps:
+        return float("nan")
+    sys.exit(1)
+
+
+def _run(cfg: DictConfig, job: Job, run_dir: Path, sweeps: bool) -> float | None:
+    """Run a job in a folder that is this process's alone."""
+    hydra = HydraConfig.get()
     before = _description(run_dir)
     write_status(run_dir, "running")
     try:
@@ -51,6 +94,10 @@ def run_job(cfg: DictConfig, job: Job) -> float | None:
         if (run_dir / "checkpoints" / "last.ckpt").exists():
             hint = f" Resume with: hydra.run.dir={run_dir} ckpt_path=last"
         log.error("Interrupted: %s.%s", stop.reason, hint)
+        raise
+    except SystemExit:
+        # A cluster that takes its machine back: submitit has put the job into the queue again.
+        write_status(run_dir, "interrupted", "stopped from outside")
         raise
     except Exception as error:
         # Any failure belongs in the run's own log: Hydra prints only the first one of a sweep.
@@ -69,9 +116,7 @@ def run_job(cfg: DictConfig, job: Job) -> float | None:
     else:
         write_status(run_dir, "finished")
         return value
-    if hydra.mode == RunMode.MULTIRUN:
-        return float("nan")
-    sys.exit(1)
+    return _failed(sweeps)
 
 
 def _description(run_dir: Path) -> dict[Path, bytes]:
@@ -83,6 +128,12 @@ def _description(run_dir: Path) -> dict[Path, bytes]:
 def _mistake(error: BaseException | None) -> BaseException | None:
     """Return the user's mistake behind an error, if that is what it is; `instantiate` wraps what it meets."""
     while error is not None and not isinstance(error, ConfigError | OmegaConfBaseException):
+        if isinstance(error, OSError) and error.errno in FULL:
+            place = error.filename or "the run directory"
+            return ConfigError(
+                f"no space is left to write to ({place}: {error.strerror}). Nothing half-written was kept; make room, "
+                "and go on with ckpt_path=last."
+            )
         error = error.__cause__
     return error
 
@@ -116,6 +167,8 @@ def quiet_known_warnings() -> None:
     warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
     # Few workers are a choice: small pictures from a memory map load faster than processes exchange them.
     warnings.filterwarnings("ignore", message=r".*does not have many workers")
+    # A machine may have Slurm without the run being one of its jobs.
+    warnings.filterwarnings("ignore", message=r"The `srun` command is available")
     # A run directory may hold a checkpoint folder: that is what resuming means.
     warnings.filterwarnings("ignore", message=r"Checkpoint directory .* exists and is not empty")
     warnings.filterwarnings("ignore", message=r"The dirpath has changed from")

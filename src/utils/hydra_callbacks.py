@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
@@ -11,14 +13,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
-from rich.console import Console
-from rich.table import Table
 
 from src.utils.processes import is_main_process
-from src.utils.resolvers import SWEEP_ID, SWEPT_KEYS
-from src.utils.run_directory import read_json
+from src.utils.resolvers import SWEEP_ID, SWEPT_KEYS, register_resolvers
+from src.utils.run_directory import REFUSED, hold_directory, holds_a_run, read_json
 
-COLUMNS = ("val/f1_macro", "test/accuracy", "test/f1_macro", "test/f1_weighted")
+# Launchers start jobs in processes that know of an entry point only what its pickled functions name: this module.
+register_resolvers()
 
 
 class RunDirectoryGuard(Callback):
@@ -32,7 +33,9 @@ class RunDirectoryGuard(Callback):
             return  # the main process has checked, and is writing there
         path = Path(config.hydra.run.dir)
         _make("hydra.run.dir", path)
-        if _holds_a_run(path) and not _resumes(config):
+        if not hold_directory(path):
+            _refuse(f"hydra.run.dir={path} is in use by another process; wait for it, or choose another folder.")
+        if holds_a_run(path) and not _resumes(config):
             _refuse(
                 f"hydra.run.dir={path} already holds a run (status: {read_json(path / 'status.json').get('state')}); "
                 "runs are never overwritten. Choose another folder"
@@ -40,35 +43,48 @@ class RunDirectoryGuard(Callback):
             )
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Check `hydra.sweep.dir`, and tell jobs which overrides are swept."""
+        """Check `hydra.sweep.dir` and the launcher, and tell jobs which overrides are swept."""
         path = Path(config.hydra.sweep.dir)
         _make("hydra.sweep.dir", path)
-        if any(path.glob("*/status.json")):
-            _refuse(f"hydra.sweep.dir={path} already holds a sweep and is not overwritten: choose another folder.")
+        if not hold_directory(path):
+            _refuse(f"hydra.sweep.dir={path} is in use by another process; wait for it, or choose another folder.")
         overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+        searches = "optuna" in str(config.hydra.sweeper.get("_target_"))
+        resumes = any(o.get_key_element() == "sweep.resume" and o.value() is True for o in overrides)
+        if any(path.glob("*/status.json")) and not resumes and not (searches and (path / "study.db").exists()):
+            _refuse(
+                f"hydra.sweep.dir={path} already holds a sweep and is not overwritten: choose another folder, or go on "
+                "with that sweep by sweep.resume=true."
+            )
+        if searches and config.hydra.runtime.choices.get("sweep") is None:
+            _refuse(
+                "hydra/sweeper=optuna without sweep=, which says what is searched and where the study is kept; "
+                "expected sweep=<head>, or sweep=search with intervals of your own."
+            )
+        if "SlurmLauncher" in str(config.hydra.launcher.get("_target_")):
+            _require_slurm()
+        for note in path.glob(f"*/{REFUSED}"):
+            note.unlink()
         swept = [o.get_key_element().lstrip("+~") for o in overrides if o.is_sweep_override()]
         swept += list(getattr(config.hydra.sweeper, "params", None) or {})
         os.environ[SWEPT_KEYS] = ",".join(swept)
         os.environ[SWEEP_ID] = path.name
+        if searches:
+            # Imported here, as the search needs an extra.
+            from src.sweeping.search import use_resumable_search
+
+            use_resumable_search()
 
 
 class SweepSummary(Callback):
-    """Ends a sweep with a table, and with exit code 1 if a job failed."""
+    """Ends a sweep with a summary, and with exit code 1 if a job failed."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Print the table."""
+        """Print the table, and write it and the best job's options."""
+        from src.sweeping.summary import summarise_sweep  # pandas would slow down every start
+
         sweep = Path(config.hydra.sweep.dir)
-        jobs = sorted(sweep.glob("*/status.json"), key=lambda p: _number(p.parent.name))
-        table = Table(title=f"Sweep {sweep}")
-        for name in ("job", "state", *COLUMNS):
-            table.add_column(name, overflow="fold")
-        states = []
-        for status in jobs:
-            states.append(str(read_json(status).get("state")))
-            metrics = read_json(status.parent / "metrics.json")
-            values = [f"{metrics[name]:.4f}" if metrics.get(name) is not None else "-" for name in COLUMNS]
-            table.add_row(status.parent.name, states[-1], *values)
-        Console(stderr=True).print(table)
+        states = summarise_sweep(sweep, str(config.hydra.job.config_name))
         bad = sum(state != "finished" for state in states)
         if bad:
             print(
@@ -79,19 +95,19 @@ class SweepSummary(Callback):
             sys.exit(1)
 
 
-def _holds_a_run(path: Path) -> bool:
-    """Whether a folder has anything of a run to lose; one that was refused before it started has not."""
-    kept = any((path / name).exists() for name in ("checkpoints", "metrics.json"))
-    return (path / "status.json").exists() and (kept or read_json(path / "status.json").get("state") != "failed")
+def _require_slurm() -> None:
+    """Refuse to go on without a Slurm that answers."""
+    remedy = "start the sweep on a login node of the cluster, or use hydra/launcher=submitit_local."
+    if not shutil.which("scontrol"):
+        _refuse(f"hydra/launcher=slurm, but this machine has no Slurm (no command scontrol); {remedy}")
+    answer = subprocess.run(["scontrol", "ping"], capture_output=True, text=True)
+    if answer.returncode != 0:
+        reason = (answer.stderr or answer.stdout).strip().splitlines()
+        _refuse(f"hydra/launcher=slurm, but Slurm does not answer ({reason[-1] if reason else 'no reason'}); {remedy}")
 
 
 def _can_resume(path: Path) -> bool:
     return (path / "checkpoints" / "last.ckpt").exists()
-
-
-def _number(name: str) -> int:
-    head = name.split("_")[0]
-    return int(head) if head.isdecimal() else -1
 
 
 def _resumes(config: DictConfig) -> bool:
@@ -100,7 +116,7 @@ def _resumes(config: DictConfig) -> bool:
         return False
     path = Path(str(location)).expanduser().resolve()
     here = Path(config.hydra.run.dir).resolve()
-    return location == "last" or here in (path, *path.parents)
+    return location in ("last", "auto") or here in (path, *path.parents)
 
 
 def _make(key: str, path: Path) -> None:

@@ -20,6 +20,8 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("project_root", lambda: str(ROOT), replace=True)
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
     OmegaConf.register_new_resolver("job_name", job_name, replace=True)
+    directions = {"max": "maximize", "min": "minimize"}
+    OmegaConf.register_new_resolver("search_direction", lambda mode: directions.get(mode), replace=True)
     OmegaConf.register_new_resolver("sweep_id", lambda: os.environ.get(SWEEP_ID), replace=True)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import logging
 import os
 import platform
 import subprocess
@@ -16,6 +18,10 @@ from omegaconf import DictConfig, OmegaConf
 from src.utils.processes import is_main_process
 from src.utils.resolvers import ROOT
 
+log = logging.getLogger(__name__)
+
+# A job of a sweep leaves this note in a folder that holds another run; the sweep's summary takes it away.
+REFUSED = ".refused"
 State = Literal["running", "finished", "failed", "interrupted"]
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "omegaconf", "torchmetrics", "albumentations")
 
@@ -23,8 +29,12 @@ PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "omegacon
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file so that a reader never sees half of it."""
     scratch = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    scratch.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    scratch.replace(path)
+    try:
+        scratch.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        scratch.replace(path)
+    except OSError:
+        scratch.unlink(missing_ok=True)
+        raise
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -41,7 +51,11 @@ def write_status(run_dir: Path, state: State, reason: str | None = None) -> None
     if not is_main_process():
         return
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    write_json(run_dir / "status.json", {"state": state, "reason": reason, "time": now})
+    try:
+        write_json(run_dir / "status.json", {"state": state, "reason": reason, "time": now})
+    except OSError as error:
+        # On a full disk, the message about it matters more than the file.
+        log.error("status.json cannot be written: %s", error)
 
 
 def write_config(run_dir: Path, cfg: DictConfig) -> None:
@@ -49,6 +63,44 @@ def write_config(run_dir: Path, cfg: DictConfig) -> None:
     if not is_main_process():
         return
     OmegaConf.save(OmegaConf.create(OmegaConf.to_container(cfg, resolve=True)), run_dir / "config.yaml")
+
+
+_held: dict[Path, int] = {}
+
+
+def hold_directory(run_dir: Path) -> bool:
+    """Reserve a run directory for this process until `release_directory` or its end; False if another one holds it.
+
+    The system frees the reservation of a killed process. Where the file system knows no locks, nothing is reserved.
+    """
+    path = run_dir.resolve() / ".lock"
+    if path in _held or not is_main_process():
+        return True
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        # Not flock: that one would pass to loader processes, which outlive a killed run by seconds.
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        os.close(descriptor)
+        return False
+    except OSError:
+        os.close(descriptor)
+        return True
+    _held[path] = descriptor
+    return True
+
+
+def release_directory(run_dir: Path) -> None:
+    """Free a run directory that this process holds."""
+    descriptor = _held.pop(run_dir.resolve() / ".lock", None)
+    if descriptor is not None:
+        os.close(descriptor)
+
+
+def holds_a_run(path: Path) -> bool:
+    """Whether a folder has anything of a run to lose; one that was refused before it started has not."""
+    kept = any((path / name).exists() for name in ("checkpoints", "metrics.json"))
+    return (path / "status.json").exists() and (kept or read_json(path / "status.json").get("state") != "failed")
 
 
 def update_provenance(run_dir: Path, **entries: Any) -> None:

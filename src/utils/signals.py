@@ -46,6 +46,10 @@ class StopRequests:
         self._deferring = True
         try:
             yield
+        except SystemExit:
+            # Lightning ends by itself, with status 0, where it notices SIGTERM between two epochs.
+            self.raise_if_requested()
+            raise
         finally:
             self._deferring = False
         self.raise_if_requested()

@@ -20,8 +20,12 @@ Names = Annotated[list[StrictStr], Len(1)]
 
 # What the messages call each kind, and the kind itself; keys that a configuration lacks are not checked.
 RULES: dict[str, tuple[str, Any]] = {
+    "test": ("true or false", StrictBool),
     "seed": ("a whole number of 0 or more", Annotated[StrictInt, Interval(ge=0, lt=2**32)]),
     "data_dir": ("a folder", StrictStr),
+    "runs": ("directories or globs, such as outputs/runs/* or [a,b]", StrictStr | Names),
+    "dedup": ("true or false", StrictBool),
+    "by": ("keys of the configuration, such as [head,optimizer.lr], or null", Names | None),
     "rounds": ("a whole number of 1 or more", Positive),
     "ckpt_path": ("a path", StrictStr | None),
     "data.path": ("a path", StrictStr | None),
@@ -76,6 +80,8 @@ RULES: dict[str, tuple[str, Any]] = {
     "trainer.accumulate_grad_batches": ("a whole number of 1 or more", Positive),
 }
 CHOICES = {
+    "tta": ("none", "flip", "crops"),
+    "metric": ("f1_macro", "accuracy", "balanced_accuracy", "f1_weighted"),
     "suite": ("data",),
     "monitor_mode": ("max", "min"),
     "data.mode": ("majority", "soft", "multi"),

@@ -40,3 +40,12 @@ def test_handlers_are_restored():
     with StopRequests().handled():
         assert signal.getsignal(signal.SIGTERM) != before
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_request_counts_even_if_lightning_ends_first():
+    """Between two epochs Lightning answers SIGTERM with SystemExit(0)."""
+    requests = StopRequests()
+    with pytest.raises(Interrupted) as stop, requests.handled(), requests.deferred():
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise SystemExit(0)
+    assert stop.value.code == 143

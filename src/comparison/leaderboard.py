@@ -1,0 +1,191 @@
+"""The numbers of a comparison: means over seeds, intervals over pictures, tests between pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from rich.table import Table
+
+from src.comparison.entries import Entry
+from src.comparison.paired import bootstrap_difference, bootstrap_scores, holm, interval, mcnemar, score
+from src.comparison.run import Run, all_classes
+from src.metrics.calibration import expected_calibration_error
+from src.metrics.intervals import METRICS
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Entries tested on the same N pictures.
+
+    Attributes:
+        entries: Best first.
+        metric: What ranks them, a name in `METRICS`.
+        class_names: Classes of all runs.
+        labels: Class indices, (N,).
+        board: A row per entry.
+        entry_pairs: A row per pair of entries: difference of `metric` with its interval.
+        run_pairs: A row per pair of runs: McNemar's test and both corrections.
+    """
+
+    entries: list[Entry]
+    metric: str
+    class_names: tuple[str, ...]
+    labels: Ints
+    board: pd.DataFrame
+    entry_pairs: pd.DataFrame
+    run_pairs: pd.DataFrame
+
+    def predictions(self, entry: Entry) -> list[Ints]:
+        """Return the class indices that each of an entry's runs predicts, (N,) each."""
+        return [run.indices("prediction", self.class_names) for run in entry.runs]
+
+    def confusion(self, entry: Entry) -> Floats:
+        """Return the mean over an entry's runs of the confusion matrix as shares of each label, (K, K)."""
+        k = len(self.class_names)
+        counts = sum(np.bincount(self.labels * k + p, minlength=k * k) for p in self.predictions(entry))
+        matrix = np.asarray(counts, dtype=np.float64).reshape(k, k)
+        return np.asarray(matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1))
+
+
+def compare_entries(entries: Sequence[Entry], metric: str) -> Comparison:
+    """Compute everything about entries whose runs were tested on the same pictures.
+
+    Args:
+        entries: Entries, in any order.
+        metric: What ranks them, a name in `METRICS`.
+    """
+    runs = [run for entry in entries for run in entry.runs]
+    names = all_classes(runs)
+    labels = runs[0].indices("label", names)
+
+    def key(entry: Entry) -> float:
+        predictions = [run.indices("prediction", names) for run in entry.runs]
+        return score(labels, predictions, len(names), METRICS[metric])
+
+    ranked = sorted(entries, key=key, reverse=True)
+    board = pd.DataFrame([_row(entry, labels, names) for entry in ranked])
+    board.insert(0, "rank", range(1, len(board) + 1))
+    return Comparison(
+        entries=ranked,
+        metric=metric,
+        class_names=names,
+        labels=labels,
+        board=board,
+        entry_pairs=_entry_pairs(ranked, labels, names, metric),
+        run_pairs=_run_pairs(ranked, labels, names),
+    )
+
+
+def _row(entry: Entry, labels: Ints, names: Sequence[str]) -> dict[str, object]:
+    predictions = [run.indices("prediction", names) for run in entry.runs]
+    row: dict[str, object] = {"entry": entry.name, "runs": len(entry.runs), "n": len(labels)}
+    row["val/f1_macro"] = _mean_of(entry.runs, "val/f1_macro")
+    for name, metric in METRICS.items():
+        values = [score(labels, [p], len(names), metric) for p in predictions]
+        resampled = bootstrap_scores(labels, predictions, len(names), metric)
+        low, high = interval(resampled.mean(axis=1))
+        sd = float(np.std(values, ddof=1)) if len(values) > 1 else np.nan
+        row |= {name: float(np.mean(values)), f"{name}_sd": sd, f"{name}_low": low, f"{name}_high": high}
+    row["ece"] = float(np.mean([run_ece(run) for run in entry.runs]))
+    present = sorted(set(labels.tolist()))
+    per_class = np.mean([class_f1(labels, p, len(names)) for p in predictions], axis=0)
+    row |= {f"f1/{names[i]}": float(per_class[i]) for i in present}
+    return row
+
+
+def run_ece(run: Run) -> float:
+    """Return the expected calibration error of a run on the pictures it holds."""
+    confidence, correct = confidences(run)
+    return expected_calibration_error(confidence, correct)
+
+
+def confidences(run: Run) -> tuple[Floats, NDArray[np.bool_]]:
+    """Return the probability of each prediction and whether it is right, (N,) each."""
+    probabilities = run.predictions[list(run.class_names)].to_numpy(dtype=np.float64)
+    return probabilities.max(axis=1), (run.predictions["label"] == run.predictions["prediction"]).to_numpy()
+
+
+def class_f1(labels: Ints, predictions: Ints, n_classes: int) -> Floats:
+    """Return the F1 of each class, (n_classes,); 0 for one that is neither labelled nor predicted."""
+    confusion = np.bincount(labels * n_classes + predictions, minlength=n_classes**2).reshape(n_classes, n_classes)
+    total = confusion.sum(axis=0) + confusion.sum(axis=1)
+    return np.asarray(2 * confusion.diagonal() / np.maximum(total, 1), dtype=np.float64)
+
+
+def _mean_of(runs: Sequence[Run], name: str) -> float:
+    values = [run.metrics.get(name) for run in runs]
+    return float(np.mean([v for v in values if v is not None])) if all(v is not None for v in values) else np.nan
+
+
+def _entry_pairs(entries: Sequence[Entry], labels: Ints, names: Sequence[str], metric: str) -> pd.DataFrame:
+    rows = []
+    for a, b in combinations(entries, 2):
+        ours, theirs = ([run.indices("prediction", names) for run in entry.runs] for entry in (a, b))
+        difference = bootstrap_difference(labels, ours, theirs, len(names), metric)
+        clear = difference.low > 0 or difference.high < 0
+        rows.append({"a": a.name, "b": b.name, f"{metric} a - b": difference.value})
+        rows[-1] |= {"low": difference.low, "high": difference.high, "excludes 0": "yes" if clear else "no"}
+    return pd.DataFrame(rows)
+
+
+def _run_pairs(entries: Sequence[Entry], labels: Ints, names: Sequence[str]) -> pd.DataFrame:
+    named = [(run, entry) for entry in entries for run in entry.runs]
+    right = {id(run): run.indices("prediction", names) == labels for run, _ in named}
+    rows = []
+    for (a, entry_a), (b, entry_b) in combinations(named, 2):
+        ours, theirs = right[id(a)], right[id(b)]
+        row: dict[str, object] = {"a": run_label(a, entry_a), "b": run_label(b, entry_b)}
+        row |= {"accuracy a - b": float(ours.mean() - theirs.mean())}
+        row |= {"only a right": int((ours & ~theirs).sum()), "only b right": int((theirs & ~ours).sum())}
+        rows.append({**row, "p": mcnemar(ours, theirs), "run_a": a.name, "run_b": b.name})
+    frame = pd.DataFrame(rows)
+    if rows:
+        frame.insert(6, "p (Holm)", holm(frame["p"].to_numpy()))
+    return frame
+
+
+def run_label(run: Run, entry: Entry) -> str:
+    """Return an entry's name with the run's seed."""
+    return f"{entry.name} s{run.trained_with.get('seed', '?')}"
+
+
+def shown_board(comparison: Comparison) -> pd.DataFrame:
+    """Return the leaderboard as it is printed: a column per metric with mean, spread over seeds and interval."""
+    rows = []
+    for row in comparison.board.to_dict("records"):
+        shown: dict[str, object] = {"rank": row["rank"], "entry": row["entry"], "seeds": row["runs"]}
+        for name in dict.fromkeys([comparison.metric, *METRICS]):
+            spread = "" if np.isnan(row[f"{name}_sd"]) else f" ± {row[f'{name}_sd']:.4f}"
+            shown[name] = f"{row[name]:.4f}{spread}  [{row[f'{name}_low']:.3f}, {row[f'{name}_high']:.3f}]"
+        rows.append({**shown, "ece": row["ece"], "val/f1_macro": row["val/f1_macro"]})
+    return pd.DataFrame(rows)
+
+
+def terminal_tables(comparison: Comparison) -> list[Table]:
+    """Return the leaderboard and the differences to its first entry, for the terminal."""
+    n = len(comparison.labels)
+    board = Table(title=f"Test set of {n} pictures: mean ± sd over seeds [95 % interval over pictures]")
+    for name in ("", "entry", "seeds", comparison.metric, "accuracy", "val/f1_macro"):
+        board.add_column(name, overflow="fold", justify="left" if name == "entry" else "right")
+    for row in shown_board(comparison).to_dict("records"):
+        val = "-" if np.isnan(row["val/f1_macro"]) else f"{row['val/f1_macro']:.4f}"
+        numbers = (row[comparison.metric], row["accuracy"], val)
+        board.add_row(str(row["rank"]), str(row["entry"]), str(row["seeds"]), *(str(v) for v in numbers))
+    if comparison.entry_pairs.empty:
+        return [board]
+    pairs = Table(title=f"Differences in {comparison.metric} to the first [95 % interval, same pictures]")
+    pairs.add_column("entry", overflow="fold")
+    pairs.add_column("behind by", justify="right")
+    first = comparison.entry_pairs[comparison.entry_pairs["a"] == comparison.entries[0].name]
+    for row in first.to_dict("records"):
+        value = row[f"{comparison.metric} a - b"]
+        pairs.add_row(str(row["b"]), f"{value:.4f}  [{row['low']:.3f}, {row['high']:.3f}]")
+    return [board, pairs]

@@ -1,0 +1,39 @@
+"""Test-time augmentation: the views of a picture over which class probabilities are averaged."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch.nn.functional as F
+from torch import Tensor
+
+TestTimeAugmentation = Literal["none", "flip", "crops"]
+TEST_TIME_AUGMENTATIONS: tuple[TestTimeAugmentation, ...] = get_args(TestTimeAugmentation)
+# A crop leaves out this share of the side: less than training's scale and shift, so that no view is foreign.
+CROP_MARGIN = 1 / 8
+
+
+def views(image: Tensor, mode: TestTimeAugmentation) -> list[Tensor]:
+    """Return the views of pictures.
+
+    Args:
+        image: (B, 3, S, S).
+        mode: `none`; `flip`, the picture and its mirror image; or `crops`, these two and ten crops of 7/8 of the side,
+            the corners and the centre and their mirror images (TenCrop of Krizhevsky et al., NeurIPS 2012), resized.
+
+    Returns:
+        Pictures of the same shape, the unchanged ones first.
+    """
+    if mode == "none":
+        return [image]
+    straight = [image, *(_crops(image) if mode == "crops" else [])]
+    return [view for picture in straight for view in (picture, picture.flip(-1))]
+
+
+def _crops(image: Tensor) -> list[Tensor]:
+    side = image.shape[-1]
+    margin = round(side * CROP_MARGIN)
+    corners = [(0, 0), (0, margin), (margin, 0), (margin, margin), (margin // 2, margin // 2)]
+    kept = side - margin
+    parts = [image[..., y : y + kept, x : x + kept] for y, x in corners]
+    return [F.interpolate(part, size=(side, side), mode="bilinear", align_corners=False) for part in parts]

@@ -1,0 +1,1 @@
+"""Sweeps: their jobs, their summary, and searches that go on."""

@@ -1,0 +1,85 @@
+"""Runs that are killed and resumed."""
+
+import errno
+import json
+import resource
+
+import pytest
+import torch
+
+from src.training import fit_and_test
+from src.utils.checkpoint_io import AtomicCheckpointIO
+from src.utils.errors import ConfigError
+from src.utils.run_directory import hold_directory, release_directory
+from tests import kills
+from tests.running import TINY, read_checkpoint, tiny_config
+from tests.test_cli import start
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+def test_random_kills_leave_no_trace(tmp_path, workers):
+    assert kills.run(tmp_path, 10, workers, seed=workers) == []
+
+
+def test_a_checkpoint_is_replaced_as_a_whole(tmp_path):
+    path = tmp_path / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"x": torch.arange(3)}, path)
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))  # what a full disk does to a write
+    try:
+        with pytest.raises(OSError) as caught:
+            AtomicCheckpointIO().save_checkpoint({"x": torch.zeros(100_000)}, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.errno == errno.EFBIG
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_a_run_killed_in_its_test_is_tested(tmp_path, data_dir):
+    results = fit_and_test(tiny_config(tmp_path, data_dir))
+    before = read_checkpoint(tmp_path)
+    (tmp_path / "metrics.json").unlink()
+    again = fit_and_test(tiny_config(tmp_path, data_dir, "ckpt_path=auto"))
+    assert read_checkpoint(tmp_path)["global_step"] == before["global_step"]
+    assert {k: v for k, v in again.items() if k[:4] != "fit/"} == {k: v for k, v in results.items() if k[:4] != "fit/"}
+
+
+def test_early_stopping_is_not_forgotten(tmp_path, data_dir):
+    options = ["trainer.max_epochs=8", "callbacks.early_stopping.patience=1", "optimizer.lr=1e-9"]
+    fit_and_test(tiny_config(tmp_path, data_dir, *options))
+    stopped = read_checkpoint(tmp_path)["epoch"]
+    assert stopped < 7
+    (tmp_path / "metrics.json").unlink()
+    fit_and_test(tiny_config(tmp_path, data_dir, *options, "ckpt_path=auto"))
+    assert read_checkpoint(tmp_path)["epoch"] == stopped
+
+
+def test_auto_starts_afresh_without_a_finished_epoch(tmp_path, data_dir):
+    fit_and_test(tiny_config(tmp_path, data_dir, "trainer.max_epochs=1", "ckpt_path=auto"))
+    assert read_checkpoint(tmp_path)["epoch"] == 0
+
+
+def test_a_truncated_checkpoint_is_refused_and_kept(tmp_path, data_dir):
+    fit_and_test(tiny_config(tmp_path, data_dir, "trainer.max_epochs=1"))
+    path = tmp_path / "checkpoints" / "last.ckpt"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ConfigError, match="truncated"):
+        fit_and_test(tiny_config(tmp_path, data_dir, "ckpt_path=last"))
+    assert path.stat().st_size == 1000
+    assert json.loads((tmp_path / "metrics.json").read_text())["test/n"] == 21
+
+
+def test_a_directory_in_use_is_refused(tmp_path, data_dir):
+    run = tmp_path / "run"
+    run.mkdir()
+    assert hold_directory(run)
+    try:
+        done = start("train", *TINY, f"data_dir={data_dir}", f"hydra.run.dir={run}")
+    finally:
+        release_directory(run)
+    assert done.returncode == 1
+    assert "is in use by another process" in done.stderr
+    assert [p.name for p in run.iterdir()] == [".lock"]
