@@ -112,7 +112,8 @@ def _load_safetensors(path: Path) -> Weights:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118  # not a dict
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # not a dict
+            state = {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
     except (SafetensorError, OSError) as error:
         raise ConfigError(f"{path} cannot be read as safetensors ({error}).") from error
     if SPEC_KEY not in metadata:
@@ -124,9 +125,18 @@ def _load_safetensors(path: Path) -> Weights:
     return Weights(ModelSpec.from_dict(spec), state, path)
 
 
-def save_safetensors(model: ExpressionClassifier, path: Path) -> None:
-    """Write a model's weights and description, all that prediction needs."""
+def save_safetensors(model: ExpressionClassifier, path: Path, *, half: bool = False) -> None:
+    """Write a model's weights and description, all that prediction needs.
+
+    Args:
+        model: The model.
+        path: File to write.
+        half: Whether to store matrices and kernels in half precision. Vectors stay as they are: the variances of
+            batch-norm exceed its range.
+    """
     state = {k: v.contiguous() for k, v in model.state_dict().items() if k.startswith(MODEL_PREFIXES)}
+    if half:
+        state = {k: v.half() if v.ndim > 1 else v for k, v in state.items()}
     save_file(state, path, metadata={SPEC_KEY: json.dumps(model.spec.to_dict())})
 
 

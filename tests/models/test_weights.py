@@ -16,6 +16,7 @@ import torch
 from pytorch_lightning import Trainer
 from safetensors.torch import load_file, save_file
 
+from src.data.faces import draw_face
 from src.models.build import build_model, continue_spec, new_spec, starting_weights
 from src.models.classifier import SPEC_KEY, ExpressionClassifier
 from src.models.emonet import EmoNet
@@ -31,6 +32,7 @@ from src.models.weights import (
 )
 from src.utils.errors import ConfigError
 from src.utils.groups import load_group
+from src.utils.resolvers import ROOT
 from tests.models.conftest import CLASSES, MakeClassifier, MakeSpec
 from tests.models.reference import reference_state
 
@@ -353,3 +355,17 @@ def test_interpolations_in_a_spec_are_not_resolved(make_spec: MakeSpec, monkeypa
     monkeypatch.setenv("SECRET_TAP", "fused")
     with pytest.raises(ConfigError):
         ModelSpec.from_dict(make_spec(head={"valence_arousal": "${oc.env:SECRET_TAP}"}).to_dict()).build_head()
+
+
+def test_half_precision_keeps_the_predictions(tmp_path):
+    """Matrices are halved, the variances of batch-norm, which exceed the range of half precision, are not."""
+    shipped = load_weights(ROOT / "pretrained" / "emonet_fer.safetensors")
+    assert list(shipped.spec.vocabularies) == ["fer2013", "ferplus"]
+    model = build_from_weights(shipped).eval()
+    assert all(bool(torch.isfinite(value).all()) for value in model.state_dict().values())
+    assert max(float(v.max()) for k, v in model.state_dict().items() if k.endswith("running_var")) > 65504
+    image = torch.from_numpy(draw_face(0, 0, grayscale=True).image).permute(2, 0, 1)[None] / 255
+    save_safetensors(model, tmp_path / "half.safetensors", half=True)
+    again = build_from_weights(load_weights(tmp_path / "half.safetensors")).eval()
+    with torch.no_grad():
+        assert torch.equal(model(image).logits, again(image).logits)
