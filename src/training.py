@@ -137,6 +137,7 @@ def _new_model(cfg: DictConfig, data: StoreDataModule, start: Weights | None, pr
         loss=instantiate(cfg.loss, class_counts=data.class_counts("train").tolist(), _convert_="all"),
         optimizer=instantiate(cfg.optimizer, _convert_="all"),
         scheduler=instantiate(cfg.scheduler, _convert_="all"),
+        auxiliary_weight=cfg.auxiliary_weight,
     )
 
 

@@ -84,7 +84,7 @@ class ExpressionClassifier(LightningModule):
         scheduler: SchedulerFactory | None = None,
         freeze: Freeze = "none",
         lr_multiplier: float = 1.0,
-        valence_arousal_weight: float = 1.0,
+        auxiliary_weight: float = 1.0,
         absent_classes: Sequence[int] = (),
     ) -> None:
         """Compose the parts.
@@ -98,13 +98,14 @@ class ExpressionClassifier(LightningModule):
             scheduler: Makes the schedule, see `src.models.schedules`.
             freeze: Which part of the backbone is not trained: `all`, `fan` or `none`.
             lr_multiplier: The backbone's learning rate is this many times the head's.
-            valence_arousal_weight: Weight of the valence/arousal loss, where the head has these outputs.
+            auxiliary_weight: Weight of the losses of valence/arousal and of a second vocabulary, each, where the head has
+                these outputs.
             absent_classes: Classes that the data set lacks: never predicted.
         """
         super().__init__()
         self.spec, self.backbone, self.head, self.loss = spec, backbone, head, loss
         self._optimizer, self._scheduler = optimizer, scheduler
-        self.lr_multiplier, self.valence_arousal_weight = lr_multiplier, valence_arousal_weight
+        self.lr_multiplier, self.auxiliary_weight = lr_multiplier, auxiliary_weight
         self.absent_classes = list(absent_classes)
         self.test_time_augmentation: TestTimeAugmentation = "none"
         self._freeze_level, self.frozen = str(freeze), freeze == "all"
@@ -264,9 +265,10 @@ class ExpressionClassifier(LightningModule):
         for name in ("valence", "arousal"):
             value = getattr(prediction, name)
             if value is not None:
-                loss = loss + self.valence_arousal_weight / 2 * valence_arousal_loss(value, batch[name])
+                loss = loss + self.auxiliary_weight / 2 * valence_arousal_loss(value, batch[name])
         if prediction.second_logits is not None and "second_target" in batch:
-            loss = loss + partial_cross_entropy(prediction.second_logits, batch["second_target"])
+            second = partial_cross_entropy(prediction.second_logits, batch["second_target"])
+            loss = loss + self.auxiliary_weight * second
         return loss
 
     def configure_optimizers(self) -> Any:

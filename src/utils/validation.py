@@ -68,6 +68,7 @@ RULES: dict[str, tuple[str, Any]] = {
     "scheduler.warmup": ("a number of 0 or more", Annotated[Number, Ge(0)]),
     "scheduler.factor": ("a factor in (0, 1)", Annotated[Number, Interval(gt=0, lt=1)]),
     "scheduler.patience": ("a whole number of 0 or more", Natural),
+    "auxiliary_weight": ("a number of 0 or more", Annotated[Number, Ge(0)]),
     "loss.label_smoothing": ("a number in [0, 1)", Annotated[Number, Interval(ge=0, lt=1)]),
     "loss.gamma": ("a number of 0 or more", Annotated[Number, Ge(0)]),
     "trainer.max_epochs": ("a whole number of 1 or more", Positive),

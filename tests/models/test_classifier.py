@@ -131,7 +131,7 @@ def test_outputs_are_named(make_spec: MakeSpec, make_classifier: MakeClassifier,
 def test_training_loss_adds_valence_and_arousal(make_spec: MakeSpec, make_classifier: MakeClassifier) -> None:
     spec = make_spec(head={"valence_arousal": True})
     loss = CrossEntropy(class_counts=[1] * 7)
-    model = make_classifier(spec, loss=loss, freeze="all", valence_arousal_weight=0.5)
+    model = make_classifier(spec, loss=loss, freeze="all", auxiliary_weight=0.5)
     pictures = batch()
     with torch.no_grad():
         prediction = model(pictures["image"])
@@ -150,7 +150,7 @@ def test_valence_and_arousal_are_learned(make_spec: MakeSpec, make_classifier: M
         "arousal": torch.tensor([face.arousal for face in faces]),
     }
     spec = make_spec(head={"name": "emonet", "tap": "pooled", "valence_arousal": True}, grayscale=False)
-    model = make_classifier(spec, loss=CrossEntropy(class_counts=[1] * 7), valence_arousal_weight=2.0)
+    model = make_classifier(spec, loss=CrossEntropy(class_counts=[1] * 7), auxiliary_weight=2.0)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     model.train()
     for step in range(40):
