@@ -9,7 +9,8 @@ from typing import Any
 
 from src.data import face_drawing, faces
 from src.data.datamodule import StoreDataModule
-from src.data.faces import EXPRESSIONS, draw_face
+from src.data.face_actions import EXPRESSIONS
+from src.data.faces import draw_face
 from src.data.store import SPLITS, Record, Skipped
 
 

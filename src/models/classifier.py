@@ -98,8 +98,8 @@ class ExpressionClassifier(LightningModule):
             scheduler: Makes the schedule, see `src.models.schedules`.
             freeze: Which part of the backbone is not trained: `all`, `fan` or `none`.
             lr_multiplier: The backbone's learning rate is this many times the head's.
-            auxiliary_weight: Weight of the losses of valence/arousal and of a second vocabulary, each, where the head has
-                these outputs.
+            auxiliary_weight: Weight of the losses of valence/arousal and of a second vocabulary, each, where the head
+                has these outputs.
             absent_classes: Classes that the data set lacks: never predicted.
         """
         super().__init__()

@@ -17,7 +17,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from src.data.face_drawing import Pose
-from src.data.faces import EXPRESSIONS, Face, draw_face, draw_scene
+from src.data.face_actions import EXPRESSIONS
+from src.data.faces import Face, draw_face, draw_scene
 
 ROOT = Path(__file__).resolve().parents[2]
 FEATURES = (slice(17, 27), slice(36, 48), slice(48, 68))  # landmarks of brows, eyes and mouth

@@ -10,7 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from src.data.faces import NARROWEST, WIDEST, Actions, Proportions, _place_landmarks, draw_face
+from src.data.face_actions import Actions
+from src.data.face_geometry import NARROWEST, WIDEST, Proportions, place_landmarks
+from src.data.faces import draw_face
 from src.data.transforms import MIRROR, BatchMix, PictureTransform, TransformConfig
 from src.utils.errors import ConfigError
 
@@ -229,7 +231,7 @@ def moved(
 def test_renumbering_mirrors_a_face() -> None:
     person = Proportions(*((np.array(NARROWEST) + WIDEST) / 2).tolist())
     crooked = Actions(corner_pull=1.0, lips_part=0.5, one_sided=1.0)
-    right, left = (_place_landmarks(person, crooked, weak_side=side) for side in (1.0, -1.0))
+    right, left = (place_landmarks(person, crooked, weak_side=side) for side in (1.0, -1.0))
     assert not np.allclose(right, left)
     np.testing.assert_allclose((left * [-1, 1])[MIRROR], right, atol=1e-9)
     np.testing.assert_array_equal(MIRROR[MIRROR], np.arange(68))
