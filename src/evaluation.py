@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 from pytorch_lightning import seed_everything
 
-from src.callbacks.test_report import Results
+from src.callbacks.test_table import Results
 from src.data.datamodule import StoreDataModule
 from src.data.vocabulary import canonical_order
 from src.models.build import build_model, new_spec, starting_weights

@@ -17,8 +17,7 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from rich.console import Console
 from rich.table import Table
 
-from src.callbacks.test_report import ConfidenceIntervals, Results
-from src.callbacks.test_table import TestSetCallback
+from src.callbacks.test_table import Results, TestTableCollector
 from src.comparison.report import write_report
 from src.data.datamodule import StoreDataModule
 from src.metrics.affect import DIMENSIONS, MEASURES
@@ -124,7 +123,7 @@ def evaluate(
         validate: Whether to add the metrics of the validation split.
         test: Whether to look at the test split.
     """
-    used: list[Callback] = [c for c in callbacks if isinstance(c, TestSetCallback | ProgressBar)]
+    used: list[Callback] = [c for c in callbacks if isinstance(c, TestTableCollector | ProgressBar)]
     trainer = build_trainer(cfg, used, loggers, precision)
     results: Results = {}
     if validate:
@@ -134,7 +133,7 @@ def evaluate(
         trainer.test(model, datamodule=data, verbose=False)
         results |= _scalars(trainer, "test/")
     for callback in used:
-        if isinstance(callback, ConfidenceIntervals):
+        if isinstance(callback, TestTableCollector):
             results |= callback.results
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     results["model/parameters"] = sum(p.numel() for p in model.parameters())
@@ -153,7 +152,7 @@ def write_results(cfg: DictConfig, results: Results, loggers: list[Logger]) -> N
     run_dir = Path(cfg.run_dir)
     # Strict JSON has no NaN: an undefined metric, such as the correlation of constant predictions, is null.
     write_json(run_dir / "metrics.json", {k: None if v != v else v for k, v in results.items()})
-    if (run_dir / "predictions.csv").is_file():  # callbacks.predictions may be off
+    if (run_dir / "predictions.csv").is_file():  # its writer may be off
         write_report(run_dir)
     console = Console(stderr=True)
     console.print(result_table(results))

@@ -13,7 +13,7 @@ from torch import nn
 from src.callbacks.checkpoints import BestCheckpoint
 from src.callbacks.history import FitSpeed
 from src.callbacks.stop import StopOnSignal
-from src.callbacks.test_report import Results
+from src.callbacks.test_table import Results
 from src.data.datamodule import StoreDataModule
 from src.metrics.affect import affect_metric_names
 from src.metrics.classification import metric_names

@@ -12,20 +12,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from pytorch_lightning import Trainer
-from pytorch_lightning.loggers import WandbLogger
 from torchmetrics.functional.classification import multiclass_confusion_matrix, multiclass_precision_recall_curve
 
-from src.callbacks.test_table import TestSetCallback, TestTable
+from src.callbacks.test_table import Results, TestTable, TestTableWriter
 
 PANELS = (("loss", "Loss"), ("accuracy", "Accuracy"), ("f1_macro", "Macro F1"))
 COLORS = {"train": "tab:gray", "val": "tab:blue"}
-
-
-def log_figure(trainer: Trainer, path: Path) -> None:
-    """Send a figure that shows no faces to Weights & Biases, if it is on."""
-    for logger in trainer.loggers:
-        if isinstance(logger, WandbLogger):
-            logger.log_image(key=f"figures/{path.stem}", images=[str(path)])
 
 
 def draw_learning_curves(history: Sequence[dict[str, float]], run_dir: Path) -> Path:
@@ -52,10 +44,10 @@ def draw_learning_curves(history: Sequence[dict[str, float]], run_dir: Path) -> 
     return _save(figure, run_dir, "learning_curves")
 
 
-class ConfusionMatrix(TestSetCallback):
+class ConfusionMatrix(TestTableWriter):
     """Draws the confusion matrix of the test split, in pictures and as shares of each class."""
 
-    def on_table(self, trainer: Trainer, table: TestTable) -> None:
+    def write(self, table: TestTable, run_dir: Path, trainer: Trainer) -> Results:
         """Write `figures/confusion_matrix.png`."""
         names = table.class_names
         counts = multiclass_confusion_matrix(table.predictions, table.labels, len(names)).numpy()
@@ -69,13 +61,14 @@ class ConfusionMatrix(TestSetCallback):
         axis.set(xlabel="Predicted", ylabel="Label", title=f"Test accuracy {table.accuracy:.1%} (n = {len(table)})")
         axis.set_xticks(range(len(names)), names, rotation=45, ha="right")
         axis.set_yticks(range(len(names)), names)
-        log_figure(trainer, _save(figure, self.run_dir, "confusion_matrix"))
+        _save(figure, run_dir, "confusion_matrix")
+        return {}
 
 
-class PrecisionRecall(TestSetCallback):
+class PrecisionRecall(TestTableWriter):
     """Draws the precision-recall curve of each class of the test split, one against the rest."""
 
-    def on_table(self, trainer: Trainer, table: TestTable) -> None:
+    def write(self, table: TestTable, run_dir: Path, trainer: Trainer) -> Results:
         """Write `figures/precision_recall.png`."""
         n = len(table.class_names)
         precision, recall, _ = multiclass_precision_recall_curve(table.probabilities, table.labels, n)
@@ -88,7 +81,8 @@ class PrecisionRecall(TestSetCallback):
         axis.set(xlabel="Recall", ylabel="Precision", xlim=(0, 1), ylim=(0, 1.02), title="Precision-recall, test split")
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
-        log_figure(trainer, _save(figure, self.run_dir, "precision_recall"))
+        _save(figure, run_dir, "precision_recall")
+        return {}
 
 
 def _panels(n: int, width: float = 4.0, height: float = 3.4) -> tuple[Figure, list[Axes]]:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from src.callbacks.figures import draw_learning_curves, log_figure
+from src.callbacks.figures import draw_learning_curves
 from src.models.classifier import ExpressionClassifier
 
 
@@ -33,7 +33,7 @@ class LearningCurves(Callback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the curves."""
         if self.history and trainer.is_global_zero:
-            log_figure(trainer, draw_learning_curves(self.history, self.run_dir))
+            draw_learning_curves(self.history, self.run_dir)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the history, for the checkpoint."""

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.distributed as dist
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from src.data.datamodule import StoreDataModule
+from src.data.store import PackedStore
 from src.models.classifier import EvaluationOutput, ExpressionClassifier
+
+Results = dict[str, float | int | list[float]]
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,9 @@ class TestTable:
         in_dedup: Whether the picture has no copy elsewhere and is the first of its group, (N,).
         valence: (N,), or None where it is no trained output.
         arousal: (N,), likewise.
+        rows: Rows of the store, (N,).
+        store: The pictures.
+        shows_people: Whether the pictures do: then they may leave the machine with the user's consent only.
         n_unmapped: Test pictures left out because the model lacks their class.
     """
 
@@ -41,6 +49,9 @@ class TestTable:
     in_dedup: Tensor
     valence: Tensor | None
     arousal: Tensor | None
+    rows: Tensor
+    store: PackedStore
+    shows_people: bool
     n_unmapped: int
 
     def __len__(self) -> int:
@@ -57,28 +68,65 @@ class TestTable:
         """Share of hits."""
         return float((self.predictions == self.labels).float().mean())
 
+    def to_frame(self) -> pd.DataFrame:
+        """Return the table as `predictions.csv` has it, a row per picture."""
+        names = self.class_names
+        columns: dict[str, Any] = {
+            "id": self.ids,
+            "split": "test",
+            "label": [names[i] for i in self.labels],
+            "prediction": [names[i] for i in self.predictions],
+            "in_dedup": self.in_dedup.numpy(),
+            **{name: self.probabilities[:, i].numpy() for i, name in enumerate(names)},
+        }
+        if self.valence is not None and self.arousal is not None:
+            columns |= {"valence": self.valence.numpy(), "arousal": self.arousal.numpy()}
+        return pd.DataFrame(columns)
 
-class TestSetCallback(Callback, ABC):
-    """Collects the test predictions of all processes; the main one gets them as a table."""
+
+class TestTableWriter(ABC):
+    """Something that is made of the table: a file, numbers, what a logger shows."""
 
     __test__ = False
 
-    def __init__(self, run_dir: str) -> None:
+    @abstractmethod
+    def write(self, table: TestTable, run_dir: Path, trainer: Trainer) -> Results:
+        """Use the complete table; called in the main process.
+
+        Args:
+            table: The table.
+            run_dir: Run directory to write to.
+            trainer: The trainer, for its loggers.
+
+        Returns:
+            Numbers for `metrics.json`, {} for none.
+        """
+
+
+class TestTableCollector(Callback):
+    """Collects the test predictions of all processes, once, and hands them as a table to every writer.
+
+    Attributes:
+        results: What the writers returned, for `metrics.json`; empty before the test.
+    """
+
+    __test__ = False
+
+    def __init__(self, run_dir: str, writers: Mapping[str, TestTableWriter | None]) -> None:
         """Create the callback.
 
         Args:
             run_dir: Run directory to write to.
+            writers: Writers by name, in the order in which they write; None for one that is off.
         """
         self.run_dir = Path(run_dir)
+        self.writers = [writer for writer in writers.values() if writer is not None]
+        self.results: Results = {}
         self._outputs: list[EvaluationOutput] = []
-
-    @abstractmethod
-    def on_table(self, trainer: Trainer, table: TestTable) -> None:
-        """Use the complete table; called in the main process."""
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget an earlier test."""
-        self._outputs = []
+        self._outputs, self.results = [], {}
 
     def on_test_batch_end(
         self,
@@ -94,7 +142,7 @@ class TestSetCallback(Callback, ABC):
         self._outputs.append(cast(EvaluationOutput, kept))
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put the batches together."""
+        """Put the batches together, and let the writers write."""
         outputs = self._outputs
         if trainer.world_size > 1:
             gathered: list[list[EvaluationOutput]] = [[]] * trainer.world_size
@@ -103,7 +151,9 @@ class TestSetCallback(Callback, ABC):
         self._outputs = []
         if trainer.is_global_zero and outputs:
             data = cast(StoreDataModule, trainer.datamodule)  # type: ignore[attr-defined]
-            self.on_table(trainer, _table(outputs, data, cast(ExpressionClassifier, pl_module)))
+            table = _table(outputs, data, cast(ExpressionClassifier, pl_module))
+            for writer in self.writers:
+                self.results |= writer.write(table, self.run_dir, trainer)
 
 
 def _table(outputs: list[EvaluationOutput], data: StoreDataModule, model: ExpressionClassifier) -> TestTable:
@@ -124,5 +174,8 @@ def _table(outputs: list[EvaluationOutput], data: StoreDataModule, model: Expres
         in_dedup=torch.from_numpy(np.isin(rows.numpy(), data.clean_test_rows())),
         valence=column("valence").float() if trained else None,
         arousal=column("arousal").float() if trained else None,
+        rows=rows,
+        store=store,
+        shows_people=data.shows_people,
         n_unmapped=data.split_rows("test")[2],
     )

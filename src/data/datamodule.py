@@ -35,8 +35,9 @@ class StoreDataModule(LightningDataModule, ABC):
     """Serves a data set from its packed store.
 
     A subclass states its `classes` (canonical order; empty if they depend on the source) and its `source_hint`, and
-    yields its pictures in `records()`, each with its split; `generated` says that it needs no source. With a
-    `second_vocabulary`, a name and its classes, the records' distributions are over it instead of being the target.
+    yields its pictures in `records()`, each with its split; `generated` says that it needs no source, `shows_people`
+    that its pictures are private. With a `second_vocabulary`, a name and its classes, the records' distributions are
+    over it instead of being the target.
 
     Attributes:
         name: Name of the data set.
@@ -46,6 +47,7 @@ class StoreDataModule(LightningDataModule, ABC):
     classes: ClassVar[tuple[str, ...]] = ()
     source_hint: ClassVar[str]
     generated: ClassVar[bool] = False
+    shows_people: ClassVar[bool] = True
     second_vocabulary: ClassVar[tuple[str, tuple[str, ...]] | None] = None
 
     def __init__(

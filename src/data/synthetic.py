@@ -20,6 +20,7 @@ class SyntheticDataModule(StoreDataModule):
     classes = EXPRESSIONS
     source_hint = "no path: its faces are drawn"
     generated = True
+    shows_people = False
 
     def __init__(
         self, *, n_train: int, n_val: int, n_test: int, draw_size: int, draw_seed: int, draw_gray: bool, **common: Any

@@ -1,0 +1,77 @@
+import json
+
+import pandas as pd
+import pytest
+import torch
+
+from src.callbacks.test_table import TestTableCollector, TestTableWriter
+from src.data.fer2013 import Fer2013DataModule
+from src.data.synthetic import SyntheticDataModule
+from src.pipeline import build_callbacks
+from src.training import fit_and_test
+from tests.running import tiny_config
+
+
+class Keep(TestTableWriter):
+    """Keeps the table, and adds a number."""
+
+    def write(self, table, run_dir, trainer):
+        self.table = table
+        return {"test/kept": len(table)}
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory, data_dir):
+    run_dir = tmp_path_factory.mktemp("run")
+    writer = Keep()
+    off = "callbacks.test_table.writers.predictions=null"
+    cfg = tiny_config(run_dir, data_dir, "trainer.max_epochs=1", "head.valence_arousal=true", off)
+    with pytest.MonkeyPatch.context() as patch:
+        build = TestTableCollector.__init__
+        patch.setattr(
+            TestTableCollector,
+            "__init__",
+            lambda self, run_dir, writers: build(self, run_dir, writers | {"own": writer}),
+        )
+        results = fit_and_test(cfg)
+    return run_dir, writer.table, results
+
+
+def test_a_writer_gets_every_picture_in_the_stores_order(kept):
+    _, table, _ = kept
+    assert torch.equal(table.rows, torch.from_numpy(table.store.rows("test")))
+    assert table.ids == [table.store.ids[row] for row in table.rows]
+    assert table.probabilities.sum(dim=1).tolist() == pytest.approx([1.0] * 21)
+    assert not table.shows_people
+
+
+def test_its_numbers_reach_the_metrics(kept):
+    run_dir, _, results = kept
+    assert results["test/kept"] == 21
+    assert json.loads((run_dir / "metrics.json").read_text())["test/kept"] == 21
+
+
+def test_a_writer_that_is_off_writes_nothing(kept):
+    run_dir, _, _ = kept
+    assert not (run_dir / "predictions.csv").exists()
+    assert (run_dir / "figures" / "confusion_matrix.png").exists()
+
+
+def test_the_frame_has_a_row_per_picture(kept):
+    _, table, _ = kept
+    frame = table.to_frame()
+    assert list(frame)[:5] == ["id", "split", "label", "prediction", "in_dedup"]
+    assert list(frame)[5:] == [*table.class_names, "valence", "arousal"]
+    assert (frame["label"] == frame["prediction"]).mean() == pytest.approx(table.accuracy)
+    assert isinstance(frame, pd.DataFrame)
+
+
+def test_one_collector_has_all_writers(tmp_path, data_dir):
+    collectors = [c for c in build_callbacks(tiny_config(tmp_path, data_dir)) if isinstance(c, TestTableCollector)]
+    assert len(collectors) == 1
+    assert len(collectors[0].writers) >= 4
+
+
+def test_only_drawn_faces_show_nobody():
+    assert Fer2013DataModule.shows_people
+    assert not SyntheticDataModule.shows_people
