@@ -71,8 +71,8 @@ def _identity(run: Run) -> Flat:
     flat = {k: v for k, v in _flatten(config) if k.split(".")[0] not in NOT_IDENTITY and k not in NOT_IDENTITY_KEYS}
     if config is run.config and config.get("task") == "eval":
         flat["ckpt_path"] = config.get("ckpt_path")  # all there is to tell such weights apart
-    # Averaging the weights is a callback that does change the numbers.
-    flat |= {k: v for k, v in _flatten(config) if k.startswith("callbacks.ema.")}
+    # Callbacks that do change the numbers.
+    flat |= {k: v for k, v in _flatten(config) if k.startswith(("callbacks.ema.", "callbacks.train_mode_once."))}
     return flat or {"run": run.name}
 
 

@@ -1,8 +1,9 @@
-"""Several data sets as one: mapped by class name, every picture once."""
+"""Several data sets as one: mapped by class name, every picture once unless copies are wanted."""
 
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -20,6 +21,8 @@ from src.data.vocabulary import CANONICAL
 from src.utils.errors import ConfigError
 from src.utils.groups import load_group
 from src.utils.validation import validate_config
+
+log = logging.getLogger(__name__)
 
 # Options that are said once, for the whole; merged classes may have names that no store knows.
 WHOLE_KEYS = ("batch_size", "num_workers", "image_size", "sampler", "dedup", "merge")
@@ -64,6 +67,8 @@ class CombinedDataModule(StoreDataModule):
     No picture is there twice: of exact copies, and of near copies in two data sets, the one in the test split stays,
     else that in the validation split, and of these the one of the data set named first. So a test picture of one data
     set is never a training picture of another. (Near copies within a data set stay, and the audit counts them.)
+
+    With `data.dedup=false` every copy stays in its own split, so that test pictures may be trained on.
 
     The id of a picture is `<name of the data set>/<its id there>`.
     """
@@ -120,12 +125,16 @@ class CombinedDataModule(StoreDataModule):
         listed = self._candidates()
         chosen = hashlib.blake2b(np.stack((listed.part, listed.row, listed.label)).tobytes(), digest_size=16)
         parts = [(part.label, part.data.fingerprint, part.data.own_classes) for part in self._parts]
-        return {"parts": parts, "chosen": chosen.hexdigest()}
+        return {"parts": parts, "chosen": chosen.hexdigest(), **({} if self.dedup else {"dedup": False})}
 
     def records(self) -> Iterator[Record | Skipped]:
         """Yield the pictures of the parts, without copies."""
         listed = self._candidates()
-        exact, near = copies([part.data.store for part in self._parts], listed)
+        exact, near = np.zeros((2, len(listed.row)), bool)
+        if self.dedup:
+            exact, near = copies([part.data.store for part in self._parts], listed)
+        else:
+            log.warning("data=%s: copies stay (data.dedup=false); test pictures may be trained on.", self.name)
         self._count(listed, exact, near)
         for part in self._parts:
             yield from (Skipped(f"{part.label}/{entry.id}", entry.reason) for entry in part.data.store.skipped)

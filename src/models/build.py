@@ -45,6 +45,7 @@ def new_spec(
         image_size=image_size,
         grayscale=grayscale if known is None else known,
         crop=backbone["crop"],
+        normalize=backbone["normalize"],
         **contract,
     )
 
@@ -66,13 +67,14 @@ def continue_spec(spec: ModelSpec, start: ModelSpec, config: Plain) -> ModelSpec
     Args:
         spec: The new model.
         start: The model of the weights.
-        config: Configuration of `conf/backbone/`; `grayscale` set there counts.
+        config: Configuration of `conf/backbone/`; `grayscale` and `normalize` set there count.
     """
     return replace(
         spec,
         backbone={**start.backbone, "name": spec.backbone["name"]},
         crop=start.crop,
         grayscale=start.grayscale if config["grayscale"] is None else spec.grayscale,
+        normalize=start.normalize if config["normalize"] is None else spec.normalize,
     )
 
 

@@ -17,8 +17,11 @@ from src.utils.errors import ConfigError
 
 Tap = Literal["fused", "emotion2", "emotion", "pooled"]
 TAPS: tuple[Tap, ...] = get_args(Tap)
-Freeze = Literal["all", "fan", "none"]
+Freeze = Literal["all", "fused", "fan", "none"]
 FREEZE_LEVELS: tuple[Freeze, ...] = get_args(Freeze)
+EMOTION = ("conv1x1_input_emo_2", "emo_net_2", "emo_fc_2")
+# What each level of freezing leaves to be trained.
+TRAINED: dict[str, tuple[str, ...]] = {"all": (), "fused": EMOTION[1:], "fan": EMOTION}
 N_LANDMARKS = 68
 SIDE_MULTIPLE = 64
 HOURGLASS_DEPTH = 4
@@ -116,6 +119,7 @@ class EmoNet(nn.Module):
     Attributes:
         width: Channels of the hourglasses and of every tap.
         n_blocks: Number of emotion blocks.
+        normalize: What is done to the pictures first.
     """
 
     def __init__(
@@ -141,6 +145,7 @@ class EmoNet(nn.Module):
         self._frozen: list[nn.Module] = []
         _check_architecture(width, n_hourglass, n_blocks)
         self.width, self.n_hourglass, self.n_blocks = width, n_hourglass, n_blocks
+        self.normalize: nn.Module = nn.Identity()
         self.conv1 = nn.Conv2d(3, width // 4, 7, stride=2, padding=3)
         self.bn1 = nn.BatchNorm2d(width // 4)
         self.conv2 = ConvBlock(width // 4, width // 2)
@@ -149,9 +154,7 @@ class EmoNet(nn.Module):
         for i in range(n_hourglass):
             self._add_hourglass(i, last=i == n_hourglass - 1)
         self.conv1x1_input_emo_2 = nn.Conv2d(width * (1 + n_hourglass), width, 1)
-        blocks: list[nn.Module] = []
-        for _ in range(n_blocks):
-            blocks += [ConvBlock(width, width), nn.MaxPool2d(2)]
+        blocks = [layer for _ in range(n_blocks) for layer in (ConvBlock(width, width), nn.MaxPool2d(2))]
         self.emo_net_2 = nn.Sequential(*blocks)
         if n_expression is not None:
             self.emo_fc_2 = emotion_classifier(width, n_expression + 2)
@@ -217,7 +220,7 @@ class EmoNet(nn.Module):
 
     def _fuse(self, x: Tensor) -> tuple[Tensor, Tensor]:
         check_side(x)
-        x = F.relu(self.bn1(self.conv1(x)))
+        x = F.relu(self.bn1(self.conv1(self.normalize(x))))
         x = F.max_pool2d(self.conv2(x), 2)
         x = self.conv4(self.conv3(x))
         previous, collected, heatmap = x, [], x
@@ -249,18 +252,15 @@ class EmoNet(nn.Module):
         """Stop training a part, for good: no gradients, and batch-norm that stays in evaluation mode.
 
         Args:
-            level: `all`; `fan`, everything before the 1x1 fusion, the Face Alignment Network; or `none`.
+            level: `all`; `fused`, all before that tap; `fan`, all before the 1x1 fusion (the landmarks); or `none`.
 
         Raises:
             ConfigError: If the level is unknown.
         """
         if level not in FREEZE_LEVELS:
             raise ConfigError(f"backbone.freeze={level!r}; expected one of {', '.join(FREEZE_LEVELS)}.")
-        if level == "fan":
-            emotion = ("conv1x1_input_emo_2", "emo_net_2", "emo_fc_2")
-            self._frozen = [module for name, module in self.named_children() if name not in emotion]
-        else:
-            self._frozen = list(self.children()) if level == "all" else []
+        trained = TRAINED.get(level)
+        self._frozen = [] if trained is None else [m for n, m in self.named_children() if n not in trained]
         for module in self._frozen:
             module.requires_grad_(False)
         self.train(self.training)

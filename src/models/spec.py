@@ -10,10 +10,13 @@ from hydra.utils import get_class
 
 from src.models.emonet import EmoNet, tap_side
 from src.models.heads.base import Head
+from src.models.normalization import Normalization
 from src.utils.errors import ConfigError
 from src.utils.groups import load_group
 
 BACKBONE_KEYS = ("name", "width", "n_hourglass", "n_blocks")
+# The pictures that every model of this framework is given.
+VALUE_RANGE = (0.0, 1.0)
 Plain = dict[str, Any]
 
 
@@ -31,8 +34,12 @@ class ModelSpec:
         grayscale: Whether the model expects pictures without colours (still three channels).
         crop: What of a face the pictures show, in words.
         outputs: Trained outputs, of `expression`, `valence_arousal`, `landmarks`; others must not be shown.
+        derived: Those of them whose targets nobody annotated: they were computed from other annotations.
         trained_on: Data set, with its fingerprint, that the classes were trained on.
         precision: Lightning's name of the numeric precision of the training.
+        normalize: What the network does to pictures in [0, 1] first: None for nothing, or `imagenet`.
+        temperatures: By vocabulary (or `expression`, for a model with one), what its logits are divided by so that
+            confidence and hit rate agree; 1 where it has no entry. See `src.metrics.calibration`.
     """
 
     backbone: Plain
@@ -45,6 +52,9 @@ class ModelSpec:
     trained_on: str
     precision: str
     vocabularies: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    derived: tuple[str, ...] = ()
+    normalize: str | None = None
+    temperatures: dict[str, float] = field(default_factory=dict)
 
     @property
     def n_logits(self) -> int:
@@ -86,7 +96,7 @@ class ModelSpec:
         """Return plain lists, dictionaries, names and numbers."""
         vocabularies = {name: list(classes) for name, classes in self.vocabularies.items()}
         names = {"class_names": list(self.class_names), "outputs": list(self.outputs), "vocabularies": vocabularies}
-        return {**asdict(self), **names}
+        return {**asdict(self), **names, "derived": list(self.derived), "value_range": list(VALUE_RANGE)}
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> ModelSpec:
@@ -110,6 +120,10 @@ class ModelSpec:
                     str(name): tuple(str(entry) for entry in names)
                     for name, names in data.get("vocabularies", {}).items()
                 },
+                # Weights written before these entries existed have none of them.
+                derived=tuple(str(name) for name in data.get("derived", ())),
+                normalize=None if data.get("normalize") is None else str(data["normalize"]),
+                temperatures={str(name): float(value) for name, value in data.get("temperatures", {}).items()},
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ConfigError(f"the model description in the checkpoint is broken ({error!r}).") from error
@@ -117,7 +131,10 @@ class ModelSpec:
     def build_backbone(self, *, n_expression: int | None = None) -> EmoNet:
         """Return a fresh backbone, whole; `n_expression` adds EmoNet's own classifier."""
         sizes = {key: int(self.backbone[key]) for key in BACKBONE_KEYS if key != "name"}
-        return EmoNet(n_expression, **sizes)
+        backbone = EmoNet(n_expression, **sizes)
+        if self.normalize is not None:
+            backbone.normalize = Normalization(self.normalize)
+        return backbone
 
     def build_head(self) -> Head:
         """Return a fresh head for the backbone's features.

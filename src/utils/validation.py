@@ -80,7 +80,7 @@ RULES: dict[str, tuple[str, Any]] = {
     "trainer.gradient_clip_val": ("a number of 0 or more, or null", Annotated[Number, Ge(0)] | None),
     "trainer.accumulate_grad_batches": ("a whole number of 1 or more", Positive),
 }
-CHOICES = {
+CHOICES: dict[str, tuple[str | None, ...]] = {
     "tta": ("none", "flip", "crops"),
     "metric": ("f1_macro", "accuracy", "balanced_accuracy", "f1_weighted"),
     "suite": ("data",),
@@ -88,7 +88,8 @@ CHOICES = {
     "data.mode": ("majority", "soft", "multi"),
     "data.release": ("auto", "csv", "annotations", "pickle"),
     "data.sampler": ("shuffle", "balanced"),
-    "backbone.freeze": ("all", "fan", "none"),
+    "backbone.freeze": ("all", "fused", "fan", "none"),
+    "backbone.normalize": (None, "imagenet"),
     "head.tap": ("fused", "emotion2", "emotion", "pooled"),
     "loss.class_weights": ("none", "balanced"),
     "scheduler.mode": ("max", "min"),
@@ -114,7 +115,8 @@ def validate_config(cfg: DictConfig) -> None:
     for key, allowed in CHOICES.items():
         value = _select(cfg, key)
         if value is not _ABSENT and value not in allowed:
-            raise ConfigError(f"{key}={value}; expected one of {', '.join(allowed)}. Set {key}=... accordingly.")
+            shown = ", ".join("null" if choice is None else choice for choice in allowed)
+            raise ConfigError(f"{key}={value}; expected one of {shown}. Set {key}=... accordingly.")
 
 
 _ABSENT = object()

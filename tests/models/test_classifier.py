@@ -39,7 +39,11 @@ def group_of(model: ExpressionClassifier) -> dict[str, dict[str, Any]]:
     return {names[id(p)]: group for group in model.parameter_groups() for p in group["params"]}
 
 
-@pytest.mark.parametrize("freeze", ["none", "fan", "all"])
+# What is trained of a model whose head reads the fused features.
+TRAINED = {"none": "", "fan": ("head.", "backbone.conv1x1_input_emo_2"), "fused": "head.", "all": "head."}
+
+
+@pytest.mark.parametrize("freeze", TRAINED)
 def test_parameter_groups(make_classifier: MakeClassifier, freeze: str) -> None:
     optimizer = partial(torch.optim.AdamW, lr=0.01, weight_decay=0.05)
     model = make_classifier(optimizer=optimizer, freeze=freeze, lr_multiplier=0.1)
@@ -55,11 +59,11 @@ def test_parameter_groups(make_classifier: MakeClassifier, freeze: str) -> None:
     }
 
 
-@pytest.mark.parametrize("freeze", ["none", "fan", "all"])
+@pytest.mark.parametrize("freeze", TRAINED)
 def test_gradients_stop_at_the_frozen_part(make_classifier: MakeClassifier, freeze: str) -> None:
     model = make_classifier(freeze=freeze).train()
     model(torch.rand(4, 3, 64, 64)).logits.sum().backward()
-    trained = {"none": "", "fan": ("head.", "backbone.conv1x1_input_emo_2"), "all": "head."}[freeze]
+    trained = TRAINED[freeze]
     for name, parameter in model.named_parameters():
         assert (parameter.grad is not None) == name.startswith(trained), name
 
@@ -80,11 +84,11 @@ class Snapshot(Callback):
         self.before = {name: value.clone() for name, value in pl_module.state_dict().items()}
 
 
-@pytest.mark.parametrize("freeze", ["none", "fan", "all"])
+@pytest.mark.parametrize("freeze", TRAINED)
 def test_an_epoch_leaves_the_frozen_part_bit_equal(fit: Callable[..., Trainer], freeze: str) -> None:
     snapshot = Snapshot()
     model = fit(epochs=1, callbacks=[snapshot], freeze=freeze).lightning_module
-    trained = {"none": "", "fan": ("head.", "backbone.conv1x1_input_emo_2"), "all": "head."}[freeze]
+    trained = TRAINED[freeze]
     for name, value in model.state_dict().items():
         if not name.startswith(trained):
             assert torch.equal(value, snapshot.before[name]), name

@@ -190,7 +190,7 @@ def test_unknown_tap_and_freeze_level_are_refused() -> None:
     model = EmoNet(None, width=16, n_hourglass=1).eval()
     with pytest.raises(ConfigError, match=r"head\.tap='heatmap'.*fused, emotion2, emotion, pooled"):
         model.features(torch.zeros(1, 3, 64, 64), "heatmap")
-    with pytest.raises(ConfigError, match=r"backbone\.freeze='half'.*all, fan, none"):
+    with pytest.raises(ConfigError, match=r"backbone\.freeze='half'.*all, fused, fan, none"):
         model.freeze("half")
 
 
@@ -220,7 +220,7 @@ def test_freezing_holds_in_training_mode(level: str) -> None:
     if level != "all":
         features.sum().backward()
     emotion = ("conv1x1_input_emo_2", "emo_net_2")
-    trained = {"all": (), "fan": emotion, "none": ("",)}[level]
+    trained = {"all": (), "fused": emotion[1:], "fan": emotion, "none": ("",)}[level]
     for name, value in model.named_buffers():
         assert torch.equal(value, before[name]) != name.startswith(trained), name
     for name, parameter in model.named_parameters():
@@ -246,3 +246,17 @@ def test_pruning_drops_the_blocks_after_the_tap(tap: str, n_kept: int) -> None:
         assert torch.equal(model.features(pictures, tap), before)
     kept = {name.split(".")[1] for name in model.state_dict() if name.startswith("emo_net_2.")}
     assert kept == {str(2 * i) for i in range(n_kept)}
+
+
+def test_normalisation_is_imagenets(make_spec, make_classifier):
+    models = [make_classifier(make_spec(normalize=name)).eval() for name in ("imagenet", None)]
+    models[1].load_state_dict(models[0].state_dict())
+    image = torch.rand(2, 3, 64, 64)
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    shown = (image - mean[:, None, None]) / std[:, None, None]
+    with torch.no_grad():
+        logits = models[0](image).logits
+        assert torch.equal(logits, models[1](shown).logits)
+        assert not torch.allclose(logits, models[1](image).logits)
+    with pytest.raises(ConfigError, match=r"backbone\.normalize=mean; expected null or one of imagenet"):
+        make_classifier(make_spec(normalize="mean"))
