@@ -21,13 +21,13 @@ def evaluate(cfg: DictConfig) -> float:
         cfg: Configuration of `conf/eval.yaml`.
 
     Returns:
-        The test accuracy.
+        The accuracy.
     """
     validate_config(cfg)
     # Imported here so that --help and a wrong option do not wait for torch.
     from src.evaluation import test
 
-    return float(test(cfg).get("test/accuracy", float("nan")))  # type: ignore[arg-type]  # only intervals are lists
+    return float(test(cfg).get(f"{cfg.split}/accuracy", float("nan")))  # type: ignore[arg-type]  # only intervals are lists
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="eval")

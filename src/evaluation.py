@@ -13,6 +13,7 @@ from pytorch_lightning import seed_everything
 
 from src.callbacks.test_table import Results
 from src.data.datamodule import StoreDataModule
+from src.data.store import Split
 from src.data.vocabulary import canonical_order
 from src.models.build import build_model, new_spec, starting_weights
 from src.models.classifier import ExpressionClassifier
@@ -49,12 +50,21 @@ def test(cfg: DictConfig) -> Results:
     data.prepare_data()
     model.absent_classes = data.absent_classes
     model.test_time_augmentation = cfg.tta
-    _report_vocabularies(data)
+    _report_vocabularies(data, cfg.split)
     failed = True
     try:
         loggers = build_loggers(cfg)
         callbacks = build_callbacks(cfg)
-        results = evaluate(cfg, model, data, loggers=loggers, precision=precision, callbacks=callbacks, validate=False)
+        results = evaluate(
+            cfg,
+            model,
+            data,
+            loggers=loggers,
+            precision=precision,
+            callbacks=callbacks,
+            validate=cfg.split == "val",
+            test=cfg.split == "test",
+        )
         weights = weights_id(cfg.ckpt_path or cfg.backbone.weights)
         update_provenance(Path(cfg.run_dir), data=data.fingerprint, weights=weights)
         write_results(cfg, results, loggers)
@@ -67,15 +77,15 @@ def test(cfg: DictConfig) -> Results:
 test.__test__ = False  # type: ignore[attr-defined]  # not a test, whatever pytest thinks
 
 
-def _report_vocabularies(data: StoreDataModule) -> None:
+def _report_vocabularies(data: StoreDataModule, split: Split) -> None:
     """Log what the classes of model and data do not share."""
     dropped = ", ".join(data.class_names[i] for i in data.absent_classes)
     if dropped:
         log.warning("data=%s lacks %s: these probabilities are dropped, the rest sums to 1.", data.name, dropped)
     unknown = ", ".join(name for name in data.own_classes if name not in data.class_names)
     if unknown:
-        n_unmapped = data.split_rows("test")[2]
-        log.warning("The model lacks %s: such pictures are left out (test/n_unmapped = %d).", unknown, n_unmapped)
+        n = data.split_rows(split)[2]
+        log.warning("The model lacks %s: such pictures are left out (%s/n_unmapped = %d).", unknown, split, n)
 
 
 def _load_model_and_data(cfg: DictConfig) -> tuple[ExpressionClassifier, StoreDataModule]:

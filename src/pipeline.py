@@ -121,9 +121,12 @@ def evaluate(
         precision: Numeric precision.
         callbacks: Callbacks; those of a test are used.
         validate: Whether to add the metrics of the validation split.
-        test: Whether to look at the test split.
+        test: Whether to look at the test split. Without, predictions, intervals and figures are those of validation.
     """
     used: list[Callback] = [c for c in callbacks if isinstance(c, TestTableCollector | ProgressBar)]
+    for callback in used:
+        if isinstance(callback, TestTableCollector):
+            callback.split = "test" if test else "val"
     trainer = build_trainer(cfg, used, loggers, precision)
     results: Results = {}
     if validate:
@@ -170,7 +173,7 @@ def result_table(results: Results) -> Table:
     """Return the table of the most important numbers, a column per evaluated set."""
     table = Table(title="Result")
     table.add_column("metric")
-    sets = [name for name in ("val", "test", "test_dedup") if f"{name}/accuracy" in results]
+    sets = [name for name in ("val", "val_dedup", "test", "test_dedup") if f"{name}/accuracy" in results]
     for name in sets:
         n = results.get(f"{name}/n")
         table.add_column(f"{name} (n = {n})" if n else name, justify="right")
@@ -179,7 +182,7 @@ def result_table(results: Results) -> Table:
     for metric in AFFECT_ROWS:
         if any(f"{name}/{metric}" in results for name in sets):
             table.add_row(metric, *(_cell(results, f"{name}/{metric}") for name in sets))
-    for metric in sorted(k.removeprefix("test/") for k in results if k.startswith("test/f1/")):
+    for metric in sorted({k.partition("/")[2] for k in results if k.startswith(("val/f1/", "test/f1/"))}):
         table.add_row(metric, *(_cell(results, f"{name}/{metric}") for name in sets))
     return table
 

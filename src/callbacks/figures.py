@@ -17,6 +17,7 @@ from torchmetrics.functional.classification import multiclass_confusion_matrix, 
 from src.callbacks.test_table import Results, TestTable, TestTableWriter
 
 PANELS = (("loss", "Loss"), ("accuracy", "Accuracy"), ("f1_macro", "Macro F1"))
+SPLIT_TITLES = {"val": "Validation", "test": "Test"}
 COLORS = {"train": "tab:gray", "val": "tab:blue"}
 
 
@@ -58,7 +59,11 @@ class ConfusionMatrix(TestTableWriter):
         for i, j in np.ndindex(*counts.shape):
             color = "white" if shares[i, j] > 0.5 else "black"
             axis.text(j, i, f"{shares[i, j]:.0%}\n{counts[i, j]}", ha="center", va="center", color=color, fontsize=8)
-        axis.set(xlabel="Predicted", ylabel="Label", title=f"Test accuracy {table.accuracy:.1%} (n = {len(table)})")
+        axis.set(
+            xlabel="Predicted",
+            ylabel="Label",
+            title=f"{SPLIT_TITLES[table.split]} accuracy {table.accuracy:.1%} (n = {len(table)})",
+        )
         axis.set_xticks(range(len(names)), names, rotation=45, ha="right")
         axis.set_yticks(range(len(names)), names)
         _save(figure, run_dir, "confusion_matrix")
@@ -78,7 +83,13 @@ class PrecisionRecall(TestTableWriter):
                 p, r = precision[i].numpy(), recall[i].numpy()
                 average = float(-np.sum(np.diff(r) * p[:-1]))
                 axis.plot(r, p, label=f"{name} (AP {average:.2f})")
-        axis.set(xlabel="Recall", ylabel="Precision", xlim=(0, 1), ylim=(0, 1.02), title="Precision-recall, test split")
+        axis.set(
+            xlabel="Recall",
+            ylabel="Precision",
+            xlim=(0, 1),
+            ylim=(0, 1.02),
+            title=f"Precision-recall, {table.split} split",
+        )
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
         _save(figure, run_dir, "precision_recall")

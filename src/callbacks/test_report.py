@@ -1,4 +1,4 @@
-"""Numbers about the test split: predictions, confidence intervals, metrics on the cleaned split."""
+"""Numbers about the split that is evaluated: predictions, confidence intervals, metrics on the cleaned split."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from src.metrics.intervals import bootstrap_intervals
 
 
 class PredictionsCsv(TestTableWriter):
-    """Writes `predictions.csv`, a row per test picture."""
+    """Writes `predictions.csv`, a row per picture."""
 
     def write(self, table: TestTable, run_dir: Path, trainer: Trainer) -> Results:
         """Write the file."""
@@ -22,19 +22,20 @@ class PredictionsCsv(TestTableWriter):
 
 
 class ConfidenceIntervals(TestTableWriter):
-    """Adds bootstrap intervals, picture counts and the metrics on test pictures without copies."""
+    """Adds bootstrap intervals, picture counts and the metrics on pictures without copies."""
 
     def write(self, table: TestTable, run_dir: Path, trainer: Trainer) -> Results:
         """Compute the numbers."""
-        results: Results = {"test/n": len(table), "test/n_unmapped": table.n_unmapped}
-        results |= _intervals("test", table.labels, table.predictions, table.class_names)
+        split, clean = table.split, f"{table.split}_dedup"
+        results: Results = {f"{split}/n": len(table), f"{split}/n_unmapped": table.n_unmapped}
+        results |= _intervals(split, table.labels, table.predictions, table.class_names)
         kept = table.in_dedup
         if 0 < int(kept.sum()) < len(table):
             labels, probabilities = table.labels[kept], table.probabilities[kept]
             metrics = evaluate_table(probabilities, labels, table.class_names)
-            results |= {f"test_dedup/{name}": value for name, value in metrics.items()}
-            results["test_dedup/n"] = len(labels)
-            results |= _intervals("test_dedup", labels, probabilities.argmax(dim=1), table.class_names)
+            results |= {f"{clean}/{name}": value for name, value in metrics.items()}
+            results[f"{clean}/n"] = len(labels)
+            results |= _intervals(clean, labels, probabilities.argmax(dim=1), table.class_names)
         return results
 
 

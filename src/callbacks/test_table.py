@@ -1,4 +1,4 @@
-"""The table of test predictions, on which reports and figures are built."""
+"""The table of predictions, on which reports and figures are built."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ import pandas as pd
 import torch
 import torch.distributed as dist
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from src.data.datamodule import StoreDataModule
-from src.data.store import PackedStore
+from src.data.store import PackedStore, Split
 from src.models.classifier import EvaluationOutput, ExpressionClassifier
 
 Results = dict[str, float | int | list[float]]
@@ -24,9 +25,10 @@ Results = dict[str, float | int | list[float]]
 
 @dataclass(frozen=True)
 class TestTable:
-    """Predictions of N test pictures, in the store's order.
+    """Predictions of N pictures of the split that is evaluated, in the store's order.
 
     Attributes:
+        split: That split: `test`, or `val` while the test split is not to be seen.
         class_names: The model's classes.
         ids: Names of the pictures, (N,).
         labels: Class indices, (N,).
@@ -37,11 +39,12 @@ class TestTable:
         rows: Rows of the store, (N,).
         store: The pictures.
         shows_people: Whether the pictures do: then they may leave the machine with the user's consent only.
-        n_unmapped: Test pictures left out because the model lacks their class.
+        n_unmapped: Pictures left out because the model lacks their class.
     """
 
     __test__ = False  # not a test class, whatever pytest thinks
 
+    split: Split
     class_names: tuple[str, ...]
     ids: list[str]
     labels: Tensor
@@ -73,7 +76,7 @@ class TestTable:
         names = self.class_names
         columns: dict[str, Any] = {
             "id": self.ids,
-            "split": "test",
+            "split": self.split,
             "label": [names[i] for i in self.labels],
             "prediction": [names[i] for i in self.predictions],
             "in_dedup": self.in_dedup.numpy(),
@@ -104,10 +107,11 @@ class TestTableWriter(ABC):
 
 
 class TestTableCollector(Callback):
-    """Collects the test predictions of all processes, once, and hands them as a table to every writer.
+    """Collects the predictions of all processes, once, and hands them as a table to every writer.
 
     Attributes:
-        results: What the writers returned, for `metrics.json`; empty before the test.
+        split: Split whose evaluation counts: `test`, or `val`, which must then be validated outside of a fit.
+        results: What the writers returned, for `metrics.json`; empty before the evaluation.
     """
 
     __test__ = False
@@ -121,12 +125,21 @@ class TestTableCollector(Callback):
         """
         self.run_dir = Path(run_dir)
         self.writers = [writer for writer in writers.values() if writer is not None]
+        self.split: Split = "test"
         self.results: Results = {}
         self._outputs: list[EvaluationOutput] = []
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget an earlier test."""
+        """Forget an earlier evaluation."""
         self._outputs, self.results = [], {}
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget an earlier evaluation."""
+        if self._collects_validation(trainer):
+            self.on_test_start(trainer, pl_module)
+
+    def _collects_validation(self, trainer: Trainer) -> bool:
+        return self.split == "val" and trainer.state.fn == TrainerFn.VALIDATING
 
     def on_test_batch_end(
         self,
@@ -141,6 +154,24 @@ class TestTableCollector(Callback):
         kept = {k: v.detach().cpu() if isinstance(v, Tensor) else v for k, v in outputs.items()}
         self._outputs.append(cast(EvaluationOutput, kept))
 
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep a batch."""
+        if self._collects_validation(trainer):
+            self.on_test_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put the batches together, and let the writers write."""
+        if self._collects_validation(trainer):
+            self.on_test_end(trainer, pl_module)
+
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the batches together, and let the writers write."""
         outputs = self._outputs
@@ -151,12 +182,14 @@ class TestTableCollector(Callback):
         self._outputs = []
         if trainer.is_global_zero and outputs:
             data = cast(StoreDataModule, trainer.datamodule)  # type: ignore[attr-defined]
-            table = _table(outputs, data, cast(ExpressionClassifier, pl_module))
+            table = _table(outputs, data, cast(ExpressionClassifier, pl_module), self.split)
             for writer in self.writers:
                 self.results |= writer.write(table, self.run_dir, trainer)
 
 
-def _table(outputs: list[EvaluationOutput], data: StoreDataModule, model: ExpressionClassifier) -> TestTable:
+def _table(
+    outputs: list[EvaluationOutput], data: StoreDataModule, model: ExpressionClassifier, split: Split
+) -> TestTable:
     store = data.store
     rows = torch.cat([output["row"] for output in outputs])
     order = rows.argsort()
@@ -167,15 +200,16 @@ def _table(outputs: list[EvaluationOutput], data: StoreDataModule, model: Expres
 
     trained = "valence_arousal" in model.spec.outputs
     return TestTable(
+        split=split,
         class_names=model.spec.class_names,
         ids=[str(store.ids[row]) for row in rows],
         labels=column("label"),
         probabilities=column("probabilities"),
-        in_dedup=torch.from_numpy(np.isin(rows.numpy(), data.clean_test_rows())),
+        in_dedup=torch.from_numpy(np.isin(rows.numpy(), data.clean_rows(split))),
         valence=column("valence").float() if trained else None,
         arousal=column("arousal").float() if trained else None,
         rows=rows,
         store=store,
         shows_people=data.shows_people,
-        n_unmapped=data.split_rows("test")[2],
+        n_unmapped=data.split_rows(split)[2],
     )

@@ -53,11 +53,12 @@ def _leaderboard(comparison: Comparison) -> Section:
     value, low, high = (
         top[column].to_numpy(dtype=np.float64) for column in (metric, f"{metric}_low", f"{metric}_high")
     )
-    drawn = plots.ranking_plot(list(top["entry"]), value, low, high, seeds, f"{metric} on the test set")
+    drawn = plots.ranking_plot(list(top["entry"]), value, low, high, seeds, f"{metric}, {comparison.split}")
     explanation = (
-        f"{len(comparison.labels):,} test pictures, the same for all. Mean ± standard deviation over seeds; in "
-        "brackets, the 95 % bootstrap interval of the mean over pictures, for these seeds. Grey ticks: single seeds. "
-        "Choosing the best of many by its test score flatters it; val/f1_macro is what to choose by."
+        f"{len(comparison.labels):,} {comparison.split} pictures, the same for all. Mean ± standard deviation over "
+        "seeds; in brackets, the 95 % bootstrap interval of the mean over pictures, for these seeds. "
+        "Grey ticks: single seeds. Choosing the best of many by its test score flatters it; val/f1_macro is what to "
+        "choose by."
     )
     shown = shown_board(comparison)
     return Section("Leaderboard", [page.note(explanation), page.table(shown, best=[0]), page.figure(drawn, "Scores")])

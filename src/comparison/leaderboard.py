@@ -43,6 +43,11 @@ class Comparison:
     entry_pairs: pd.DataFrame
     run_pairs: pd.DataFrame
 
+    @property
+    def split(self) -> str:
+        """Which split the pictures are of, `test` or `val`."""
+        return self.entries[0].runs[0].split
+
     def predictions(self, entry: Entry) -> list[Ints]:
         """Return the class indices that each of an entry's runs predicts, (N,) each."""
         return [run.indices("prediction", self.class_names) for run in entry.runs]
@@ -172,7 +177,7 @@ def shown_board(comparison: Comparison) -> pd.DataFrame:
 def terminal_tables(comparison: Comparison) -> list[Table]:
     """Return the leaderboard and the differences to its first entry, for the terminal."""
     n = len(comparison.labels)
-    board = Table(title=f"Test set of {n} pictures: mean ± sd over seeds [95 % interval over pictures]")
+    board = Table(title=f"{n} {comparison.split} pictures: mean ± sd over seeds [95 % interval over pictures]")
     for name in ("", "entry", "seeds", comparison.metric, "accuracy", "val/f1_macro"):
         board.add_column(name, overflow="fold", justify="left" if name == "entry" else "right")
     for row in shown_board(comparison).to_dict("records"):

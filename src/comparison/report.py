@@ -20,7 +20,7 @@ from src.metrics.calibration import reliability_curve
 
 log = logging.getLogger(__name__)
 
-SETS = ("val", "test", "test_dedup")
+SETS = ("val", "val_dedup", "test", "test_dedup")
 MAIN_NUMBERS = ("n", "accuracy", "balanced_accuracy", "f1_macro", "f1_weighted", "precision_macro", "recall_macro")
 NUMBERS = (*MAIN_NUMBERS, "kappa", "ece", "loss", *affect_metric_names())
 N_MISTAKES = 25
@@ -101,7 +101,7 @@ def _numbers(metrics: Mapping[str, Any]) -> Markup:
         [
             page.table(pd.DataFrame(rows)),
             page.note(
-                "In brackets: 95 % bootstrap intervals over pictures. test_dedup: test pictures without a copy "
+                "In brackets: 95 % bootstrap intervals over pictures. ..._dedup: pictures without a copy "
                 "elsewhere. Macro averages run over the classes present in labels or predictions."
             ),
         ]

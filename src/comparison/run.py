@@ -34,7 +34,7 @@ class Run:
     Attributes:
         path: Its directory.
         metrics: Content of `metrics.json`.
-        predictions: Content of `predictions.csv`, ordered by id.
+        predictions: Content of `predictions.csv`, ordered by id: of the test split, or else of the validation split.
     """
 
     path: Path
@@ -61,7 +61,8 @@ class Run:
             table = pd.read_csv(file, dtype=text, keep_default_na=False, na_values=[""])
             table["in_dedup"] = table["in_dedup"].astype(bool)
             table["id"] = table["id"].astype(str)
-            return cls(path, metrics, table[table["split"] == "test"].sort_values("id", ignore_index=True))
+            tested = table[table["split"] == ("test" if (table["split"] == "test").any() else "val")]
+            return cls(path, metrics, tested.sort_values("id", ignore_index=True))
         except (ValueError, KeyError, UnicodeDecodeError) as error:
             raise ConfigError(f"runs={path}: {file} is broken ({error}); repeat that evaluation.") from error
 
@@ -87,6 +88,11 @@ class Run:
     def class_names(self) -> tuple[str, ...]:
         """Classes with a probability, in the file's order."""
         return tuple(str(c) for c in self.predictions.columns if c not in OTHER_COLUMNS)
+
+    @property
+    def split(self) -> str:
+        """Which split the predictions are of, `test` or `val`."""
+        return "test" if self.predictions.empty else str(self.predictions["split"].iloc[0])
 
     @property
     def data_name(self) -> str:
@@ -203,7 +209,7 @@ def check_same_test_set(runs: Sequence[Run]) -> None:
         return
     lines = []
     for key, members in sorted(sets.items(), key=lambda pair: -len(pair[1])):
-        what = f"{members[0].data_name}, {len(members[0].predictions)} pictures, test set {key}"
+        what = f"{members[0].data_name}, {len(members[0].predictions)} {members[0].split} pictures, set {key}"
         lines.append(f"  {what}: " + ", ".join(run.name for run in members))
     raise ConfigError(
         f"runs: {len(runs)} runs of {len(sets)} different test sets cannot be ranked:\n"

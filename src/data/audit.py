@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from src.data.dedup import clean_test_rows, conflicting_groups, training_rows
+from src.data.dedup import clean_rows, conflicting_groups, training_rows
 from src.data.near_duplicates import Fingerprints, NearDuplicates, find_near_duplicates, fingerprints
 from src.data.store import SPLITS, PackedStore
 from src.data.vocabulary import canonical_order, index_map
@@ -98,7 +98,7 @@ def audit(store: PackedStore, class_names: Sequence[str] | None = None) -> Audit
         copies=_table(_copies(occurrences)),
         conflicts=[_describe(store, rows) for rows in conflicting_groups(store)],
         training_after_dedup=len(training_rows(store)),
-        clean_test=len(clean_test_rows(store)),
+        clean_test=len(clean_rows(store, "test")),
         near_pairs=len(near.pairs),
         near_pairs_between={name: len(rows) for name, (rows, _) in between.items()},
         near_copies=_table(_near_copies(prints, near, occurrences)),

@@ -20,7 +20,7 @@ from torch.utils.data import BatchSampler, DataLoader
 
 from src.data.class_selection import ClassSelection
 from src.data.dataset import Batch, StoreDataset, identity
-from src.data.dedup import clean_test_rows, training_rows
+from src.data.dedup import clean_rows, training_rows
 from src.data.exclusion import excluded_rows
 from src.data.fingerprint import source_fingerprint
 from src.data.sampling import EpochSampler, balanced_weights
@@ -236,9 +236,9 @@ class StoreDataModule(LightningDataModule, ABC):
         known = labels >= 0
         return rows[known], labels[known], int((~known).sum())
 
-    def clean_test_rows(self) -> NDArray[np.int64]:
-        """Return the store's test rows that have no copy elsewhere, one per group of copies."""
-        return clean_test_rows(self.store)
+    def clean_rows(self, split: Split) -> NDArray[np.int64]:
+        """Return the store's rows of a split that have no copy in the others, one per group of copies."""
+        return clean_rows(self.store, split)
 
     def class_counts(self, split: Split) -> NDArray[np.int64]:
         """Return the number of pictures per class that a split serves, (n_classes,)."""

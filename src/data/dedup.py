@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from src.data.store import PackedStore
+from src.data.store import SPLITS, PackedStore, Split
 
 
 def training_rows(store: PackedStore) -> NDArray[np.int64]:
@@ -20,10 +20,10 @@ def training_rows(store: PackedStore) -> NDArray[np.int64]:
     return rows[_first_of_each(store.digests[rows])]
 
 
-def clean_test_rows(store: PackedStore) -> NDArray[np.int64]:
-    """Return the test rows without an exact copy in the other splits, one per group of copies."""
-    rows = store.rows("test")
-    seen = np.concatenate((store.digests[store.rows("train")], store.digests[store.rows("val")]))
+def clean_rows(store: PackedStore, split: Split) -> NDArray[np.int64]:
+    """Return the rows of a split without an exact copy in the other splits, one per group of copies."""
+    rows = store.rows(split)
+    seen = np.concatenate([store.digests[store.rows(other)] for other in SPLITS if other != split])
     rows = rows[~np.isin(store.digests[rows], seen)]
     return rows[_first_of_each(store.digests[rows])]
 

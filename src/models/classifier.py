@@ -243,8 +243,8 @@ class ExpressionClassifier(LightningModule):
         metrics = getattr(self, f"{split}_metrics")
         self.log_dict(metrics.compute(), sync_dist=True)
         metrics.reset()
-        if split == "test" and self.test_time_augmentation != "none":
-            self.log("test/accuracy_single_view", self.test_single_view.compute(), sync_dist=True)
+        if self.test_time_augmentation != "none":
+            self.log(f"{split}/accuracy_single_view", self.test_single_view.compute(), sync_dist=True)
             self.test_single_view.reset()
         if "valence_arousal" in self.spec.outputs:
             affect: AffectAgreement = getattr(self, f"{split}_affect")

@@ -81,6 +81,7 @@ RULES: dict[str, tuple[str, Any]] = {
     "trainer.accumulate_grad_batches": ("a whole number of 1 or more", Positive),
 }
 CHOICES: dict[str, tuple[str | None, ...]] = {
+    "split": ("test", "val"),
     "tta": ("none", "flip", "crops"),
     "metric": ("f1_macro", "accuracy", "balanced_accuracy", "f1_weighted"),
     "suite": ("data",),

@@ -5,11 +5,13 @@ import pytest
 import torch
 
 from src.callbacks.test_table import TestTableCollector, TestTableWriter
+from src.comparison.run import Run
 from src.data.fer2013 import Fer2013DataModule
 from src.data.synthetic import SyntheticDataModule
+from src.evaluation import test as run_evaluation
 from src.pipeline import build_callbacks
 from src.training import fit_and_test
-from tests.running import tiny_config
+from tests.running import TINY_DATA, compose_config, tiny_config
 
 
 class Keep(TestTableWriter):
@@ -75,3 +77,24 @@ def test_one_collector_has_all_writers(tmp_path, data_dir):
 def test_only_drawn_faces_show_nobody():
     assert Fer2013DataModule.shows_people
     assert not SyntheticDataModule.shows_people
+
+
+def test_without_a_test_the_validation_split_is_written(tmp_path, data_dir):
+    results = fit_and_test(tiny_config(tmp_path, data_dir, "trainer.max_epochs=1", "test=false"))
+    table = pd.read_csv(tmp_path / "predictions.csv")
+    assert set(table["split"]) == {"val"}
+    assert len(table) == results["val/n"] == 14
+    assert results["val/accuracy"] == pytest.approx((table["label"] == table["prediction"]).mean())
+    low, high = results["val/accuracy_ci95"]
+    assert low <= results["val/accuracy"] <= high
+    assert not any(name.startswith("test") for name in results)
+    assert Run.read(tmp_path).split == "val"
+    assert (tmp_path / "report.html").exists()
+    evaluation = ["trainer=cpu", "trainer.enable_progress_bar=false", f"data_dir={data_dir}", *TINY_DATA]
+    cfg = compose_config(
+        "eval", *evaluation, f"ckpt_path={tmp_path}", "split=val", f"run_dir={tmp_path / 'eval'}", "tta=flip"
+    )
+    (tmp_path / "eval").mkdir()
+    tested = run_evaluation(cfg)
+    assert tested["val/accuracy_single_view"] == pytest.approx(results["val/accuracy"])
+    assert set(pd.read_csv(tmp_path / "eval" / "predictions.csv")["split"]) == {"val"}

@@ -56,7 +56,7 @@ def test_seeds_are_one_entry_and_the_page_needs_no_network(tmp_path):
 def test_other_test_sets_are_refused_and_named(tmp_path):
     make_run(tmp_path / "runs" / "a", "linear", 0, 0.9)
     make_run(tmp_path / "runs" / "b", "linear", 1, 0.9, n=90)
-    with pytest.raises(ConfigError, match=r"(?s)2 different test sets.*120 pictures.*: a.*90 pictures.*: b"):
+    with pytest.raises(ConfigError, match=r"(?s)2 different test sets.*120 test pictures.*: a.*90 test pictures.*: b"):
         compare(tmp_path, f"runs={tmp_path}/runs/*")
 
 

@@ -89,7 +89,7 @@ def test_no_picture_is_there_twice(folders: list[Path], tmp_path: Path) -> None:
         "folder_2, test: an exact copy stays": 1,
     }
     assert [len(data.split_rows(split)[0]) for split in SPLITS] == [3, 3, 5]
-    assert len(data.clean_test_rows()) == 5
+    assert len(data.clean_rows("test")) == 5
 
 
 def test_pictures_and_labels_are_those_of_the_parts(folders: list[Path], tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from src.data.dedup import clean_test_rows, conflicting_groups, training_rows
+from src.data.dedup import clean_rows, conflicting_groups, training_rows
 from src.data.store import PackedStore, Record
 from tests.conftest import MakeStore
 
@@ -40,7 +40,7 @@ def test_training_keeps_first_copies_unknown_to_the_other_splits(store: PackedSt
 
 
 def test_clean_test_pictures_are_new_and_one_per_group(store: PackedStore) -> None:
-    assert clean_test_rows(store).tolist() == [10, 13]
+    assert clean_rows(store, "test").tolist() == [10, 13]
 
 
 def test_conflicting_groups_are_listed_across_splits(store: PackedStore) -> None:
@@ -52,5 +52,5 @@ def test_nothing_is_left_out_without_copies(make_store: MakeStore) -> None:
     splits = ["train", "test", "val", "train", "test"]
     store = make_store([Record(str(i), s, "sad", np.full((2, 2), i, np.uint8)) for i, s in enumerate(splits)])
     assert training_rows(store).tolist() == [0, 3]
-    assert clean_test_rows(store).tolist() == [1, 4]
+    assert clean_rows(store, "test").tolist() == [1, 4]
     assert conflicting_groups(store) == []

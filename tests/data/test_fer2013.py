@@ -249,4 +249,4 @@ def test_real_test_classes(real_data: StoreDataModule) -> None:
 def test_real_duplicates(real_data: StoreDataModule) -> None:
     assert len(training_rows(real_data.store)) == 26_942
     assert len(real_data.split_rows("train")[0]) == 26_942
-    assert len(real_data.clean_test_rows()) == 3_267
+    assert len(real_data.clean_rows("test")) == 3_267
