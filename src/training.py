@@ -15,6 +15,7 @@ from src.callbacks.history import FitSpeed
 from src.callbacks.stop import StopOnSignal
 from src.callbacks.test_table import Results
 from src.data.datamodule import StoreDataModule
+from src.feature_cache import serve_features
 from src.metrics.affect import affect_metric_names
 from src.metrics.classification import metric_names
 from src.models.build import build_model, continue_spec, new_spec, starting_weights
@@ -81,6 +82,7 @@ def fit_and_test(cfg: DictConfig) -> Results:
             _forget_results(Path(cfg.run_dir))
             if resume.epochs_to_end:
                 trainer.fit_loop.max_epochs = resume.epochs_to_end
+        serve_features(cfg, model, data, trainer)
         with stop_requests.deferred():
             trainer.fit(model, datamodule=data, ckpt_path=str(resume.path) if resume else None)
         results = _speed(callbacks)

@@ -70,7 +70,7 @@ class FitSpeed(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count the batch; after the epoch's last one, stop its clock before validation starts."""
-        self._images += len(batch["image"]) * trainer.world_size
+        self._images += len(batch["label"]) * trainer.world_size
         if trainer.is_last_batch:
             self._training += time.perf_counter() - self._epoch_start
 

@@ -22,6 +22,8 @@ from src.data.class_selection import ClassSelection
 from src.data.dataset import Batch, StoreDataset, identity
 from src.data.dedup import clean_rows, training_rows
 from src.data.exclusion import excluded_rows
+from src.data.feature_dataset import FeatureDataset
+from src.data.feature_store import VIEWS, FeatureStore, View
 from src.data.fingerprint import source_fingerprint
 from src.data.sampling import EpochSampler, balanced_weights
 from src.data.store import PackedStore, Record, Skipped, Split, write_store
@@ -42,6 +44,7 @@ class StoreDataModule(LightningDataModule, ABC):
     Attributes:
         name: Name of the data set.
         left_out: Reason -> number of readable pictures that `records()` leaves out by it; the store remembers them.
+        features: What to serve instead of pictures, in splits for which it is complete; None for pictures.
     """
 
     classes: ClassVar[tuple[str, ...]] = ()
@@ -99,6 +102,7 @@ class StoreDataModule(LightningDataModule, ABC):
         self.transform = TransformConfig.from_keys(transform)
         self._model_classes = tuple(class_names or ())
         self._store: PackedStore | None = None
+        self.features: FeatureStore | None = None
 
     @abstractmethod
     def records(self) -> Iterator[Record | Skipped]:
@@ -257,7 +261,23 @@ class StoreDataModule(LightningDataModule, ABC):
             second = self.store.distribution[rows]
         elif self.store.distribution is not None:
             targets = self.selection.targets(self.store.distribution[rows], self.class_names, labels)
-        return StoreDataset(self.store, rows, labels, self.image_size, self.grayscale, transform, targets, second)
+        served: dict[str, Any] = {
+            **{"store": self.store, "rows": rows, "labels": labels, "image_size": self.image_size},
+            **{"grayscale": self.grayscale, "transform": transform, "targets": targets, "second_targets": second},
+        }
+        features = self.features
+        if features and all(len(features.missing(rows, view)) == 0 for view in self.views(split)):
+            return FeatureDataset(features, **served)
+        return StoreDataset(**served)
+
+    def views(self, split: Split) -> tuple[View, ...]:
+        """Return the views of its pictures that a split may serve, if nothing but mirroring happens to them."""
+        return VIEWS if split == "train" and self.transform.horizontal_flip else VIEWS[:1]
+
+    def plain_pictures(self, rows: NDArray[np.int64]) -> Batch:
+        """Return pictures as a model sees them: unchanged, float in [0, 1]; labels are 0."""
+        dataset = StoreDataset(self.store, rows, np.zeros_like(rows), self.image_size, self.grayscale)
+        return self.on_after_batch_transfer(dataset.__getitems__(list(range(len(rows)))), 0)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return the training loader; a last batch of one, on which batch-norm cannot train, is dropped."""
@@ -324,7 +344,9 @@ class StoreDataModule(LightningDataModule, ABC):
         )
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Turn pictures into floats in [0, 1], channels last, and mix training batches."""
+        """Turn pictures into floats in [0, 1], channels last, and mix training batches; features stay as they are."""
+        if "image" not in batch:
+            return batch
         image = batch["image"].to(torch.float32, memory_format=torch.channels_last) / 255
         batch = Batch(**{**batch, "image": image})
         if self.trainer is not None and self.trainer.training and self.mix:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict, cast
 
 import cv2
 import numpy as np
@@ -15,31 +15,44 @@ from src.data.store import PackedStore
 from src.data.transforms import PictureTransform
 
 
-class Batch(TypedDict):
-    """B pictures.
+class Inputs(TypedDict, total=False):
+    """What a model sees of B pictures.
 
     Attributes:
-        image: RGB, (B, 3, S, S): uint8 from the data set, float in [0, 1] once the data module has moved it.
+        image: RGB, (B, 3, S, S): uint8 from the data set, float in [0, 1] once the data module has moved it; absent
+            where features are served.
+        features: What a frozen backbone makes of the pictures at the head's tap, in half precision, (B, C, H, W) or
+            (B, C); absent where pictures are served.
+        landmarks: x and y of the 68 iBUG points in pixels of `image`, 0 being the centre of the first one,
+            (B, 68, 2), NaN where missing; absent without `image` and if the store has none. They follow the
+            augmentation of a picture and may lie outside it. After MixUp or CutMix they are, as valence and arousal,
+            those of the picture before.
+    """
+
+    image: Tensor
+    features: Tensor
+    landmarks: Tensor
+
+
+class Batch(Inputs):
+    """B pictures, or their features, with what is known of them.
+
+    Attributes:
         label: Class indices (B,).
         valence: (B,), NaN where not annotated: the NaNs are the mask, which losses and metrics leave out.
         arousal: (B,), NaN where not annotated.
         row: Row in the store, (B,).
         target: What training fits instead of the label, class probabilities (B, n_classes), of the votes of several
             people or mixed; absent if the store has none and nothing is mixed.
-        landmarks: x and y of the 68 iBUG points in pixels of `image`, 0 being the centre of the first one,
-            (B, 68, 2), NaN where missing; absent if the store has none. They follow the augmentation of a picture and
-            may lie outside it. After MixUp or CutMix they are, as valence and arousal, those of the picture before.
         second_target: Class probabilities of a data set's second vocabulary, (B, n_second), NaN where a picture has
             none; absent if the data set has no second vocabulary.
     """
 
-    image: Tensor
     label: Tensor
     valence: Tensor
     arousal: Tensor
     row: Tensor
     target: NotRequired[Tensor]
-    landmarks: NotRequired[Tensor]
     second_target: NotRequired[Tensor]
 
 
@@ -86,26 +99,31 @@ class StoreDataset(Dataset[Batch]):
         pairs = [key if isinstance(key, tuple) else (key, 0) for key in keys]
         index = np.array([i for i, _ in pairs])
         rows = self.rows[index]
+        known = {
+            "label": torch.from_numpy(self.labels[index]),
+            "valence": torch.from_numpy(self.store.valence[rows]),
+            "arousal": torch.from_numpy(self.store.arousal[rows]),
+            "row": torch.from_numpy(rows),
+        }
+        batch = cast(Batch, {**self._inputs(rows, pairs), **known})
+        if self.targets is not None:
+            batch["target"] = torch.from_numpy(self.targets[index])
+        if self.second_targets is not None:
+            batch["second_target"] = torch.from_numpy(self.second_targets[index])
+        return batch
+
+    def _inputs(self, rows: NDArray[np.int64], pairs: list[tuple[int, int]]) -> Inputs:
+        """Return the pictures of rows, with their landmarks; pairs are (index, epoch)."""
         images = [self._resized(row) for row in rows]
         if self.transform is not None or not (self.grayscale or self.store.is_gray):
             images = [_rgb(image) for image in images]
         landmarks = self._landmarks(rows)
         if self.transform is not None:
             images, landmarks = _augmented(self.transform, images, landmarks, pairs)
-        batch = Batch(
-            image=_channels_first(np.stack(images)),
-            label=torch.from_numpy(self.labels[index]),
-            valence=torch.from_numpy(self.store.valence[rows]),
-            arousal=torch.from_numpy(self.store.arousal[rows]),
-            row=torch.from_numpy(rows),
-        )
+        inputs = Inputs(image=_channels_first(np.stack(images)))
         if landmarks is not None:
-            batch["landmarks"] = torch.from_numpy(landmarks)
-        if self.targets is not None:
-            batch["target"] = torch.from_numpy(self.targets[index])
-        if self.second_targets is not None:
-            batch["second_target"] = torch.from_numpy(self.second_targets[index])
-        return batch
+            inputs["landmarks"] = torch.from_numpy(landmarks)
+        return inputs
 
     def _landmarks(self, rows: NDArray[np.int64]) -> NDArray[np.float32] | None:
         """Return the landmarks in pixels of the resized pictures, (B, 68, 2), or None if the store has none."""

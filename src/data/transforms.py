@@ -6,7 +6,7 @@ import math
 import os
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, cast
 
 # Albumentations looks for a newer release on the network at import.
@@ -76,6 +76,11 @@ class TransformConfig:
             if value > _LARGEST.get(field.name, value):
                 raise ConfigError(f"transform.{field.name}={value}; expected at most {_LARGEST[field.name]}.")
 
+    @property
+    def only_mirrors(self) -> bool:
+        """Whether pictures are mirrored at most."""
+        return replace(self, horizontal_flip=0.0) == TransformConfig(self.name)
+
 
 _PROBABILITIES = {
     "horizontal_flip", "vertical_flip", "affine_probability", "color_probability", "erase", "mix_probability",
@@ -108,6 +113,10 @@ class FaceFlip(A.HorizontalFlip):  # type: ignore[misc]  # albumentations has no
         return cast(NDArray[np.float32], super().apply_to_keypoints(keypoints, **params)[MIRROR])
 
 
+# A picture that tells whether it was mirrored.
+_MARKED = np.array([[[1], [0]]], dtype=np.uint8).repeat(3, axis=2)
+
+
 class PictureTransform:
     """Augments single pictures; the result is a function of (seed, epoch, index) alone.
 
@@ -132,6 +141,10 @@ class PictureTransform:
     def __call__(self, image: NDArray[np.uint8], epoch: int, index: int) -> NDArray[np.uint8]:
         """Augment one picture, uint8 RGB (H, W, 3), keeping its size."""
         return cast(NDArray[np.uint8], self._augment(epoch, index, image=image)["image"])
+
+    def mirrors(self, epoch: int, index: int) -> bool:
+        """Return whether a picture is mirrored, for a transform that does nothing else."""
+        return bool(self(_MARKED, epoch, index)[0, 1].any())
 
     def with_landmarks(
         self, image: NDArray[np.uint8], landmarks: NDArray[np.float32], epoch: int, index: int

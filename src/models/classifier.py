@@ -129,6 +129,15 @@ class ExpressionClassifier(LightningModule):
         """Predict RGB pictures in [0, 1], (B, 3, S, S)."""
         return self.split(self.head(self.features(image)))
 
+    def predict_batch(self, batch: dict[str, Tensor]) -> Prediction:
+        """Predict a batch of pictures, or of the features that a frozen backbone has made of them."""
+        if "features" not in batch:
+            return cast(Prediction, self(batch["image"]))
+        features = batch["features"]
+        if not torch.is_autocast_enabled(features.device.type):
+            features = features.float()
+        return self.split(self.head(features))
+
     def split(self, outputs: Tensor) -> Prediction:
         """Name the head's outputs (B, n_outputs)."""
         n = self.head.n_classes
@@ -145,7 +154,7 @@ class ExpressionClassifier(LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Return the loss of a batch; see `src.data.dataset.Batch`."""
-        prediction = self(batch["image"])
+        prediction = self.predict_batch(batch)
         loss = self._loss(prediction, batch)
         label = batch["label"]
         self.train_metrics.update(prediction.logits.detach(), label)
@@ -204,7 +213,7 @@ class ExpressionClassifier(LightningModule):
         self._log_split("test")
 
     def _evaluate(self, batch: dict[str, Tensor], split: str) -> EvaluationOutput:
-        prediction = self(batch["image"])
+        prediction = self.predict_batch(batch)
         label = batch["label"]
         if self.loss is not None:
             loss = self._loss(prediction, batch)

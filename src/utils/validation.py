@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Interval, Len, MultipleOf
 from omegaconf import DictConfig, OmegaConf
@@ -25,6 +25,7 @@ RULES: dict[str, tuple[str, Any]] = {
     "data_dir": ("a folder", StrictStr),
     "runs": ("directories or globs, such as outputs/runs/* or [a,b]", StrictStr | Names),
     "dedup": ("true or false", StrictBool),
+    "cache": ("true, false or auto", StrictBool | Literal["auto"]),
     "by": ("keys of the configuration, such as [head,optimizer.lr], or null", Names | None),
     "rounds": ("a whole number of 1 or more", Positive),
     "ckpt_path": ("a path", StrictStr | None),

@@ -1,0 +1,235 @@
+"""Tests of training on cached features: the same results, one pass of the backbone, clear refusals."""
+
+import re
+import shutil
+from collections import namedtuple
+
+import pandas as pd
+import pytest
+import torch
+
+from src import feature_cache
+from src.data.datamodule import StoreDataModule
+from src.evaluation import test as run_evaluation
+from src.feature_cache import serve_features
+from src.models.build import starting_weights
+from src.models.emonet import EmoNet
+from src.models.weights import load_weights
+from src.pipeline import build_data, build_trainer, plain
+from src.training import _new_model as new_model
+from src.training import fit_and_test
+from src.utils.errors import ConfigError
+from tests.running import TINY_DATA, compose_config, read_checkpoint, tiny_config
+from tests.test_training import assert_equal_states, learned
+
+QUICK = ["~callbacks.confusion_matrix", "~callbacks.precision_recall", "~callbacks.learning_curves"]
+FROZEN = ["backbone.freeze=all", "transform=none", "trainer.precision=32-true", *QUICK]
+HEADS = ("linear", "linear_flat", "linear_bottleneck", "self_attention", "multihead")
+DiskUsage = namedtuple("DiskUsage", "total used free")
+
+
+@pytest.fixture
+def pictures(monkeypatch):
+    """Count the pictures that go through the backbone, per call."""
+    seen = []
+    original = EmoNet.features
+
+    def features(self, x, *args):
+        seen.append(len(x))
+        return original(self, x, *args)
+
+    monkeypatch.setattr(EmoNet, "features", features)
+    return seen
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory, data_dir):
+    """A run whose backbone others freeze, with all taps."""
+    run_dir = tmp_path_factory.mktemp("backbone")
+    fit_and_test(tiny_config(run_dir, data_dir, "head=emonet", "trainer.max_epochs=1", "test=false", *QUICK))
+    return f"backbone.weights={run_dir}"
+
+
+def serve(folder, data_dir, *options):
+    """Serve everything that a training with these options needs, and let the model predict it."""
+    cfg = tiny_config(folder, data_dir, *FROZEN, *options)
+    start = starting_weights(cfg.backbone.weights)
+    data = build_data(cfg, transform=plain(cfg.transform), image_size=cfg.data.image_size or 64)
+    model = new_model(cfg, data, start, cfg.trainer.precision).eval()
+    serve_features(cfg, model, data, build_trainer(cfg, [], [], cfg.trainer.precision))
+    loaders = [data.train_dataloader(), data.val_dataloader(), *([data.test_dataloader()] if cfg.test else [])]
+    with torch.no_grad(), torch.autocast("cpu", enabled=cfg.trainer.precision == "bf16-mixed"):
+        for loader in loaders:
+            for batch in loader:
+                model.predict_batch(data.on_after_batch_transfer(batch, 0))
+
+
+def caches(data_dir):
+    folder = data_dir / "cache" / "features"
+    return {path.name for path in folder.iterdir()} if folder.exists() else set()
+
+
+@pytest.fixture
+def own_data(tmp_path, data_dir):
+    """A data folder with the drawn faces, and without features."""
+    return shutil.copytree(data_dir, tmp_path / "data", ignore=shutil.ignore_patterns("features"))
+
+
+RECIPES = {
+    "plain": ["transform=none"],
+    "flips": ["transform=flip", "data.sampler=balanced"],
+    "flips, bf16": ["transform=flip", "trainer.precision=bf16-mixed", "head=self_attention"],
+    "affect, classes": [
+        *("head=emonet", "head.valence_arousal=true", "transform=flip"),
+        "data.merge={negative: [sad, fear, angry]}",
+    ],
+}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_cache_changes_no_prediction(tmp_path, data_dir, backbone, recipe):
+    options = [backbone, *FROZEN, *RECIPES[recipe], "data.n_test=200"]
+    results = [
+        fit_and_test(tiny_config(tmp_path / str(cache), data_dir, *options, f"cache={cache}"))
+        for cache in ("true", "false")
+    ]
+    ours, theirs = (pd.read_csv(tmp_path / cache / "predictions.csv") for cache in ("true", "false"))
+    assert (ours["prediction"] == theirs["prediction"]).mean() >= 0.995
+    assert len(ours) == 200
+    for key in ("val/loss", "val/f1_macro", *(k for k in results[0] if k.startswith("val/valence"))):
+        assert results[0][key] == pytest.approx(results[1][key], rel=0.02, abs=1e-3), key
+
+
+def test_heads_and_seeds_share_one_pass(tmp_path, own_data, backbone, pictures):
+    for head in HEADS:
+        for seed in range(3):
+            serve(tmp_path, own_data, backbone, f"head={head}", f"seed={seed}", "cache=true")
+    assert sum(pictures) == 26 + 14 + 21
+    assert len(caches(own_data)) == 1
+
+
+def test_a_resumed_run_equals_the_straight_one(tmp_path, data_dir, backbone):
+    options = [backbone, *FROZEN, "transform=flip", "head=multihead", "cache=true"]
+    fit_and_test(tiny_config(tmp_path / "straight", data_dir, *options, "trainer.max_epochs=4"))
+    fit_and_test(tiny_config(tmp_path / "parts", data_dir, *options, "trainer.max_epochs=2"))
+    rest = ["trainer.max_epochs=4", "ckpt_path=last", "data.num_workers=2"]
+    fit_and_test(tiny_config(tmp_path / "parts", data_dir, *options, *rest))
+    straight, parts = (learned(read_checkpoint(tmp_path / name)) for name in ("straight", "parts"))
+    assert_equal_states(straight, parts)
+
+
+def test_checkpoints_are_whole_models(tmp_path, data_dir, backbone):
+    expected = fit_and_test(tiny_config(tmp_path / "run", data_dir, backbone, *FROZEN, "cache=true"))
+    file = tmp_path / "run" / "checkpoints" / "best.safetensors"
+    assert any(key.startswith("backbone.") for key in load_weights(file).state)
+    options = [*TINY_DATA, "trainer=cpu", "trainer.enable_progress_bar=false", "trainer.precision=32-true"]
+    cfg = compose_config("eval", *options, f"ckpt_path={file}", f"run_dir={tmp_path}", f"data_dir={data_dir}")
+    found = run_evaluation(cfg)
+    for key in ("test/accuracy", "test/f1_macro"):
+        assert found[key] == pytest.approx(expected[key])
+
+
+def test_a_killed_job_is_taken_up(tmp_path, own_data, backbone, pictures, monkeypatch):
+    monkeypatch.setattr(feature_cache, "BATCH", 4)
+    monkeypatch.setattr(feature_cache, "COMMIT_SECONDS", 0.0)
+    kept = StoreDataModule.plain_pictures
+
+    def killed(self, rows):
+        if len(pictures) == 3:
+            raise KeyboardInterrupt
+        return kept(self, rows)
+
+    monkeypatch.setattr(StoreDataModule, "plain_pictures", killed)
+    with pytest.raises(KeyboardInterrupt):
+        serve(tmp_path, own_data, backbone, "cache=true")
+    monkeypatch.setattr(StoreDataModule, "plain_pictures", kept)
+    serve(tmp_path, own_data, backbone, "cache=true")
+    assert sum(pictures) == 26 + 14 + 21
+
+
+NOT_WORTH_IT = {
+    "one epoch": ["trainer.max_epochs=1"],
+    "two epochs of two views": ["transform=flip"],
+    "another transform": ["transform=light", "trainer.max_epochs=9"],
+    "a trained backbone": ["backbone.freeze=none", "trainer.max_epochs=9"],
+    "a part of an epoch": ["trainer.limit_train_batches=1", "trainer.max_epochs=9"],
+}
+
+
+def test_auto_caches_where_it_pays(tmp_path, own_data, backbone, pictures):
+    for options in NOT_WORTH_IT.values():
+        serve(tmp_path, own_data, backbone, "test=false", *options)
+        assert not caches(own_data), options
+    pictures.clear()
+    serve(tmp_path, own_data, backbone, "test=false")
+    assert sum(pictures) == 26 + 14  # the test split stays unseen
+    serve(tmp_path, own_data, backbone, "test=false", "trainer.max_epochs=1")
+    assert sum(pictures) == 26 + 14  # what is there is used
+    serve(tmp_path, own_data, backbone, "test=false", "cache=false")
+    assert sum(pictures) == 2 * (26 + 14)
+
+
+def test_a_cache_belongs_to_all_that_makes_it(tmp_path, own_data, backbone):
+    def n_caches(*options):
+        serve(tmp_path, own_data, "cache=true", "test=false", *options)
+        return len(caches(own_data))
+
+    assert n_caches(backbone) == 1
+    same = [["head=multihead"], ["seed=2"], ["data.classes=[sad,fear]"], ["data.batch_size=4"], ["transform=flip"]]
+    assert [n_caches(backbone, *options) for options in same] == [1] * len(same)
+    other = [
+        ["head.tap=emotion2"],
+        ["trainer.precision=bf16-mixed"],
+        ["data.image_size=128"],
+        ["data.n_test=20"],
+        ["backbone.grayscale=true"],
+    ]
+    assert [n_caches(backbone, *options) for options in other] == [2, 3, 4, 5, 6]
+    torch.manual_seed(1)
+    assert n_caches() == 7  # fresh weights
+
+
+MISTAKES = {
+    "trained backbone": (["backbone.freeze=fan"], "the backbone is trained"),
+    "transform": (["transform=light"], "transform=light gives every epoch other pictures"),
+    "precision": (["trainer.precision=64-true"], "trainer.precision=64-true is not kept"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_what_cannot_be_cached_is_refused(tmp_path, data_dir, mistake):
+    overrides, message = MISTAKES[mistake]
+    with pytest.raises(ConfigError, match="^cache=true, but " + re.escape(message)):
+        serve(tmp_path, data_dir, "cache=true", *overrides)
+
+
+def test_a_small_disk_is_refused_with_advice(tmp_path, own_data, backbone, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    free = feature_cache.SPARE_BYTES + 61 * 8192
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: DiskUsage(0, 0, free - 1))
+    with pytest.raises(ConfigError, match=r"488 KiB \(8 KiB a picture\).*head\.tap=emotion2"):
+        serve(tmp_path, own_data, backbone, "cache=true")
+    serve(tmp_path, own_data, backbone, "cache=auto")
+    assert not caches(own_data)
+    assert "its features are not cached: the features take 488 KiB" in caplog.text
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: DiskUsage(0, 0, free))
+    serve(tmp_path, own_data, backbone, "cache=true")
+    assert len(caches(own_data)) == 1
+    assert "Caching the features of 61 pictures (8 KiB each, 488 KiB in all" in caplog.text
+
+
+def test_a_full_disk_is_no_traceback(tmp_path, own_data, backbone, monkeypatch):
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(feature_cache.FeatureStore, "writer", full)
+    with pytest.raises(ConfigError, match="No space left on device"):
+        serve(tmp_path, own_data, backbone, "cache=true")
+
+
+def test_digests_tell_states_apart():
+    one, other = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    assert feature_cache.weights_digest(one) != feature_cache.weights_digest(other)
+    other.load_state_dict(one.state_dict())
+    assert feature_cache.weights_digest(one) == feature_cache.weights_digest(other)
+    assert feature_cache.weights_digest(one) != feature_cache.weights_digest(one.half())
