@@ -7,7 +7,7 @@ import json
 import logging
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from torch import Tensor
 from src.data.datamodule import StoreDataModule
 from src.data.feature_store import FORMAT, FeatureStore, View
 from src.models.classifier import ExpressionClassifier
+from src.models.emonet import Tap, tap_side
 from src.utils.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -78,14 +79,14 @@ def serve_features(cfg: DictConfig, model: ExpressionClassifier, data: StoreData
         data.features = store
     elif cfg.cache is True:
         raise ConfigError(f"cache=true, but {obstacle}")
-    elif model.frozen:
+    elif model.frozen_tap is not None:
         log.info("The backbone is frozen, but its features are not cached: %s", obstacle)
 
 
 def _obstacle(model: ExpressionClassifier, data: StoreDataModule, precision: str) -> str | None:
     """Return why features cannot stand in for pictures, with the remedy; None if they can."""
-    if not model.frozen:
-        return "the backbone is trained: its features change. Set backbone.freeze=all, or cache=false."
+    if model.frozen_tap is None:
+        return "the backbone is trained: its features change. Set backbone.freeze=all or fused, or cache=false."
     if not data.transform.only_mirrors:
         return (
             f"transform={data.transform.name} gives every epoch other pictures. Set transform=none or flip, or "
@@ -100,30 +101,39 @@ def _obstacle(model: ExpressionClassifier, data: StoreDataModule, precision: str
 
 def _open(model: ExpressionClassifier, data: StoreDataModule, precision: str) -> tuple[FeatureStore, dict[str, Any]]:
     """Return the store of all that determines the features, and its description."""
-    head = model.head
-    shape = (head.channels,) if head.tap == "pooled" else (head.channels, head.side, head.side)
+    tap, width, backbone = _tap(model), model.backbone.width, model.backbone
+    side = tap_side(tap, data.image_size, backbone.n_blocks)
+    shape = (width,) if tap == "pooled" else (width, side, side)
+    # What is trained after the tap has no part in the features.
+    frozen = {k: v for k, v in backbone.state_dict().items() if tap != "fused" or not k.startswith("emo_net_2.")}
     description = {
         "format": FORMAT,
         "data": data.fingerprint,
         "backbone": model.spec.backbone["name"],
-        "weights": weights_digest(model.backbone),
+        "weights": weights_digest(frozen),
+        "normalize": model.spec.normalize,
         "image_size": data.image_size,
         "grayscale": data.grayscale,
-        "tap": head.tap,
+        "tap": tap,
         "shape": list(shape),
         "precision": precision,
         "dtype": str(DTYPES[precision]).removeprefix("torch."),
     }
     text = json.dumps({key: value for key, value in description.items() if key != "backbone"}, sort_keys=True)
-    name = f"{data.name}-{head.tap}-{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
+    name = f"{data.name}-{tap}-{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
     folder = data.cache_dir / "features" / name
     return FeatureStore(folder, len(data.store), shape, DTYPES[precision]), description
 
 
-def weights_digest(module: torch.nn.Module) -> str:
-    """Return a hash of names, kinds and values of a module's state."""
+def _tap(model: ExpressionClassifier) -> Tap:
+    """Return the tap whose features are kept; a run that trains the whole backbone keeps none."""
+    return model.frozen_tap or model.head.tap
+
+
+def weights_digest(state: Mapping[str, Any]) -> str:
+    """Return a hash of names, kinds and values of a state dict."""
     digest = hashlib.blake2b(digest_size=16)
-    for name, value in module.state_dict().items():
+    for name, value in state.items():
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
@@ -180,13 +190,13 @@ def _announce(store: FeatureStore, missing: list[Missing]) -> None:
 
 def _compute(model: ExpressionClassifier, data: StoreDataModule, trainer: Trainer) -> Compute:
     """Return the function from rows and a view to the features that training would see."""
-    device = trainer.strategy.root_device
+    device, tap = trainer.strategy.root_device, _tap(model)
     model.backbone.to(device)
 
     def compute(rows: NDArray[np.int64], view: View) -> Tensor:
         image = data.plain_pictures(rows)["image"].to(device)
         with torch.inference_mode(), trainer.strategy.precision_plugin.forward_context():
-            return model.features(image.flip(-1) if view == "mirrored" else image)
+            return model.backbone.features(image.flip(-1) if view == "mirrored" else image, tap)
 
     return compute
 

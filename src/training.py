@@ -125,7 +125,7 @@ def _new_model(cfg: DictConfig, data: StoreDataModule, start: Weights | None, pr
         image_size=data.image_size,
         grayscale=data.store.is_gray,
         outputs=tuple(outputs),
-        trained_on=data.fingerprint,
+        trained_on=data.trained_on,
         precision=precision,
         vocabularies=data.vocabularies,
     )

@@ -22,7 +22,8 @@ from src.utils.errors import ConfigError
 from tests.running import TINY_DATA, compose_config, read_checkpoint, tiny_config
 from tests.test_training import assert_equal_states, learned
 
-QUICK = ["~callbacks.confusion_matrix", "~callbacks.precision_recall", "~callbacks.learning_curves"]
+WRITERS = "callbacks.test_table.writers"
+QUICK = [f"~{WRITERS}.confusion_matrix", f"~{WRITERS}.precision_recall", "~callbacks.learning_curves"]
 FROZEN = ["backbone.freeze=all", "transform=none", "trainer.precision=32-true", *QUICK]
 HEADS = ("linear", "linear_flat", "linear_bottleneck", "self_attention", "multihead")
 DiskUsage = namedtuple("DiskUsage", "total used free")
@@ -79,6 +80,7 @@ RECIPES = {
     "plain": ["transform=none"],
     "flips": ["transform=flip", "data.sampler=balanced"],
     "flips, bf16": ["transform=flip", "trainer.precision=bf16-mixed", "head=self_attention"],
+    "trained emotion blocks": ["backbone.freeze=fused", "head.tap=emotion2", "transform=flip"],
     "affect, classes": [
         *("head=emonet", "head.valence_arousal=true", "transform=flip"),
         "data.merge={negative: [sad, fear, angry]}",
@@ -104,6 +106,8 @@ def test_heads_and_seeds_share_one_pass(tmp_path, own_data, backbone, pictures):
     for head in HEADS:
         for seed in range(3):
             serve(tmp_path, own_data, backbone, f"head={head}", f"seed={seed}", "cache=true")
+    # Heads on trained emotion blocks start from the same features.
+    serve(tmp_path, own_data, backbone, "head=emonet", "backbone.freeze=fused", "cache=true")
     assert sum(pictures) == 26 + 14 + 21
     assert len(caches(own_data)) == 1
 
@@ -227,9 +231,13 @@ def test_a_full_disk_is_no_traceback(tmp_path, own_data, backbone, monkeypatch):
         serve(tmp_path, own_data, backbone, "cache=true")
 
 
+def digest(module):
+    return feature_cache.weights_digest(module.state_dict())
+
+
 def test_digests_tell_states_apart():
     one, other = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
-    assert feature_cache.weights_digest(one) != feature_cache.weights_digest(other)
+    assert digest(one) != digest(other)
     other.load_state_dict(one.state_dict())
-    assert feature_cache.weights_digest(one) == feature_cache.weights_digest(other)
-    assert feature_cache.weights_digest(one) != feature_cache.weights_digest(one.half())
+    assert digest(one) == digest(other)
+    assert digest(one) != digest(one.half())

@@ -25,7 +25,7 @@ from src.utils.validation import validate_config
 log = logging.getLogger(__name__)
 
 # Options that are said once, for the whole; merged classes may have names that no store knows.
-WHOLE_KEYS = ("batch_size", "num_workers", "image_size", "sampler", "dedup", "merge")
+WHOLE_KEYS = ("batch_size", "num_workers", "image_size", "sampler", "dedup", "merge", "half", "half_seed")
 
 
 class Part:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, cast, get_args
 
 import cv2
 import numpy as np
@@ -25,6 +25,7 @@ from src.data.exclusion import excluded_rows
 from src.data.feature_dataset import FeatureDataset
 from src.data.feature_store import VIEWS, FeatureStore, View
 from src.data.fingerprint import source_fingerprint
+from src.data.halves import Half, in_half
 from src.data.sampling import EpochSampler, balanced_weights
 from src.data.store import PackedStore, Record, Skipped, Split, write_store
 from src.data.transforms import BatchMix, PictureTransform, TransformConfig
@@ -70,6 +71,8 @@ class StoreDataModule(LightningDataModule, ABC):
         classes: Sequence[str] | None = None,
         merge: Mapping[str, Sequence[str]] | None = None,
         exclude: str | Sequence[str] | None = None,
+        half: Half | None = None,
+        half_seed: int = 0,
         class_names: Sequence[str] | None = None,
     ) -> None:
         """Store the options; `conf/data/default.yaml` documents them.
@@ -90,6 +93,8 @@ class StoreDataModule(LightningDataModule, ABC):
             classes: Classes to keep, after merging; None for all.
             merge: Name of a class -> names of the classes that it joins.
             exclude: Data sets whose pictures are left out.
+            half: `first` or `second` half of the training split; None for all of it.
+            half_seed: Seed of the halves.
             class_names: Classes of the model that will see the pictures; None for the data set's own.
         """
         super().__init__()
@@ -98,6 +103,9 @@ class StoreDataModule(LightningDataModule, ABC):
         self.num_workers, self.seed, self.sampler, self.dedup = num_workers, seed, sampler, dedup
         self.max_bad, self._kept_classes, self._merge = max_bad, classes, merge
         self._exclude = [exclude] if isinstance(exclude, str) else list(exclude or ())
+        if half not in (None, *get_args(Half)):
+            raise ConfigError(f"data.half={half}; expected null, first or second. Set data.half=... accordingly.")
+        self._half, self._half_seed = half, half_seed
         self.left_out: Counter[str] = Counter()
         self.transform = TransformConfig.from_keys(transform)
         self._model_classes = tuple(class_names or ())
@@ -162,6 +170,11 @@ class StoreDataModule(LightningDataModule, ABC):
     def fingerprint(self) -> str:
         """Name of the store: data set and content hash."""
         return self.store.path.name
+
+    @property
+    def trained_on(self) -> str:
+        """The fingerprint, and which half of the training split is served, if not all of it."""
+        return self.fingerprint + (f", {self._half} half (seed {self._half_seed})" if self._half else "")
 
     @property
     def source_classes(self) -> tuple[str, ...]:
@@ -238,7 +251,11 @@ class StoreDataModule(LightningDataModule, ABC):
         rows = rows[~self._excluded[rows]]
         labels = self.selection.index(store.class_names, self.class_names)[store.labels[rows]]
         known = labels >= 0
-        return rows[known], labels[known], int((~known).sum())
+        rows, labels, n_unknown = rows[known], labels[known], int((~known).sum())
+        if split == "train" and self._half is not None:
+            kept = in_half(store.digests[rows], labels, self._half, self._half_seed)
+            rows, labels = rows[kept], labels[kept]
+        return rows, labels, n_unknown
 
     def clean_rows(self, split: Split) -> NDArray[np.int64]:
         """Return the store's rows of a split that have no copy in the others, one per group of copies."""

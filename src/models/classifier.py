@@ -15,7 +15,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from src.metrics.affect import DIMENSIONS, AffectAgreement
 from src.metrics.classification import classification_metrics, training_metrics
-from src.models.emonet import EmoNet, Freeze
+from src.models.emonet import EmoNet, Freeze, Tap
 from src.models.heads.base import Head
 from src.models.losses import partial_cross_entropy, valence_arousal_loss
 from src.models.schedules import Schedule
@@ -129,13 +129,21 @@ class ExpressionClassifier(LightningModule):
         """Predict RGB pictures in [0, 1], (B, 3, S, S)."""
         return self.split(self.head(self.features(image)))
 
+    @property
+    def frozen_tap(self) -> Tap | None:
+        """The last tap before the head whose features training does not change; None if it changes all."""
+        taps: dict[str, Tap] = {"all": self.head.tap, "fused": "fused"}
+        return taps.get(self._freeze_level)
+
     def predict_batch(self, batch: dict[str, Tensor]) -> Prediction:
-        """Predict a batch of pictures, or of the features that a frozen backbone has made of them."""
+        """Predict a batch of pictures, or of their features at `frozen_tap`."""
         if "features" not in batch:
             return cast(Prediction, self(batch["image"]))
         features = batch["features"]
         if not torch.is_autocast_enabled(features.device.type):
             features = features.float()
+        if self.frozen_tap != self.head.tap:
+            features = self.backbone.after_fusion(features, self.head.tap)
         return self.split(self.head(features))
 
     def split(self, outputs: Tensor) -> Prediction:

@@ -198,7 +198,7 @@ class EmoNet(nn.Module):
         if "emo_fc_2" not in self._modules:
             raise RuntimeError("this EmoNet was created as a backbone (n_expression=None): call features().")
         fused, heatmap = self._fuse(x)
-        out = self.emo_fc_2(self._emotion(fused, "pooled"))
+        out = self.emo_fc_2(self.after_fusion(fused, "pooled"))
         return EmoNetOutput(out[:, :-2], out[:, -2], out[:, -1], heatmap)
 
     def features(self, x: Tensor, tap: Tap = "pooled") -> Tensor:
@@ -216,7 +216,7 @@ class EmoNet(nn.Module):
             ConfigError: If the pictures' shape is wrong.
         """
         fused, _ = self._fuse(x)
-        return self._emotion(fused, tap)
+        return self.after_fusion(fused, tap)
 
     def _fuse(self, x: Tensor) -> tuple[Tensor, Tensor]:
         check_side(x)
@@ -237,9 +237,9 @@ class EmoNet(nn.Module):
         gated = torch.cat(collected, dim=1) * mask
         return self.conv1x1_input_emo_2(torch.cat((x, gated), dim=1)), heatmap
 
-    def _emotion(self, fused: Tensor, tap: Tap) -> Tensor:
-        n = blocks_before(tap, self.n_blocks)
-        features = self.emo_net_2[: 2 * n](fused)
+    def after_fusion(self, fused: Tensor, tap: Tap) -> Tensor:
+        """Return the features at a tap, given those at `fused`."""
+        features = self.emo_net_2[: 2 * blocks_before(tap, self.n_blocks)](fused)
         if tap == "pooled":
             features = F.adaptive_avg_pool2d(features, 1).flatten(1)
         return cast(Tensor, features)

@@ -1,0 +1,39 @@
+"""Two halves of a training split, so that a backbone and its heads can learn from different pictures."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Half = Literal["first", "second"]
+
+
+def in_half(digests: NDArray[np.bytes_], labels: NDArray[np.int64], half: Half, seed: int) -> NDArray[np.bool_]:
+    """Return which pictures belong to a half.
+
+    Each class is dealt out alike, and exact copies stay together, with the class of the first one. Which half a picture
+    is in does not depend on its place.
+
+    Args:
+        digests: Hashes of the pixels, (N,).
+        labels: Class indices, (N,).
+        half: Which half.
+        seed: Seed of the draw.
+
+    Returns:
+        (N,).
+    """
+    names, first, group = np.unique(digests, return_index=True, return_inverse=True)
+    lots = [hashlib.blake2b(b"%d|" % seed + bytes(name), digest_size=16).digest() for name in names.tolist()]
+    dealt: Counter[int] = Counter()
+    second = np.zeros(len(names), bool)
+    for i in sorted(range(len(names)), key=lots.__getitem__):
+        label = int(labels[first[i]])
+        # Classes start in turn, so that odd ones do not all give their extra picture to the same half.
+        second[i] = (dealt[label] + label) % 2 == 1
+        dealt[label] += 1
+    return np.asarray((second if half == "second" else ~second)[group])
