@@ -20,7 +20,8 @@ from rich.table import Table
 from src.callbacks.test_table import Results, TestTableCollector
 from src.comparison.report import write_report
 from src.data.datamodule import StoreDataModule
-from src.metrics.affect import DIMENSIONS, MEASURES
+from src.metrics.affect import affect_metric_names
+from src.metrics.landmarks import LANDMARK_METRIC
 from src.models.classifier import ExpressionClassifier
 from src.utils.checkpoint_io import AtomicCheckpointIO
 from src.utils.errors import ConfigError
@@ -32,7 +33,7 @@ from src.wandb_logger import closing_lines
 log = logging.getLogger(__name__)
 
 TABLE_ROWS = ("accuracy", "balanced_accuracy", "f1_macro", "f1_weighted", "ece")
-AFFECT_ROWS = tuple(f"{dimension}_{measure}" for dimension in DIMENSIONS for measure in MEASURES)
+FURTHER_ROWS = (*affect_metric_names(), LANDMARK_METRIC)
 
 
 def plain(cfg: Any) -> dict[str, Any]:
@@ -179,7 +180,7 @@ def result_table(results: Results) -> Table:
         table.add_column(f"{name} (n = {n})" if n else name, justify="right")
     for metric in TABLE_ROWS:
         table.add_row(metric, *(_cell(results, f"{name}/{metric}") for name in sets))
-    for metric in AFFECT_ROWS:
+    for metric in FURTHER_ROWS:
         if any(f"{name}/{metric}" in results for name in sets):
             table.add_row(metric, *(_cell(results, f"{name}/{metric}") for name in sets))
     for metric in sorted({k.partition("/")[2] for k in results if k.startswith(("val/f1/", "test/f1/"))}):

@@ -95,6 +95,7 @@ class ResumePoint:
         theirs, ours = self._spec, model.spec
         self._refuse_unless_equal("head", theirs.head, ours.head)
         self._refuse_unless_equal("backbone", theirs.backbone, ours.backbone)
+        self._refuse_unless_equal("outputs", theirs.outputs, ours.outputs)
         self._refuse_unless_equal("data.image_size", theirs.image_size, ours.image_size)
         self._refuse_unless_equal("classes", theirs.class_names, ours.class_names)
         self._refuse_unless_equal("data", theirs.trained_on, ours.trained_on)

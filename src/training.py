@@ -18,6 +18,7 @@ from src.data.datamodule import StoreDataModule
 from src.feature_cache import serve_features
 from src.metrics.affect import affect_metric_names
 from src.metrics.classification import metric_names
+from src.metrics.landmarks import LANDMARK_METRIC
 from src.models.build import build_model, continue_spec, new_spec, starting_weights
 from src.models.classifier import ExpressionClassifier
 from src.models.weights import (
@@ -116,7 +117,9 @@ def _new_model(cfg: DictConfig, data: StoreDataModule, start: Weights | None, pr
                 f"head.valence_arousal=true, but data={data.name} has no valence and arousal; set it to false."
             )
         outputs.append("valence_arousal")
-    if cfg.head.valence_arousal or data.vocabularies:
+    if _has_landmarks(cfg, data, start):
+        outputs.append("landmarks")
+    if cfg.head.valence_arousal or cfg.backbone.landmarks or data.vocabularies:
         _check_mixing(data)
     spec = new_spec(
         backbone,
@@ -143,14 +146,31 @@ def _new_model(cfg: DictConfig, data: StoreDataModule, start: Weights | None, pr
     )
 
 
+def _has_landmarks(cfg: DictConfig, data: StoreDataModule, start: Weights | None) -> bool:
+    """Return whether landmarks are a trained output: this run trains them, or leaves trained ones as they are."""
+    frozen = cfg.backbone.freeze != "none"
+    if not cfg.backbone.landmarks:
+        official = start is None and cfg.backbone.weights is not None
+        return frozen and (official or (start is not None and "landmarks" in start.spec.outputs))
+    if not data.has_landmarks:
+        raise ConfigError(f"backbone.landmarks=true, but data={data.name} has no landmarks; set it to false.")
+    if frozen:
+        raise ConfigError(
+            f"backbone.landmarks=true with backbone.freeze={cfg.backbone.freeze}, which leaves the heat maps as they "
+            "are; set backbone.freeze=none, or backbone.landmarks=false to keep what the weights have."
+        )
+    return True
+
+
 def _check_mixing(data: StoreDataModule) -> None:
     """Refuse to train further outputs on mixed pictures: half of one face and half of another have no such value."""
     for key in ("mixup", "cutmix"):
         value = getattr(data.transform, key)
         if value:
             raise ConfigError(
-                f"transform.{key}={value} with head.valence_arousal=true or a second vocabulary (data={data.name}): "
-                f"mixed pictures have no such values; expected transform.{key}=0. Set it, or leave these outputs out."
+                f"transform.{key}={value} with head.valence_arousal=true, backbone.landmarks=true or a second "
+                f"vocabulary (data={data.name}): mixed pictures have no such values; expected transform.{key}=0. Set "
+                "it, or leave these outputs out."
             )
 
 
@@ -170,6 +190,8 @@ def _check_monitor(cfg: DictConfig, model: ExpressionClassifier) -> None:
     known = ["val/loss", *(f"val/{name}" for name in metric_names(model.spec.class_names))]
     if "valence_arousal" in model.spec.outputs:
         known += [f"val/{name}" for name in affect_metric_names()]
+    if "landmarks" in model.spec.outputs:
+        known.append(f"val/{LANDMARK_METRIC}")
     if cfg.monitor not in known:
         raise ConfigError(
             f"monitor={cfg.monitor} is no metric of the validation split; expected one of {', '.join(known)}."

@@ -6,9 +6,11 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
+from src.models.emonet import EmoNet
 from src.pipeline import build_data, plain, result_table
 from src.training import fit_and_test
 from src.utils.errors import ConfigError
+from tests.data.picture_files import write
 from tests.running import read_checkpoint, tiny_config
 
 CLASSES = ["neutral", "happy", "sad", "surprise", "fear", "disgust", "angry"]
@@ -166,6 +168,36 @@ def test_a_frozen_backbone_stays_bit_equal(tmp_path, data_dir):
         assert torch.equal(before[key], after[key]), key
 
 
+def test_landmarks_are_an_output_where_trained_or_kept(tmp_path, data_dir):
+    """Frozen heat maps stay a trained output; without their loss, an unfrozen network would forget them."""
+    small = ["data.n_train=8", "data.n_val=7", "data.n_test=7", "trainer.max_epochs=1"]
+    results = fit_and_test(tiny_config(tmp_path / "a", data_dir, *small, "backbone.landmarks=true"))
+    assert {"val/landmarks_nme", "test/landmarks_nme"} <= results.keys()
+    assert "landmarks_nme" in list(result_table(results).columns[0].cells)
+    for freeze, kept in (("all", True), ("fan", True), ("none", False)):
+        start = [f"backbone.weights={tmp_path / 'a'}", f"backbone.freeze={freeze}", "head=linear_flat"]
+        results = fit_and_test(tiny_config(tmp_path / freeze, data_dir, *small, *start))
+        assert ("landmarks" in read_checkpoint(tmp_path / freeze)["model_spec"]["outputs"]) == kept, freeze
+        assert ("test/landmarks_nme" in results) == kept, freeze
+
+
+def test_official_weights_bring_landmarks_while_frozen(tmp_path, data_dir):
+    torch.save(EmoNet(2, width=16, n_hourglass=1).state_dict(), tmp_path / "own.pth")
+    small = ["data.n_train=8", "data.n_val=7", "data.n_test=7", "trainer.max_epochs=1"]
+    weights = [f"backbone.weights={tmp_path / 'own.pth'}", "backbone.class_names=[happy,sad]"]
+    for freeze, kept in (("all", True), ("none", False)):
+        fit_and_test(tiny_config(tmp_path / freeze, data_dir, *small, *weights, f"backbone.freeze={freeze}"))
+        assert ("landmarks" in read_checkpoint(tmp_path / freeze)["model_spec"]["outputs"]) == kept, freeze
+
+
+def test_landmarks_of_data_without_any_are_refused(tmp_path, data_dir):
+    for i, name in enumerate(["happy", "sad"] * 8):
+        write(tmp_path / "pictures" / ("train", "val", "test")[i % 3] / name / f"{i}.png")
+    data = ["data=folder", f"data.path={tmp_path / 'pictures'}", "backbone.landmarks=true"]
+    with pytest.raises(ConfigError, match=r"backbone\.landmarks=true, but data=folder has no landmarks"):
+        fit_and_test(tiny_config(tmp_path / "run", data_dir, *data))
+
+
 def test_a_last_batch_of_one_is_dropped(tmp_path, data_dir):
     fit_and_test(tiny_config(tmp_path, data_dir, "trainer.max_epochs=1", "data.batch_size=5"))
     assert read_checkpoint(tmp_path)["global_step"] == 26 // 5
@@ -185,6 +217,11 @@ MISTAKES = {
     "transform": (["transform.erase=2"], "transform.erase=2"),
     "unknown step": (["+transform.tilt=2"], "transform.tilt=2 is unknown; expected one of"),
     "mixed affect": (["head.valence_arousal=true", "transform.mixup=0.2"], "transform.mixup=0.2 with head.valence_"),
+    "mixed landmarks": (["backbone.landmarks=true", "transform.mixup=0.2"], "transform.mixup=0.2 with"),
+    "frozen landmarks": (
+        ["backbone.landmarks=true", "backbone.freeze=fan"],
+        "backbone.landmarks=true with backbone.fr",
+    ),
     "cut affect": (["head.valence_arousal=true", "transform.cutmix=1"], "transform.cutmix=1 with head.valence_"),
 }
 
@@ -223,6 +260,7 @@ CHANGES = {
     "optimizer": (["optimizer=sgd"], "trained with optimizer Adam, not SGD"),
     "scheduler": (["scheduler=constant"], "trained with scheduler"),
     "freezing": (["backbone.freeze=fan"], "trained with backbone.freeze"),
+    "outputs": (["backbone.landmarks=true"], "trained with outputs"),
     "size": (["backbone.width=32"], "trained with backbone"),
 }
 

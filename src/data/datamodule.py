@@ -270,6 +270,12 @@ class StoreDataModule(LightningDataModule, ABC):
         """Whether any training picture has valence and arousal."""
         return not bool(np.isnan(self.store.valence[self.store.rows("train")]).all())
 
+    @property
+    def has_landmarks(self) -> bool:
+        """Whether any training picture has landmarks."""
+        points = self.store.landmarks
+        return points is not None and not bool(np.isnan(points[self.store.rows("train")]).all())
+
     def _dataset(self, split: Split) -> StoreDataset:
         rows, labels, _ = self.split_rows(split)
         transform = PictureTransform(self.transform, self.seed) if split == "train" else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypedDict, cast
+from typing import Any, TypedDict
 
 import torch
 from pytorch_lightning import LightningModule
@@ -15,9 +15,12 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from src.metrics.affect import DIMENSIONS, AffectAgreement
 from src.metrics.classification import classification_metrics, training_metrics
+from src.metrics.landmarks import LandmarkError
 from src.models.emonet import EmoNet, Freeze, Tap
 from src.models.heads.base import Head
+from src.models.landmarks import heatmap_loss
 from src.models.losses import partial_cross_entropy, valence_arousal_loss
+from src.models.prediction import Prediction
 from src.models.schedules import Schedule
 from src.models.spec import ModelSpec
 from src.models.test_time import TestTimeAugmentation, views
@@ -27,22 +30,6 @@ SPEC_KEY = "model_spec"
 TRAINING_KEY = "training_options"
 OptimizerFactory = Callable[[list[dict[str, Any]]], Optimizer]
 SchedulerFactory = Callable[..., Schedule | None]
-
-
-class Prediction(NamedTuple):
-    """Outputs for B pictures.
-
-    Attributes:
-        logits: (B, n_classes).
-        valence: (B,), or None if the head has no such output.
-        arousal: (B,), likewise.
-        second_logits: (B, n_second) of the model's other vocabulary, or None.
-    """
-
-    logits: Tensor
-    valence: Tensor | None
-    arousal: Tensor | None
-    second_logits: Tensor | None = None
 
 
 class EvaluationOutput(TypedDict):
@@ -118,16 +105,28 @@ class ExpressionClassifier(LightningModule):
         self.test_metrics = classification_metrics(spec.class_names).clone(prefix="test/")
         self.test_single_view = MulticlassAccuracy(len(spec.class_names), average="micro")
         self.val_affect, self.test_affect = AffectAgreement(), AffectAgreement()
+        self.val_landmarks, self.test_landmarks = LandmarkError(), LandmarkError()
 
     def features(self, image: Tensor) -> Tensor:
         """Return the backbone's features at the head's tap for RGB pictures in [0, 1], (B, 3, S, S)."""
+        return self._features_and_heatmaps(image)[0]
+
+    def _features_and_heatmaps(self, image: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         # Gradients with respect to the pictures, as explanations need them, pass through a frozen backbone.
         with torch.set_grad_enabled(torch.is_grad_enabled() and (not self.frozen or image.requires_grad)):
-            return self.backbone.features(image, self.head.tap)
+            fused, heatmaps = self.backbone.fuse(image)
+            return self.backbone.after_fusion(fused, self.head.tap), heatmaps
 
-    def forward(self, image: Tensor) -> Prediction:
-        """Predict RGB pictures in [0, 1], (B, 3, S, S)."""
-        return self.split(self.head(self.features(image)))
+    def forward(self, image: Tensor, *, landmarks: bool = False) -> Prediction:
+        """Predict.
+
+        Args:
+            image: RGB pictures in [0, 1], (B, 3, S, S).
+            landmarks: Whether to keep the heat maps, if they are a trained output.
+        """
+        features, heatmaps = self._features_and_heatmaps(image)
+        prediction = self.split(self.head(features))
+        return prediction._replace(heatmaps=heatmaps if landmarks and "landmarks" in self.spec.outputs else ())
 
     @property
     def frozen_tap(self) -> Tap | None:
@@ -138,7 +137,8 @@ class ExpressionClassifier(LightningModule):
     def predict_batch(self, batch: dict[str, Tensor]) -> Prediction:
         """Predict a batch of pictures, or of their features at `frozen_tap`."""
         if "features" not in batch:
-            return cast(Prediction, self(batch["image"]))
+            prediction: Prediction = self(batch["image"], landmarks=True)
+            return prediction
         features = batch["features"]
         if not torch.is_autocast_enabled(features.device.type):
             features = features.float()
@@ -205,8 +205,8 @@ class ExpressionClassifier(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Forget what the sanity check counted."""
-        self.val_metrics.reset()
-        self.val_affect.reset()
+        for metric in (self.val_metrics, self.val_affect, self.val_landmarks):
+            metric.reset()
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics of the validation split."""
@@ -231,7 +231,7 @@ class ExpressionClassifier(LightningModule):
             self.test_single_view.update(probabilities, label)
             prediction, probabilities = self._average_views(batch["image"], prediction)
         getattr(self, f"{split}_metrics").update(probabilities, label)
-        self._count_affect(prediction, batch, split)
+        self._count_further(prediction, batch, split)
         return EvaluationOutput(
             row=batch["row"],
             label=label,
@@ -250,10 +250,9 @@ class ExpressionClassifier(LightningModule):
         """Return the mean prediction over the views of pictures, and the mean of their probabilities."""
         predictions = [plain, *(self(view) for view in views(image, self.test_time_augmentation)[1:])]
         probabilities = torch.stack([self.probabilities(prediction) for prediction in predictions]).mean(dim=0)
-        if plain.valence is None or plain.arousal is None:
+        if plain.valence is None:
             return plain, probabilities
-        valence = torch.stack([cast(Tensor, p.valence) for p in predictions]).mean(dim=0)
-        arousal = torch.stack([cast(Tensor, p.arousal) for p in predictions]).mean(dim=0)
+        valence, arousal = (torch.stack([getattr(p, name) for p in predictions]).mean(dim=0) for name in DIMENSIONS)
         return plain._replace(valence=valence, arousal=arousal), probabilities
 
     def _log_split(self, split: str) -> None:
@@ -263,17 +262,24 @@ class ExpressionClassifier(LightningModule):
         if self.test_time_augmentation != "none":
             self.log(f"{split}/accuracy_single_view", self.test_single_view.compute(), sync_dist=True)
             self.test_single_view.reset()
-        if "valence_arousal" in self.spec.outputs:
-            affect: AffectAgreement = getattr(self, f"{split}_affect")
-            self.log_dict({f"{split}/{name}": value for name, value in affect.compute().items()})
-            affect.reset()
+        for output, suffix in (("valence_arousal", "affect"), ("landmarks", "landmarks")):
+            if output in self.spec.outputs:
+                metric: AffectAgreement | LandmarkError = getattr(self, f"{split}_{suffix}")
+                if not metric.update_called:  # cached features have no landmarks
+                    continue
+                self.log_dict({f"{split}/{name}": value for name, value in metric.compute().items()})
+                metric.reset()
 
-    def _count_affect(self, prediction: Prediction, batch: dict[str, Tensor], split: str) -> None:
-        """Count valence and arousal, if they are trained outputs; the data may still lack them."""
-        if "valence_arousal" in self.spec.outputs and prediction.valence is not None and prediction.arousal is not None:
-            predicted = torch.stack([prediction.valence, prediction.arousal], dim=1)
+    def _count_further(self, prediction: Prediction, batch: dict[str, Tensor], split: str) -> None:
+        """Count valence, arousal and landmarks, if they are trained outputs; the data may still lack them."""
+        if "valence_arousal" in self.spec.outputs:
+            predicted = torch.stack([getattr(prediction, name) for name in DIMENSIONS], dim=1)
             annotated = torch.stack([batch[name] for name in DIMENSIONS], dim=1)
             getattr(self, f"{split}_affect").update(predicted, annotated)
+        found = prediction.landmarks
+        if found is not None:
+            annotated = batch.get("landmarks", torch.full_like(found, torch.nan))
+            getattr(self, f"{split}_landmarks").update(found, annotated)
 
     def _loss(self, prediction: Prediction, batch: dict[str, Tensor]) -> Tensor:
         if self.loss is None:
@@ -286,6 +292,9 @@ class ExpressionClassifier(LightningModule):
         if prediction.second_logits is not None and "second_target" in batch:
             second = partial_cross_entropy(prediction.second_logits, batch["second_target"])
             loss = loss + self.auxiliary_weight * second
+        # A frozen network's landmarks are as good as they were.
+        if prediction.heatmaps and "landmarks" in batch and self._freeze_level == "none":
+            loss = loss + self.auxiliary_weight * heatmap_loss(prediction.heatmaps, batch["landmarks"])
         return loss
 
     def configure_optimizers(self) -> Any:

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from src.models.hourglass import ConvBlock, HourGlass
 from src.utils.errors import ConfigError
 
 Tap = Literal["fused", "emotion2", "emotion", "pooled"]
@@ -24,7 +25,6 @@ EMOTION = ("conv1x1_input_emo_2", "emo_net_2", "emo_fc_2")
 TRAINED: dict[str, tuple[str, ...]] = {"all": (), "fused": EMOTION[1:], "fan": EMOTION}
 N_LANDMARKS = 68
 SIDE_MULTIPLE = 64
-HOURGLASS_DEPTH = 4
 # The stem divides the side by four; the four down-samplings of an hourglass then need a map of 16 or more.
 STEM_STRIDE = 4
 HEAD_WIDTH = 128
@@ -44,70 +44,6 @@ class EmoNetOutput(NamedTuple):
     valence: Tensor
     arousal: Tensor
     heatmap: Tensor
-
-
-class ConvBlock(nn.Module):
-    """Hierarchical, parallel, multi-scale residual block (Bulat and Tzimiropoulos, ICCV 2017), pre-activation."""
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        """Create the block.
-
-        Args:
-            in_channels: Channels of the input map.
-            out_channels: Channels of the output map, a multiple of 4.
-        """
-        super().__init__()
-        half, quarter = out_channels // 2, out_channels // 4
-        self.bn1 = nn.BatchNorm2d(in_channels)
-        self.conv1 = nn.Conv2d(in_channels, half, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(half)
-        self.conv2 = nn.Conv2d(half, quarter, 3, padding=1, bias=False)
-        self.bn3 = nn.BatchNorm2d(quarter)
-        self.conv3 = nn.Conv2d(quarter, quarter, 3, padding=1, bias=False)
-        self.downsample: nn.Sequential | None = None
-        if in_channels != out_channels:
-            self.downsample = nn.Sequential(
-                nn.BatchNorm2d(in_channels), nn.ReLU(), nn.Conv2d(in_channels, out_channels, 1, bias=False)
-            )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, in_channels, H, W) to (B, out_channels, H, W)."""
-        wide = self.conv1(F.relu(self.bn1(x)))
-        middle = self.conv2(F.relu(self.bn2(wide)))
-        narrow = self.conv3(F.relu(self.bn3(middle)))
-        shortcut = x if self.downsample is None else self.downsample(x)
-        return torch.cat((wide, middle, narrow), dim=1) + shortcut
-
-
-class HourGlass(nn.Module):
-    """Stacked-hourglass module of ConvBlocks: max-pools `depth` times, comes back with nearest-neighbour upsampling."""
-
-    def __init__(self, channels: int, depth: int = HOURGLASS_DEPTH) -> None:
-        """Create the module.
-
-        Args:
-            channels: Channels of the map, kept throughout.
-            depth: Number of halvings.
-        """
-        super().__init__()
-        self.depth = depth
-        for level in range(depth, 0, -1):
-            self.add_module(f"b1_{level}", ConvBlock(channels, channels))
-            self.add_module(f"b2_{level}", ConvBlock(channels, channels))
-            if level == 1:
-                self.add_module("b2_plus_1", ConvBlock(channels, channels))
-            self.add_module(f"b3_{level}", ConvBlock(channels, channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, channels, H, W) to the same shape; H and W are multiples of 2 ** depth."""
-        return self._level(self.depth, x)
-
-    def _level(self, level: int, x: Tensor) -> Tensor:
-        skip = self.get_submodule(f"b1_{level}")(x)
-        low = self.get_submodule(f"b2_{level}")(F.max_pool2d(x, 2))
-        low = self.get_submodule("b2_plus_1")(low) if level == 1 else self._level(level - 1, low)
-        low = self.get_submodule(f"b3_{level}")(low)
-        return cast(Tensor, skip + F.interpolate(low, scale_factor=2, mode="nearest"))
 
 
 class EmoNet(nn.Module):
@@ -197,9 +133,9 @@ class EmoNet(nn.Module):
         """
         if "emo_fc_2" not in self._modules:
             raise RuntimeError("this EmoNet was created as a backbone (n_expression=None): call features().")
-        fused, heatmap = self._fuse(x)
+        fused, heatmaps = self.fuse(x)
         out = self.emo_fc_2(self.after_fusion(fused, "pooled"))
-        return EmoNetOutput(out[:, :-2], out[:, -2], out[:, -1], heatmap)
+        return EmoNetOutput(out[:, :-2], out[:, -2], out[:, -1], heatmaps[-1])
 
     def features(self, x: Tensor, tap: Tap = "pooled") -> Tensor:
         """Compute the features that a head reads.
@@ -215,27 +151,39 @@ class EmoNet(nn.Module):
         Raises:
             ConfigError: If the pictures' shape is wrong.
         """
-        fused, _ = self._fuse(x)
+        fused, _ = self.fuse(x)
         return self.after_fusion(fused, tap)
 
-    def _fuse(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def fuse(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Run everything before the emotion blocks.
+
+        Args:
+            x: RGB pictures in [0, 1], (B, 3, S, S) with S a multiple of 64.
+
+        Returns:
+            The features at the tap `fused`, and the landmark heat maps of each hourglass, (B, 68, S/4, S/4). The sum of
+            the last ones is the mask that gates the features.
+
+        Raises:
+            ConfigError: If the pictures' shape is wrong.
+        """
         check_side(x)
         x = F.relu(self.bn1(self.conv1(self.normalize(x))))
         x = F.max_pool2d(self.conv2(x), 2)
         x = self.conv4(self.conv3(x))
-        previous, collected, heatmap = x, [], x
+        previous, collected, heatmaps = x, [], []
         for i in range(self.n_hourglass):
             part = self.get_submodule
             level = part(f"top_m_{i}")(part(f"m{i}")(previous))
             level = F.relu(part(f"bn_end{i}")(part(f"conv_last{i}")(level)))
-            heatmap = part(f"l{i}")(level)
+            heatmaps.append(part(f"l{i}")(level))
             if i < self.n_hourglass - 1:
                 level = part(f"bl{i}")(level)
-                previous = previous + level + part(f"al{i}")(heatmap)
+                previous = previous + level + part(f"al{i}")(heatmaps[i])
             collected.append(level)
-        mask = heatmap.sum(dim=1, keepdim=True)
+        mask = heatmaps[-1].sum(dim=1, keepdim=True)
         gated = torch.cat(collected, dim=1) * mask
-        return self.conv1x1_input_emo_2(torch.cat((x, gated), dim=1)), heatmap
+        return self.conv1x1_input_emo_2(torch.cat((x, gated), dim=1)), tuple(heatmaps)
 
     def after_fusion(self, fused: Tensor, tap: Tap) -> Tensor:
         """Return the features at a tap, given those at `fused`."""

@@ -56,6 +56,7 @@ RULES: dict[str, tuple[str, Any]] = {
     "backbone.n_blocks": ("2, 3 or 4", Annotated[StrictInt, Interval(ge=2, le=4)]),
     "backbone.image_size": ("a multiple of 64", Annotated[Positive, MultipleOf(64)]),
     "backbone.grayscale": ("true, false or null", StrictBool | None),
+    "backbone.landmarks": ("true or false", StrictBool),
     "backbone.lr_multiplier": ("a number of 0 or more", Annotated[Number, Ge(0)]),
     "head.valence_arousal": ("true or false", StrictBool),
     "head.key_channels": ("a whole number of 1 or more", Positive),

@@ -16,8 +16,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from src.data.face_drawing import Pose
 from src.data.face_actions import EXPRESSIONS
+from src.data.face_drawing import Pose
 from src.data.faces import Face, draw_face, draw_scene
 
 ROOT = Path(__file__).resolve().parents[2]

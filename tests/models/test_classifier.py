@@ -17,7 +17,9 @@ from torch import Tensor
 
 from src.data.faces import draw_face
 from src.metrics.affect import agreement
+from src.metrics.landmarks import normalised_errors
 from src.models.classifier import SPEC_KEY, ExpressionClassifier
+from src.models.landmarks import draw_heatmaps, find_landmarks, heatmap_loss
 from src.models.losses import CrossEntropy, valence_arousal_loss
 from src.models.schedules import one_cycle
 from tests.models.conftest import CLASSES, FewPictures, MakeClassifier, MakeSpec
@@ -185,6 +187,73 @@ def test_only_trained_valence_and_arousal_are_measured(
     if trained:
         expected = agreement(output["valence"], pictures["valence"])["rmse"]
         torch.testing.assert_close(logged["test/valence_rmse"], expected)
+
+
+WITH_LANDMARKS = ("expression", "landmarks")
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_landmarks_are_given_when_trained_and_asked_for(
+    make_spec: MakeSpec, make_classifier: MakeClassifier, trained: bool
+) -> None:
+    spec = make_spec(backbone={"n_hourglass": 2}, outputs=WITH_LANDMARKS if trained else ("expression",))
+    model, pictures = make_classifier(spec).eval(), torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        plain, prediction = model(pictures), model(pictures, landmarks=True)
+        _, heatmaps = model.backbone.fuse(pictures)
+    assert plain.heatmap is None
+    assert plain.landmarks is None
+    torch.testing.assert_close(plain.logits, prediction.logits)
+    if not trained:
+        assert prediction.landmarks is None
+        return
+    assert prediction.heatmap.shape == (2, 68, 16, 16)
+    torch.testing.assert_close(prediction.heatmaps, heatmaps)
+    torch.testing.assert_close(prediction.landmarks, find_landmarks(heatmaps[-1]))
+
+
+@pytest.mark.parametrize("freeze", ["none", "fan", "all"])
+def test_training_loss_adds_landmarks_unless_they_are_frozen(
+    make_spec: MakeSpec, make_classifier: MakeClassifier, freeze: str
+) -> None:
+    loss = CrossEntropy(class_counts=[1] * 7)
+    spec = make_spec(backbone={"n_hourglass": 2}, outputs=WITH_LANDMARKS)
+    model = make_classifier(spec, loss=loss, freeze=freeze, auxiliary_weight=0.5).eval()
+    pictures = {**batch(), "landmarks": torch.rand(4, 68, 2) * 64}
+    with torch.no_grad():
+        prediction = model(pictures["image"], landmarks=True)
+        expected = loss(prediction.logits, pictures["label"])
+        if freeze == "none":
+            expected = expected + 0.5 * heatmap_loss(prediction.heatmaps, pictures["landmarks"])
+        torch.testing.assert_close(model.training_step(pictures, 0), expected)
+
+
+def test_landmark_error_is_logged_where_both_sides_have_landmarks(
+    make_spec: MakeSpec, make_classifier: MakeClassifier
+) -> None:
+    model = make_classifier(make_spec(outputs=WITH_LANDMARKS)).eval()
+    logged: dict[str, Any] = {}
+    model.log_dict = logged.update
+    pictures = {**batch(), "landmarks": torch.rand(4, 68, 2) * 64}
+    with torch.no_grad():
+        model.test_step(pictures, 0)
+        found = model(pictures["image"], landmarks=True).landmarks
+    model.on_test_epoch_end()
+    torch.testing.assert_close(logged["test/landmarks_nme"], normalised_errors(found, pictures["landmarks"]).mean())
+    logged.clear()
+    with torch.no_grad():
+        model.test_step(batch(), 0)
+    model.on_test_epoch_end()
+    assert "test/accuracy" in logged
+    assert "test/landmarks_nme" not in logged
+
+
+def test_the_mask_stays_usable_when_heat_maps_are_those_of_landmarks() -> None:
+    """The features are gated by the sum of the heat maps: of 68 true ones, it neither vanishes nor explodes."""
+    face = draw_face(0, 3, 64)
+    mask = draw_heatmaps(torch.from_numpy(face.landmarks)[None].float(), 16).sum(dim=1)
+    assert 0.5 < mask.mean() < 3
+    assert mask.max() < 20
 
 
 def test_data_without_annotations_have_no_valence_metrics(make_spec: MakeSpec, make_classifier: MakeClassifier) -> None:

@@ -1,0 +1,89 @@
+"""Facial landmarks and their heat maps.
+
+Points are x and y in pixels of a square picture, 0 being the centre of the first pixel; the edges of a heat map are
+those of the picture, whose side is 4 times theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from src.models.emonet import STEM_STRIDE
+
+# Of a landmark's Gaussian, in cells of the map (Newell et al., ECCV 2016, section 3.4; FAN builds on it).
+SIGMA = 1.0
+
+
+def draw_heatmaps(landmarks: Tensor, side: int) -> Tensor:
+    """Return the heat maps that a network should give: a Gaussian of peak 1 around each landmark.
+
+    Args:
+        landmarks: (B, 68, 2), inside the picture or outside; NaN where missing.
+        side: Side of the heat maps.
+
+    Returns:
+        (B, 68, side, side); NaN where a landmark is missing.
+    """
+    centres = (landmarks + 0.5) / STEM_STRIDE - 0.5
+    cells = torch.arange(side, device=landmarks.device, dtype=landmarks.dtype)
+    x, y = torch.exp(-((centres.unsqueeze(-1) - cells) ** 2) / (2 * SIGMA**2)).unbind(dim=2)
+    return y.unsqueeze(-1) * x.unsqueeze(-2)
+
+
+def heatmap_loss(heatmaps: Sequence[Tensor], landmarks: Tensor) -> Tensor:
+    """Return the squared error of the heat maps of all hourglasses, as a share of the targets' own square.
+
+    FAN regresses every hourglass's maps (Bulat and Tzimiropoulos, ICCV 2017). Divided by the targets' square, the
+    error of blank maps is 1 whatever the maps' side.
+
+    Args:
+        heatmaps: Of each hourglass, (B, 68, side, side).
+        landmarks: (B, 68, 2); NaN where missing.
+
+    Returns:
+        The loss; 0, with a zero gradient, if all landmarks are missing.
+    """
+    target = draw_heatmaps(landmarks.float(), heatmaps[0].shape[-1])
+    known = ~torch.isnan(target)
+    target = target.nan_to_num()
+    energy = target.square().sum()
+    if not bool(energy > 0):
+        return heatmaps[-1].sum() * 0.0
+    errors = [((maps.float() - target).square() * known).sum() / energy for maps in heatmaps]
+    return torch.stack(errors).mean()
+
+
+def find_landmarks(heatmap: Tensor) -> Tensor:
+    """Return the landmarks that heat maps show.
+
+    The peak's place between cells is where a Gaussian through the largest value and its two neighbours, in each
+    direction, has its top (the idea of Zhang et al., CVPR 2020, in one dimension at a time).
+
+    Args:
+        heatmap: (B, 68, side, side).
+
+    Returns:
+        (B, 68, 2), float32.
+    """
+    maps = heatmap.detach().float()
+    side = maps.shape[-1]
+    peak, index = maps.flatten(2).max(dim=-1)
+    row, column = index // side, index % side
+    # Values of 0 or less have no logarithm, and say nothing about a top between cells. Neither does the edge: mirrored,
+    # it leaves the top in the middle of its cell.
+    logs = F.pad((maps / peak.clamp_min(1e-12)[..., None, None]).clamp_min(1e-4).log(), (1, 1, 1, 1), mode="reflect")
+    along_x = torch.gather(logs, 2, (row + 1)[..., None, None].expand(-1, -1, 1, side + 2)).squeeze(2)
+    along_y = torch.gather(logs, 3, (column + 1)[..., None, None].expand(-1, -1, side + 2, 1)).squeeze(3)
+    cells = torch.stack((column + _top(along_x, column), row + _top(along_y, row)), dim=-1)
+    return (cells + 0.5) * STEM_STRIDE - 0.5
+
+
+def _top(values: Tensor, peak: Tensor) -> Tensor:
+    """Return where a parabola around the peak of (..., side + 2) padded values is largest, in [-0.5, 0.5] cells."""
+    before, top, after = (values.gather(-1, (peak + i).unsqueeze(-1)).squeeze(-1) for i in range(3))
+    bend = 2 * top - before - after
+    return ((after - before) / (2 * bend.clamp_min(1e-6))).clamp(-0.5, 0.5)

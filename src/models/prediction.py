@@ -1,0 +1,38 @@
+"""What a model says about pictures."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from src.models.landmarks import find_landmarks
+
+
+class Prediction(NamedTuple):
+    """Outputs for B pictures of side S.
+
+    Attributes:
+        logits: (B, n_classes).
+        valence: (B,), or None if the head has no such output.
+        arousal: (B,), likewise.
+        second_logits: (B, n_second) of the model's other vocabulary, or None.
+        heatmaps: Landmark heat maps of each hourglass, (B, 68, S/4, S/4) in iBUG order; empty unless they are a trained
+            output and were asked for.
+    """
+
+    logits: Tensor
+    valence: Tensor | None
+    arousal: Tensor | None
+    second_logits: Tensor | None = None
+    heatmaps: tuple[Tensor, ...] = ()
+
+    @property
+    def heatmap(self) -> Tensor | None:
+        """Final heat maps, (B, 68, S/4, S/4), or None."""
+        return self.heatmaps[-1] if self.heatmaps else None
+
+    @property
+    def landmarks(self) -> Tensor | None:
+        """Points (x, y) in pixels of the pictures, 0 being the centre of the first one, (B, 68, 2), or None."""
+        return None if self.heatmap is None else find_landmarks(self.heatmap)
