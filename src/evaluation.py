@@ -42,10 +42,10 @@ def test(cfg: DictConfig) -> Results:
     Raises:
         ConfigError: If there is no model, or the configuration cannot work.
     """
-    _take_data_from_run(cfg)
+    take_data_from_run(cfg)
     write_config(Path(cfg.run_dir), cfg)
     seed_everything(cfg.seed, workers=True, verbose=False)
-    model, data = _load_model_and_data(cfg)
+    model, data = load_model_and_data(cfg)
     precision = choose_precision(cfg, model.spec.precision)
     data.prepare_data()
     model.absent_classes = data.absent_classes
@@ -88,7 +88,7 @@ def _report_vocabularies(data: StoreDataModule, split: Split) -> None:
         log.warning("The model lacks %s: such pictures are left out (%s/n_unmapped = %d).", unknown, split, n)
 
 
-def _load_model_and_data(cfg: DictConfig) -> tuple[ExpressionClassifier, StoreDataModule]:
+def load_model_and_data(cfg: DictConfig) -> tuple[ExpressionClassifier, StoreDataModule]:
     """Return the model, with the vocabulary that suits the data, and the data in the model's order of classes."""
     weights = _our_weights(cfg)
     spec = weights.spec if weights else _official_spec(cfg)
@@ -147,7 +147,7 @@ def _official_spec(cfg: DictConfig) -> ModelSpec:
     )
 
 
-def _take_data_from_run(cfg: DictConfig) -> None:
+def take_data_from_run(cfg: DictConfig) -> None:
     """Without `data=`, test on the data set of the run directory: its name chooses a file of ours, values follow."""
     overrides = list(HydraConfig.get().overrides.task)
     if cfg.ckpt_path is None or any(o.split("=")[0] == "data" for o in overrides):

@@ -17,6 +17,7 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from rich.console import Console
 from rich.table import Table
 
+from src.callbacks.gradcam import GradCamFigure
 from src.callbacks.test_table import Results, TestTableCollector
 from src.comparison.report import write_report
 from src.data.datamodule import StoreDataModule
@@ -124,7 +125,7 @@ def evaluate(
         validate: Whether to add the metrics of the validation split.
         test: Whether to look at the test split. Without, predictions, intervals and figures are those of validation.
     """
-    used: list[Callback] = [c for c in callbacks if isinstance(c, TestTableCollector | ProgressBar)]
+    used: list[Callback] = [c for c in callbacks if isinstance(c, TestTableCollector | GradCamFigure | ProgressBar)]
     for callback in used:
         if isinstance(callback, TestTableCollector):
             callback.split = "test" if test else "val"

@@ -40,6 +40,14 @@ def bootstrap_intervals(
     }
 
 
+def mean_interval(values: Array) -> list[float]:
+    """Return the 95 % percentile bootstrap interval of the mean of values, (N,)."""
+    rng = np.random.default_rng(0)
+    means = rng.choice(values, (N_RESAMPLES, len(values))).mean(axis=1)
+    tail = (1 - LEVEL) / 2
+    return [float(value) for value in np.quantile(means, (tail, 1 - tail))]
+
+
 def accuracy(confusion: Array) -> Array:
     """Return the share of hits of confusion matrices (..., n_classes, n_classes), rows = labels."""
     return np.asarray(_hits(confusion).sum(-1) / confusion.sum((-2, -1)))

@@ -17,7 +17,8 @@ class Head(nn.Module, ABC):
     """Base of all heads: reads the features of one backbone tap, returns class logits and maybe valence/arousal.
 
     A subclass builds its layers in `__init__` from `self.channels`, `self.side` and `self.n_outputs`, and implements
-    `forward`. It states what it can read with `reads_maps`, `min_side` and `side_multiple`.
+    `forward`. It states what it can read with `reads_maps`, `min_side` and `side_multiple`, and with `flattens` whether
+    it weighs every position of a map on its own, or pools the positions first.
 
     Attributes:
         tap: Name of the backbone tap.
@@ -30,6 +31,7 @@ class Head(nn.Module, ABC):
     reads_maps: ClassVar[bool] = True
     min_side: ClassVar[int] = 1
     side_multiple: ClassVar[int] = 1
+    flattens: ClassVar[bool] = False
 
     def __init__(self, *, tap: Tap, channels: int, side: int, n_classes: int, valence_arousal: bool = False) -> None:
         """Store the sizes and refuse features that the head cannot read.

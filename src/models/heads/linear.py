@@ -28,6 +28,8 @@ class LinearHead(Head):
 class LinearFlatHead(Head):
     """1x1 convolution to one channel, BN, ReLU, flatten, linear ("final layer 2")."""
 
+    flattens = True
+
     def __init__(self, **features: Any) -> None:
         """Create the head; see `Head` for the arguments."""
         super().__init__(**features)
@@ -44,6 +46,7 @@ class LinearBottleneckHead(Head):
 
     min_side = 2
     side_multiple = 2
+    flattens = True
 
     def __init__(self, **features: Any) -> None:
         """Create the head; see `Head` for the arguments."""

@@ -24,6 +24,7 @@ class MultiHead(AttentionHead):
 
     min_side = PATCHES_PER_SIDE
     side_multiple = PATCHES_PER_SIDE
+    flattens = True
 
     def __init__(self, *, embed_dim: int = 64, n_heads: int = 4, **features: Any) -> None:
         """Create the head; see `Head` for the other arguments.

@@ -1,0 +1,1 @@
+"""Where a model looks: maps of evidence, and how good they are."""

@@ -1,0 +1,107 @@
+"""Panels of explained pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from src.explanation.explainer import Explainer
+from src.explanation.pictures import Pictures
+from src.explanation.targets import Target
+
+CELL = 1.55
+LEFT = 1.75
+DPI = 110
+# Most of the evidence hides half of the picture, none hides nothing.
+OPACITY = 0.65
+COLORS = "inferno"
+BRIGHT = 0.98
+
+
+@dataclass(frozen=True)
+class MapRow:
+    """A row of a panel: one method, one kind of target.
+
+    Attributes:
+        heading: What the row shows.
+        maps: Maps in [0, 1], (N, S, S).
+        titles: What each map is about, (N,); empty strings for nothing to add.
+    """
+
+    heading: str
+    maps: Tensor
+    titles: Sequence[str]
+
+
+def explain_row(explain: Explainer, pictures: Pictures, targets: Sequence[Target], what: str = "") -> MapRow:
+    """Return a row of maps; its heading says what they show, if given, and how they were made."""
+    heading = f"{what}\n{explain.heading}".lstrip()
+    return MapRow(heading, explain(pictures.images, targets), [str(target) for target in targets])
+
+
+def draw_panel(path: Path, title: str, pictures: Pictures, rows: Sequence[MapRow]) -> Path:
+    """Draw pictures side by side, and below each its maps.
+
+    Args:
+        path: PNG file to write; its folder is made.
+        title: Title of the panel.
+        pictures: The pictures, N; landmarks are drawn on them where the model has any.
+        rows: Rows of maps.
+
+    Returns:
+        The file.
+    """
+    n, height = len(pictures.ids), CELL * 1.16
+    figure = Figure(figsize=(LEFT + CELL * n, 0.75 + height * (1 + len(rows))), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, fontsize=10)
+    axes = figure.subplots(1 + len(rows), n, squeeze=False)
+    for column in range(n):
+        axis = axes[0, column]
+        _show(axis, pictures.images[column])
+        axis.set_title(_caption(pictures, column), fontsize=8)
+        if pictures.landmarks is not None:
+            x, y = pictures.landmarks[column].numpy().T
+            axis.plot(x, y, ".", markersize=2, color="cyan", scalex=False, scaley=False)
+    notes = "landmarks found" if pictures.landmarks is not None else ""
+    _head(axes[0, 0], f"picture\n{notes}".rstrip())
+    for row, axis_row in zip(rows, axes[1:], strict=True):
+        for column, axis in enumerate(axis_row):
+            _show(axis, pictures.images[column])
+            _overlay(axis, row.maps[column])
+            axis.set_title(row.titles[column], fontsize=7, pad=2)
+        _head(axis_row[0], row.heading)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=DPI)
+    return path
+
+
+def _caption(pictures: Pictures, i: int) -> str:
+    label, predicted = pictures.class_names[int(pictures.labels[i])], int(pictures.classes[i])
+    share = f"{float(pictures.probabilities[i, predicted]):.0%}"
+    if int(pictures.labels[i]) == predicted:
+        return f"{label}\nright, {share}"
+    return f"{label}\ntaken for {pictures.class_names[predicted]}, {share}"
+
+
+def _head(axis: Axes, text: str) -> None:
+    axis.set_ylabel(text, fontsize=7.5, rotation=0, ha="right", va="center", labelpad=6)
+
+
+def _show(axis: Axes, image: Tensor) -> None:
+    axis.imshow(image.permute(1, 2, 0).numpy().clip(0, 1))
+    axis.set(xticks=[], yticks=[])
+
+
+def _overlay(axis: Axes, evidence: Tensor) -> None:
+    # A few pixels with most of the evidence would leave the others dark.
+    values = (evidence / evidence.quantile(BRIGHT).clamp_min(1e-6)).clamp_max(1).numpy()
+    # Nearest: the map already has the picture's size, and its cells are to be seen where it has any.
+    axis.imshow(values, cmap=COLORS, vmin=0, vmax=1, alpha=OPACITY * np.sqrt(values), interpolation="nearest")
