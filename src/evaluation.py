@@ -23,7 +23,7 @@ from src.pipeline import build_callbacks, build_data, build_loggers, choose_prec
 from src.utils.errors import ConfigError
 from src.utils.groups import load_group
 from src.utils.run_directory import read_json, update_provenance, write_config
-from src.wandb_logger import finish_wandb
+from src.wandb_logger import closed_wandb
 
 log = logging.getLogger(__name__)
 
@@ -51,9 +51,11 @@ def test(cfg: DictConfig) -> Results:
     model.absent_classes = data.absent_classes
     model.test_time_augmentation = cfg.tta
     _report_vocabularies(data, cfg.split)
-    failed = True
-    try:
+    with closed_wandb():
         loggers = build_loggers(cfg)
+        described = {**plain(cfg), "head": model.spec.head, "backbone": model.spec.backbone, "precision": precision}
+        for logger in loggers:
+            logger.log_hyperparams(described)
         callbacks = build_callbacks(cfg)
         results = evaluate(
             cfg,
@@ -68,9 +70,6 @@ def test(cfg: DictConfig) -> Results:
         weights = weights_id(cfg.ckpt_path or cfg.backbone.weights)
         update_provenance(Path(cfg.run_dir), data=data.fingerprint, weights=weights)
         write_results(cfg, results, loggers)
-        failed = False
-    finally:
-        finish_wandb(failed)
     return results
 
 

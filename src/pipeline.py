@@ -13,7 +13,7 @@ from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import LearningRateMonitor, ProgressBar
-from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.loggers import Logger
 from rich.console import Console
 from rich.table import Table
 
@@ -29,7 +29,7 @@ from src.utils.errors import ConfigError
 from src.utils.precision import resolve_precision
 from src.utils.processes import is_main_process
 from src.utils.run_directory import write_json
-from src.wandb_logger import closing_lines
+from src.wandb_logger import run_loggers
 
 log = logging.getLogger(__name__)
 
@@ -162,13 +162,10 @@ def write_results(cfg: DictConfig, results: Results, loggers: list[Logger]) -> N
     console = Console(stderr=True)
     console.print(result_table(results))
     console.print(f"Run directory: {run_dir}", soft_wrap=True, highlight=False)
-    for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            run = logger.experiment
-            scalars = {k: v for k, v in results.items() if not isinstance(v, list)}
-            run.summary.update(scalars)
-            for line in closing_lines(run):
-                console.print(line, soft_wrap=True, highlight=False)
+    for logger in run_loggers(loggers):
+        logger.log_results(results)
+        for line in logger.closing_lines():
+            console.print(line, soft_wrap=True, highlight=False)
 
 
 def result_table(results: Results) -> Table:

@@ -44,7 +44,7 @@ from src.utils.errors import ConfigError
 from src.utils.processes import is_main_process
 from src.utils.run_directory import update_provenance
 from src.utils.signals import stop_requests
-from src.wandb_logger import finish_wandb
+from src.wandb_logger import closed_wandb
 
 log = logging.getLogger(__name__)
 
@@ -64,12 +64,11 @@ def fit_and_test(cfg: DictConfig) -> Results:
     seed_everything(cfg.seed, workers=True, verbose=False)
     resume = find_resume_point(cfg)
     start = starting_weights(cfg.backbone.weights)
-    failed = True
-    try:
+    with closed_wandb():
         precision = choose_precision(cfg)
         loggers = build_loggers(cfg)
         for logger in loggers:
-            logger.log_hyperparams(plain(cfg))
+            logger.log_hyperparams({**plain(cfg), "precision": precision})
         callbacks = [*build_callbacks(cfg), StopOnSignal()]
         trainer = build_trainer(cfg, callbacks, loggers, precision)
         size = cfg.data.image_size or (start.spec.image_size if start else cfg.backbone.image_size)
@@ -102,9 +101,6 @@ def fit_and_test(cfg: DictConfig) -> Results:
             save_safetensors(model, Path(cfg.run_dir) / "checkpoints" / "best.safetensors")
         update_provenance(Path(cfg.run_dir), data=data.fingerprint, weights=weights_id(cfg.backbone.weights))
         write_results(cfg, results, loggers)
-        failed = False
-    finally:
-        finish_wandb(failed)
     return results
 
 
