@@ -94,8 +94,6 @@ def _obstacle(model: ExpressionClassifier, data: StoreDataModule, precision: str
         )
     if precision not in DTYPES:
         return f"trainer.precision={precision} is not kept in half precision. Set cache=false, or another precision."
-    if "landmarks" in model.spec.outputs:
-        return "landmarks are read from the backbone, not from its features. Set cache=false."
     return None
 
 

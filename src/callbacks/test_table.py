@@ -18,7 +18,8 @@ from torch import Tensor
 
 from src.data.datamodule import StoreDataModule
 from src.data.store import PackedStore, Split
-from src.models.classifier import EvaluationOutput, ExpressionClassifier
+from src.models.classifier import ExpressionClassifier
+from src.models.prediction import EvaluationOutput
 
 Results = dict[str, float | int | list[float]]
 

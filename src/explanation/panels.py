@@ -22,7 +22,7 @@ DPI = 110
 # Most of the evidence hides half of the picture, none hides nothing.
 OPACITY = 0.65
 COLORS = "inferno"
-BRIGHT = 0.98
+BRIGHT = 0.995
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from src.data.datamodule import StoreDataModule
-from src.data.dataset import Batch, StoreDataset
 from src.data.store import Split
 from src.explanation.adapter import explainable
 from src.models.classifier import ExpressionClassifier
@@ -95,9 +93,9 @@ def predict_split(
     model: ExpressionClassifier, data: StoreDataModule, split: Split, indices: Sequence[int]
 ) -> Predictions:
     """Predict pictures of a split, without keeping them; see `read_pictures`."""
-    parts = [(batch["label"], model.probabilities(p).cpu()) for batch, p in _predict(model, data, split, indices)]
-    labels, probabilities = zip(*parts, strict=True)
-    return Predictions(model.spec.class_names, torch.tensor(indices), torch.cat(labels), torch.cat(probabilities))
+    probabilities = [model.probabilities(prediction).cpu() for _, prediction in _predict(model, data, split, indices)]
+    labels = torch.from_numpy(data.split_rows(split)[1][list(indices)])
+    return Predictions(model.spec.class_names, torch.tensor(indices), labels, torch.cat(probabilities))
 
 
 def read_pictures(model: ExpressionClassifier, data: StoreDataModule, split: Split, indices: Sequence[int]) -> Pictures:
@@ -106,31 +104,31 @@ def read_pictures(model: ExpressionClassifier, data: StoreDataModule, split: Spl
     Args:
         model: The model.
         data: The data, serving the model's classes.
-        split: `val` or `test`.
+        split: Split of the pictures.
         indices: Which pictures of the split, 1 or more.
     """
-    pairs = list(_predict(model, data, split, indices))
-    rows = torch.cat([batch["row"] for batch, _ in pairs]).tolist()
-    landmarks = [p.landmarks.cpu() for _, p in pairs if p.landmarks is not None]
+    images, predictions = zip(*_predict(model, data, split, indices), strict=True)
+    rows, labels, _ = data.split_rows(split)
+    landmarks = [p.landmarks.cpu() for p in predictions if p.landmarks is not None]
     return Pictures(
         class_names=model.spec.class_names,
         indices=torch.tensor(indices),
-        labels=torch.cat([batch["label"] for batch, _ in pairs]),
-        probabilities=torch.cat([model.probabilities(p).cpu() for _, p in pairs]),
-        ids=[str(data.store.ids[row]) for row in rows],
-        images=torch.cat([batch["image"] for batch, _ in pairs]),
+        labels=torch.from_numpy(labels[list(indices)]),
+        probabilities=torch.cat([model.probabilities(p).cpu() for p in predictions]),
+        ids=[str(data.store.ids[row]) for row in rows[list(indices)]],
+        images=torch.cat(images),
         landmarks=torch.cat(landmarks) if landmarks else None,
     )
 
 
 def _predict(
     model: ExpressionClassifier, data: StoreDataModule, split: Split, indices: Sequence[int]
-) -> Iterator[tuple[Batch, Prediction]]:
-    loader = data.test_dataloader() if split == "test" else data.val_dataloader()
-    dataset = cast(StoreDataset, loader.dataset)
+) -> Iterator[tuple[Tensor, Prediction]]:
+    """Yield pictures and predictions, some at once."""
+    rows = data.split_rows(split)[0][list(indices)]
     device = next(model.parameters()).device
-    for start in range(0, len(indices), AT_ONCE):
-        batch = data.on_after_batch_transfer(dataset.__getitems__(list(indices[start : start + AT_ONCE])), 0)
+    for start in range(0, len(rows), AT_ONCE):
+        images = data.plain_pictures(rows[start : start + AT_ONCE])["image"]
         with explainable(model), torch.no_grad():
-            prediction = model(batch["image"].to(device), landmarks=True)
-        yield batch, prediction
+            prediction = model(images.to(device), landmarks=True)
+        yield images, prediction

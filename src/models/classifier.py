@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypedDict
+from typing import Any, cast
 
 import torch
 from pytorch_lightning import LightningModule
@@ -20,7 +20,7 @@ from src.models.emonet import EmoNet, Freeze, Tap
 from src.models.heads.base import Head
 from src.models.landmarks import heatmap_loss
 from src.models.losses import partial_cross_entropy, valence_arousal_loss
-from src.models.prediction import Prediction
+from src.models.prediction import EvaluationOutput, Prediction
 from src.models.schedules import Schedule
 from src.models.spec import ModelSpec
 from src.models.test_time import TestTimeAugmentation, views
@@ -30,24 +30,6 @@ SPEC_KEY = "model_spec"
 TRAINING_KEY = "training_options"
 OptimizerFactory = Callable[[list[dict[str, Any]]], Optimizer]
 SchedulerFactory = Callable[..., Schedule | None]
-
-
-class EvaluationOutput(TypedDict):
-    """What an evaluation step hands to the callbacks.
-
-    Attributes:
-        row: Row of the store, (B,).
-        label: Class index, (B,).
-        probabilities: (B, n_classes), 0 for classes that the data set lacks.
-        valence: (B,), or None.
-        arousal: (B,), or None.
-    """
-
-    row: Tensor
-    label: Tensor
-    probabilities: Tensor
-    valence: Tensor | None
-    arousal: Tensor | None
 
 
 class ExpressionClassifier(LightningModule):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 from torch import Tensor
 
@@ -36,3 +36,21 @@ class Prediction(NamedTuple):
     def landmarks(self) -> Tensor | None:
         """Points (x, y) in pixels of the pictures, 0 being the centre of the first one, (B, 68, 2), or None."""
         return None if self.heatmap is None else find_landmarks(self.heatmap)
+
+
+class EvaluationOutput(TypedDict):
+    """What an evaluation step hands to the callbacks.
+
+    Attributes:
+        row: Row of the store, (B,).
+        label: Class index, (B,).
+        probabilities: (B, n_classes), 0 for classes that the data set lacks.
+        valence: (B,), or None.
+        arousal: (B,), or None.
+    """
+
+    row: Tensor
+    label: Tensor
+    probabilities: Tensor
+    valence: Tensor | None
+    arousal: Tensor | None
