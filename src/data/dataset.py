@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from src.data.pictures import fit
 from src.data.store import PackedStore
 from src.data.transforms import PictureTransform
 
@@ -140,15 +141,6 @@ class StoreDataset(Dataset[Batch]):
         if self.grayscale and image.ndim == 3:
             image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         return fit(image, self.image_size)
-
-
-def fit(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Resize a picture (H, W) or (H, W, 3) to a square of side `size`: area averaging down, bilinear up."""
-    height, width = image.shape[:2]
-    if (height, width) == (size, size):
-        return image
-    method = cv2.INTER_AREA if min(height, width) > size else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(image, (size, size), interpolation=method), dtype=np.uint8)
 
 
 def _augmented(

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from src.data.dataset import fit
+from src.data.pictures import fit
 from src.data.store import PackedStore
 
 MAX_DISTANCE = 8

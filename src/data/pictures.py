@@ -98,6 +98,15 @@ def shrink(image: NDArray[np.uint8], max_side: int = MAX_SIDE) -> NDArray[np.uin
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
+def fit(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Resize a picture (H, W) or (H, W, 3) to a square of side `size`: area averaging down, bilinear up."""
+    height, width = image.shape[:2]
+    if (height, width) == (size, size):
+        return image
+    method = cv2.INTER_AREA if min(height, width) > size else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (size, size), interpolation=method), dtype=np.uint8)
+
+
 def read_limited(file: IO[bytes]) -> bytes:
     """Return a file's content.
 

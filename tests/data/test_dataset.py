@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from src.data.dataset import StoreDataset, fit
+from src.data.dataset import StoreDataset
+from src.data.pictures import fit
 from src.data.store import PackedStore, Record
 from src.data.transforms import PictureTransform, TransformConfig
 from tests.conftest import MakeStore

@@ -1,0 +1,6 @@
+"""Prediction on pictures, videos and cameras: `EmotionPredictor` and its typed results."""
+
+from src.inference.predictor import EmotionPredictor
+from src.inference.results import FacePrediction, Prediction
+
+__all__ = ["EmotionPredictor", "FacePrediction", "Prediction"]

@@ -1,0 +1,150 @@
+"""What runs a model on crops of faces: PyTorch here, ONNX Runtime in `src.inference.onnx_backend`."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from src.models.classifier import ExpressionClassifier
+from src.models.spec import ModelSpec
+from src.models.weights import build_from_weights, find_checkpoint, load_weights
+from src.utils.errors import ConfigError
+from src.utils.precision import resolve_precision
+
+# The vocabulary of weights with several that predictions use: FER+'s labels are those of many people.
+PREFERRED_VOCABULARY = "ferplus"
+DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16, "64-true": torch.float64}
+
+
+class BackendOutput(NamedTuple):
+    """Outputs for B crops, on the CPU in float32; what a model was not trained for is None.
+
+    Attributes:
+        probabilities: Class probabilities, (B, n_classes).
+        valence: (B,), trained towards [-1, 1].
+        arousal: (B,), likewise.
+        landmarks: x and y of the 68 iBUG points in pixels of the S x S crop, 0 being the centre of the first one,
+            (B, 68, 2).
+    """
+
+    probabilities: Tensor
+    valence: Tensor | None = None
+    arousal: Tensor | None = None
+    landmarks: Tensor | None = None
+
+
+class Backend(Protocol):
+    """A model that predicts crops.
+
+    Attributes:
+        class_names: Classes in the order of the probabilities.
+        image_size: Side S of the crops in pixels.
+        grayscale: Whether the model expects crops without colours (still three channels).
+        crop: What of a face the crops show, in words; see `src.inference.crop`.
+        outputs: Trained outputs, of `expression`, `valence_arousal`, `landmarks`.
+    """
+
+    class_names: tuple[str, ...]
+    image_size: int
+    grayscale: bool
+    crop: str
+    outputs: tuple[str, ...]
+
+    def __call__(self, images: Tensor) -> BackendOutput:
+        """Predict RGB crops in [0, 1], float32, (B, 3, S, S)."""
+        ...
+
+
+class TorchBackend:
+    """A model in PyTorch, in evaluation mode; see `Backend` for its attributes.
+
+    Attributes:
+        model: The model.
+        device: Device that it is on.
+        precision: Lightning's name of the numeric precision.
+    """
+
+    def __init__(self, model: ExpressionClassifier, *, device: str = "auto", precision: str = "auto") -> None:
+        """Prepare a model.
+
+        Args:
+            model: The model.
+            device: `auto` (CUDA if there is one), `cpu`, `cuda` or `cuda:1`.
+            precision: Numeric precision as in `src.utils.precision`; `auto` takes bf16 where the hardware has it.
+
+        Raises:
+            ConfigError: If the machine lacks the device, or the precision is unknown.
+        """
+        spec = model.spec
+        self.class_names, self.image_size, self.grayscale = spec.class_names, spec.image_size, spec.grayscale
+        self.crop, self.outputs = spec.crop, spec.outputs
+        self.device = _device(device)
+        self.precision = resolve_precision(precision, self.device.type)
+        self.model = model.to(self.device).eval()
+        if self.precision == "64-true":
+            self.model = self.model.double()
+
+    @classmethod
+    def from_weights(cls, location: str, *, vocabulary: str | None = None, **options: str) -> TorchBackend:
+        """Load weights of ours.
+
+        Args:
+            location: A run directory, a `.ckpt` or a `.safetensors`.
+            vocabulary: Which classification of weights that have several; None takes `ferplus` if there is one.
+            **options: Further arguments of the constructor.
+
+        Raises:
+            ConfigError: If the weights are missing or broken, or lack the vocabulary.
+        """
+        weights = load_weights(find_checkpoint(location))
+        model = build_from_weights(weights)
+        model.spec = choose_vocabulary(weights.spec, vocabulary)
+        return cls(model, **options)
+
+    def __call__(self, images: Tensor) -> BackendOutput:
+        """Predict RGB crops in [0, 1], float32, (B, 3, S, S)."""
+        dtype = DTYPES[self.precision]
+        x = images.to(self.device, torch.float64 if dtype is torch.float64 else torch.float32)
+        mixed = dtype in (torch.bfloat16, torch.float16)
+        with torch.inference_mode(), torch.autocast(self.device.type, dtype if mixed else None, enabled=mixed):
+            prediction = self.model(x.contiguous(memory_format=torch.channels_last))
+            probabilities = self.model.probabilities(prediction)
+        affect = "valence_arousal" in self.outputs
+        return BackendOutput(
+            _plain(probabilities),
+            _plain(prediction.valence) if affect else None,
+            _plain(prediction.arousal) if affect else None,
+        )
+
+
+def choose_vocabulary(spec: ModelSpec, vocabulary: str | None) -> ModelSpec:
+    """Return the model with the classification that predictions use.
+
+    Args:
+        spec: The model.
+        vocabulary: Name of one of its vocabularies; None takes `ferplus` if there is one, else the one it has.
+
+    Raises:
+        ConfigError: If the model has no such vocabulary.
+    """
+    if vocabulary is None and PREFERRED_VOCABULARY in spec.vocabularies:
+        vocabulary = PREFERRED_VOCABULARY
+    return spec if vocabulary is None else spec.with_vocabulary(vocabulary)
+
+
+def _plain(values: Tensor) -> Tensor:
+    return values.float().cpu()
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"device={name} is not to be had here ({reason}); use device=cpu or device=auto.") from error
+    return device

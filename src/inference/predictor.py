@@ -1,0 +1,208 @@
+"""Faces, classes, valence and arousal of pictures and videos."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from src.data.pictures import decode_picture
+from src.inference.backend import Backend, BackendOutput, TorchBackend
+from src.inference.crop import crop_box, crop_rule, cut, to_tensor
+from src.inference.detection import Detection, Detector, build_detector
+from src.inference.results import Box, FacePrediction, Frame, Image, Prediction
+from src.inference.tracking import Tracker
+from src.utils.errors import ConfigError
+from src.utils.resolvers import ROOT
+
+DEFAULT_WEIGHTS = str(ROOT / "pretrained" / "emonet_fer.safetensors")
+# Frames wait until their faces fill a batch, but not more of them than this.
+MAX_WAITING_FRAMES = 32
+MAX_WAITING_PIXELS = 2**25
+
+
+class EmotionPredictor:
+    """Finds the faces of pictures and predicts them, in batches across faces and pictures.
+
+    Attributes:
+        backend: What runs the model.
+        detector: What finds the faces.
+        batch_size: Largest number of faces that the model sees at once.
+
+    Example:
+        >>> predictor = EmotionPredictor()
+        >>> for face in predictor.predict("group.jpg").faces:
+        ...     print(face.box, face.expression, face.probability, face.valence)
+    """
+
+    def __init__(
+        self,
+        weights: str | Path = DEFAULT_WEIGHTS,
+        *,
+        detector: str | Detector = "haar",
+        detector_path: str | None = None,
+        backend: str | Backend = "torch",
+        vocabulary: str | None = None,
+        batch_size: int = 32,
+        device: str = "auto",
+        precision: str = "auto",
+    ) -> None:
+        """Load a model and a detector.
+
+        Args:
+            weights: A run directory, a `.ckpt` or a `.safetensors`.
+            detector: `haar`, `yunet`, `none` (pictures are crops of faces already), or one of your own.
+            detector_path: The ONNX file of `yunet`.
+            backend: `torch`, or one of your own, which then has the weights.
+            vocabulary: Which classification of weights that have several; None takes `ferplus` if there is one.
+            batch_size: Largest number of faces that the model sees at once.
+            device: `auto`, `cpu` or `cuda`.
+            precision: `auto` (bf16 where the hardware has it), `32-true`, `bf16-mixed` or `16-mixed`.
+
+        Raises:
+            ConfigError: If the weights or the detector cannot be had.
+        """
+        if batch_size < 1:
+            raise ConfigError(f"batch_size={batch_size}; expected a whole number of 1 or more.")
+        if isinstance(backend, str):
+            backend = load_backend(backend, str(weights), vocabulary=vocabulary, device=device, precision=precision)
+        self.backend = backend
+        self.detector = build_detector(detector, detector_path) if isinstance(detector, str) else detector
+        self.batch_size = batch_size
+        self._rule = crop_rule(self.backend.crop)
+
+    def predict(self, picture: str | Path | Image) -> Prediction:
+        """Predict one picture.
+
+        Args:
+            picture: A file, or upright RGB pixels in [0, 255]: uint8, (H, W, 3) or grey (H, W).
+
+        Raises:
+            UnreadablePicture: If the file is none, or broken; the message is the reason.
+            ConfigError: If pixels are of another kind.
+        """
+        return next(self.predict_many([picture]))
+
+    def predict_many(self, pictures: Iterable[str | Path | Image | Frame]) -> Iterator[Prediction]:
+        """Predict pictures in their order, in batches across them, at constant memory; see `predict`."""
+        return self._predict(as_frame(picture) for picture in pictures)
+
+    def track(self, frames: Iterable[Frame], *, smooth: bool = True) -> Iterator[Prediction]:
+        """Predict the frames of one video in their order, such as those of `src.inference.video.read_video`.
+
+        Args:
+            frames: Frames with numbers and times. If reading them fails, the frames before are still predicted.
+            smooth: Whether predictions are weighted means over the last five frames of the person's track.
+
+        Returns:
+            The frames, their faces with tracks; at constant memory, whatever the video's length.
+        """
+        return Tracker(smooth=smooth).follow(self._predict(frames))
+
+    def _predict(self, frames: Iterable[Frame]) -> Iterator[Prediction]:
+        waiting: list[tuple[Frame, list[Detection]]] = []
+        failure: Exception | None = None
+        try:
+            for frame in frames:
+                waiting.append((frame, self.detector(frame.image)))
+                if self._is_full(waiting):
+                    yield from self._run(waiting)
+                    waiting = []
+        except Exception as error:  # whatever it is, what came before it counts
+            failure = error
+        yield from self._run(waiting)
+        if failure is not None:
+            raise failure
+
+    def _is_full(self, waiting: list[tuple[Frame, list[Detection]]]) -> bool:
+        faces = sum(len(found) for _, found in waiting)
+        pixels = sum(frame.image.shape[0] * frame.image.shape[1] for frame, _ in waiting)
+        return faces >= self.batch_size or len(waiting) >= MAX_WAITING_FRAMES or pixels >= MAX_WAITING_PIXELS
+
+    def _run(self, waiting: list[tuple[Frame, list[Detection]]]) -> Iterator[Prediction]:
+        """Predict the faces of all waiting frames, `batch_size` at a time."""
+        boxes = [crop_box(detection.box, self._rule) for _, found in waiting for detection in found]
+        frames = [frame for frame, found in waiting for _ in found]
+        size, grayscale = self.backend.image_size, self.backend.grayscale
+        crops = [cut(frame.image, box, size, grayscale) for frame, box in zip(frames, boxes, strict=True)]
+        outputs = [
+            output
+            for i in range(0, len(crops), self.batch_size)
+            for output in _rows(self.backend(to_tensor(crops[i : i + self.batch_size])))
+        ]
+        face = 0
+        for frame, found in waiting:
+            faces = []
+            for detection in found:
+                faces.append(self._face(detection, boxes[face], outputs[face]))
+                face += 1
+            yield Prediction(frame, tuple(faces))
+
+    def _face(self, detection: Detection, crop: Box, output: BackendOutput) -> FacePrediction:
+        """Name the outputs of one face, and put its landmarks into the picture."""
+        landmarks = None
+        if output.landmarks is not None:
+            edge = np.array([crop.x, crop.y], np.float32)
+            scale = np.float32(crop.width / self.backend.image_size)
+            # As in OpenCV, the edges of the crop stay the edges: the centre of its first pixel moves.
+            landmarks = (edge + (output.landmarks.numpy() + 0.5) * scale - 0.5).astype(np.float32)
+        return FacePrediction(
+            box=detection.box,
+            crop=crop,
+            probabilities=dict(zip(self.backend.class_names, output.probabilities.tolist(), strict=True)),
+            valence=None if output.valence is None else float(output.valence),
+            arousal=None if output.arousal is None else float(output.arousal),
+            landmarks=landmarks,
+            score=detection.score,
+        )
+
+
+def load_backend(
+    name: str, weights: str, *, vocabulary: str | None = None, device: str = "auto", precision: str = "auto"
+) -> Backend:
+    """Load weights into what runs them.
+
+    Args:
+        name: `torch`.
+        weights: A run directory, a `.ckpt` or a `.safetensors`.
+        vocabulary: Which classification of weights that have several; None takes `ferplus` if there is one.
+        device: `auto`, `cpu` or `cuda`.
+        precision: Numeric precision as in `src.utils.precision`.
+
+    Raises:
+        ConfigError: If the weights cannot be had.
+    """
+    if name == "torch":
+        return TorchBackend.from_weights(weights, vocabulary=vocabulary, device=device, precision=precision)
+    raise ConfigError(f"backend={name}; expected torch.")
+
+
+def as_frame(picture: str | Path | Image | Frame) -> Frame:
+    """Return a picture as a frame.
+
+    Raises:
+        UnreadablePicture: If a file is none, or broken.
+        ConfigError: If pixels are not uint8 of (H, W) or (H, W, 3).
+    """
+    if isinstance(picture, Frame):
+        return picture
+    if isinstance(picture, str | Path):
+        return Frame(str(picture), _rgb(decode_picture(Path(picture))))
+    if picture.dtype != np.uint8 or not (picture.ndim == 2 or picture.shape[2:] == (3,)) or not picture.size:
+        raise ConfigError(
+            f"a picture of {picture.dtype} {picture.shape} cannot be predicted; expected RGB pixels in [0, 255]: "
+            "uint8, (height, width, 3) or grey (height, width)."
+        )
+    return Frame("picture", _rgb(picture))
+
+
+def _rgb(image: Image) -> Image:
+    return np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image
+
+
+def _rows(output: BackendOutput) -> Iterator[BackendOutput]:
+    """Yield the outputs of each crop of a batch."""
+    for i in range(len(output.probabilities)):
+        rest = (None if part is None else part[i] for part in output[1:])
+        yield BackendOutput(output.probabilities[i], *rest)

@@ -1,0 +1,97 @@
+"""What a prediction says, as typed values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+
+
+class Box(NamedTuple):
+    """A rectangle in pixels of a picture: its edges may lie between pixels, and outside the picture.
+
+    Attributes:
+        x: Left edge, 0 being the left edge of the first pixel.
+        y: Top edge.
+        width: Width.
+        height: Height.
+    """
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A picture, or one of a video.
+
+    Attributes:
+        source: Where it comes from: a file's name, or `camera 0`.
+        image: Upright RGB pixels in [0, 255], (H, W, 3).
+        index: Number within a video from 0 up; None for a picture.
+        time: Seconds since the first frame of the video; None for a picture.
+    """
+
+    source: str
+    image: Image = field(repr=False)
+    index: int | None = None
+    time: float | None = None
+
+
+@dataclass(frozen=True)
+class FacePrediction:
+    """One face.
+
+    Attributes:
+        box: The detector's box.
+        crop: Square that the model saw, in pixels of the picture.
+        probabilities: Probability of each class, by name, in the model's order; they sum to 1.
+        valence: Towards [-1, 1]; None if it is no trained output.
+        arousal: Likewise.
+        landmarks: x and y of the 68 iBUG points in pixels of the picture, 0 being the centre of the first one, (68, 2);
+            None if they are no trained output.
+        score: The detector's confidence, on a scale of its own; None if it gives none.
+        track: Number of the person within a video from 1 up; None for a picture.
+    """
+
+    box: Box
+    crop: Box
+    probabilities: dict[str, float]
+    valence: float | None = None
+    arousal: float | None = None
+    landmarks: NDArray[np.float32] | None = field(default=None, repr=False)
+    score: float | None = None
+    track: int | None = None
+
+    @property
+    def expression(self) -> str:
+        """The most probable class."""
+        return max(self.probabilities, key=self.probabilities.__getitem__)
+
+    @property
+    def probability(self) -> float:
+        """Probability of the most probable class."""
+        return max(self.probabilities.values())
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """All faces of a picture or frame.
+
+    Attributes:
+        frame: The picture.
+        faces: Its faces, from the left to the right of pictures, in the order of their tracks in videos.
+    """
+
+    frame: Frame
+    faces: tuple[FacePrediction, ...]
+
+    def with_faces(self, faces: list[FacePrediction]) -> Prediction:
+        """Return the same picture with other faces."""
+        return replace(self, faces=tuple(faces))

@@ -1,0 +1,119 @@
+"""Who is who from one frame of a video to the next, and predictions that do not flicker."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torchvision.ops import box_iou
+
+from src.inference.results import Box, FacePrediction, Prediction
+
+# Boxes that overlap by less are not taken for the same person.
+MIN_IOU = 0.3
+# A person who has not been seen for longer comes back as somebody else.
+MAX_GAP_SECONDS = 1.0
+# Of the last five frames, the present one last: the smoothing of EmoNet's authors for videos (Toisoul et al., 2021).
+WEIGHTS = (0.1, 0.1, 0.15, 0.25, 0.4)
+
+
+@dataclass
+class Track:
+    """A person in a video.
+
+    Attributes:
+        number: From 1 up.
+        box: Where the person was last.
+        time: When, in seconds.
+        recent: Frame numbers and predictions of at most the last `len(WEIGHTS)` frames.
+    """
+
+    number: int
+    box: Box
+    time: float
+    recent: deque[tuple[int, FacePrediction]] = field(default_factory=lambda: deque(maxlen=len(WEIGHTS)))
+
+
+class Tracker:
+    """Gives the faces of a video their tracks: the assignment of the largest total intersection over union."""
+
+    def __init__(self, *, smooth: bool = True) -> None:
+        """Start without tracks.
+
+        Args:
+            smooth: Whether predictions are weighted means over the last five frames of their track.
+        """
+        self.smooth = smooth
+        self._tracks: list[Track] = []
+        self._next = 1
+
+    def follow(self, predictions: Iterable[Prediction]) -> Iterator[Prediction]:
+        """Yield the frames of a video with tracks, and smoothed; frames come in the order of their times."""
+        for prediction in predictions:
+            yield self.update(prediction)
+
+    def update(self, prediction: Prediction) -> Prediction:
+        """Return the next frame with tracks, its faces in their order."""
+        index, time = prediction.frame.index or 0, prediction.frame.time or 0.0
+        self._tracks = [track for track in self._tracks if time - track.time <= MAX_GAP_SECONDS]
+        matches = assign([track.box for track in self._tracks], [face.box for face in prediction.faces])
+        faces = []
+        for i, face in enumerate(prediction.faces):
+            track = self._tracks[matches[i]] if i in matches else self._start(face.box, time)
+            track.box, track.time = face.box, time
+            track.recent.append((index, face))
+            shown = smoothed(track.recent) if self.smooth else face
+            faces.append(replace(shown, track=track.number))
+        return prediction.with_faces(sorted(faces, key=lambda face: face.track or 0))
+
+    def _start(self, box: Box, time: float) -> Track:
+        track = Track(self._next, box, time)
+        self._next += 1
+        self._tracks.append(track)
+        return track
+
+
+def assign(known: list[Box], found: list[Box]) -> dict[int, int]:
+    """Return which known box each found one continues, where one does: index in `found` -> index in `known`."""
+    if not known or not found:
+        return {}
+    overlap = box_iou(_corners(found), _corners(known)).numpy()
+    # Too small an overlap counts as none, lest it decides between pairs that are.
+    overlap[overlap < MIN_IOU] = 0.0
+    rows, columns = linear_sum_assignment(overlap, maximize=True)
+    return {int(i): int(j) for i, j in zip(rows, columns, strict=True) if overlap[i, j] > 0.0}
+
+
+def smoothed(recent: Iterable[tuple[int, FacePrediction]]) -> FacePrediction:
+    """Return the last prediction of a track with the weighted mean of its recent probabilities, valence and arousal.
+
+    The weights are those of the frames' ages, renormalised over the frames in which the face was found.
+
+    Args:
+        recent: Frame numbers and predictions in their order.
+    """
+    seen = list(recent)
+    now, last = seen[-1]
+    aged = [(WEIGHTS[-1 - (now - index)], face) for index, face in seen if now - index < len(WEIGHTS)]
+    total = sum(weight for weight, _ in aged)
+
+    def mean(values: list[float]) -> float:
+        return sum(weight * value for (weight, _), value in zip(aged, values, strict=True)) / total
+
+    def mean_affect(values: list[float | None]) -> float | None:
+        known = [value for value in values if value is not None]
+        return mean(known) if len(known) == len(aged) else None
+
+    return replace(
+        last,
+        probabilities={name: mean([face.probabilities[name] for _, face in aged]) for name in last.probabilities},
+        valence=mean_affect([face.valence for _, face in aged]),
+        arousal=mean_affect([face.arousal for _, face in aged]),
+    )
+
+
+def _corners(boxes: list[Box]) -> torch.Tensor:
+    return torch.tensor([[b.x, b.y, b.x + b.width, b.y + b.height] for b in boxes])

@@ -1,0 +1,63 @@
+import pytest
+import torch
+
+from src.inference.backend import TorchBackend, choose_vocabulary
+from src.models.weights import save_safetensors
+from src.utils.errors import ConfigError
+from tests.inference.conftest import SEVEN, assert_close, faces_tensor, tiny_model
+
+TWO = {"fer2013": SEVEN, "ferplus": (*SEVEN, "contempt")}
+
+
+def test_it_gives_the_outputs_of_the_model(weights):
+    backend = TorchBackend.from_weights(weights, precision="32-true")
+    images = faces_tensor(5)
+    output = backend(images)
+    with torch.no_grad():
+        expected = tiny_model()(images)
+    assert_close(output.probabilities, expected.logits.softmax(1))
+    assert_close(output.valence, expected.valence)
+    assert_close(output.arousal, expected.arousal)
+    assert output.landmarks is None
+    assert (backend.class_names, backend.image_size, backend.grayscale) == (SEVEN, 64, True)
+    assert not images.is_inference()
+
+
+def test_untrained_outputs_are_absent():
+    output = TorchBackend(tiny_model(outputs=("expression",)))(faces_tensor(2))
+    assert output.valence is None
+    assert output.arousal is None
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("bf16-mixed", 0.2), ("64-true", 1e-2)])
+def test_precision_changes_little(precision, tolerance):
+    images = faces_tensor(4)
+    plain = TorchBackend(tiny_model(), precision="32-true")(images)
+    other = TorchBackend(tiny_model(), precision=precision)(images)
+    assert other.probabilities.dtype == torch.float32
+    assert (plain.probabilities - other.probabilities).abs().max() < tolerance
+    assert not torch.equal(plain.probabilities, other.probabilities)
+
+
+def test_it_prefers_the_labels_of_many_people(tmp_path):
+    save_safetensors(tiny_model(vocabularies=TWO), tmp_path / "two.safetensors")
+    location = str(tmp_path / "two.safetensors")
+    assert TorchBackend.from_weights(location).class_names == TWO["ferplus"]
+    backend = TorchBackend.from_weights(location, vocabulary="fer2013", precision="32-true")
+    assert backend.class_names == SEVEN
+    images = faces_tensor(3)
+    both = backend.model.head(backend.model.features(images))
+    assert_close(backend(images).probabilities, both[:, :7].softmax(1))
+    preferred = TorchBackend.from_weights(location, precision="32-true")
+    assert_close(preferred(images).probabilities, both[:, 7:15].softmax(1))
+
+
+def test_an_unknown_vocabulary_is_refused():
+    with pytest.raises(ConfigError, match=r"head.vocabulary=ferplus, but the weights have a single vocabulary"):
+        choose_vocabulary(tiny_model().spec, "ferplus")
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "abacus"])
+def test_an_absent_device_is_refused(device):
+    with pytest.raises(ConfigError, match=f"device={device} is not to be had here"):
+        TorchBackend(tiny_model(), device=device)

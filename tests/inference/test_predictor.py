@@ -1,0 +1,144 @@
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from src.data.faces import draw_face, draw_scene
+from src.data.pictures import UnreadablePicture
+from src.inference import EmotionPredictor
+from src.inference.backend import BackendOutput
+from src.inference.detection import Detection
+from src.inference.results import Box, Frame
+from src.utils.errors import ConfigError
+from tests.inference.conftest import SEVEN, assert_close, tiny_model
+
+
+class Counting:
+    """A backend whose outputs tell which crops it was shown."""
+
+    class_names, image_size, grayscale, crop, outputs = SEVEN, 64, False, "", ("expression", "landmarks")
+
+    def __init__(self):
+        self.batches = []
+
+    def __call__(self, images):
+        self.batches.append(len(images))
+        probabilities = torch.zeros(len(images), 7)
+        probabilities[:, 1] = images.mean(dim=(1, 2, 3))
+        landmarks = torch.arange(136).reshape(1, 68, 2).expand(len(images), -1, -1).float() % 64
+        return BackendOutput(probabilities, landmarks=landmarks)
+
+
+def quarters(image):
+    """Detect a face in each quarter of a picture."""
+    h, w = image.shape[0] / 2, image.shape[1] / 2
+    return [Detection(Box(x * w, y * h, w, h), None) for x in range(2) for y in range(2)]
+
+
+def plain_frame(i, level=None):
+    return Frame("film", np.full((128, 128, 3), i if level is None else level, np.uint8), i, i / 25)
+
+
+def test_it_finds_and_predicts_every_face(weights):
+    image, faces = draw_scene(3, 4, 640, faces=4)
+    prediction = EmotionPredictor(weights).predict(image)
+    assert len(prediction.faces) == 4
+    for face in prediction.faces:
+        assert sum(face.probabilities.values()) == pytest.approx(1, abs=1e-3)
+        assert tuple(face.probabilities) == SEVEN
+        assert face.probabilities[face.expression] == face.probability
+        assert face.valence is not None
+        centre = face.box.x + face.box.width / 2, face.box.y + face.box.height / 2
+        assert sum(f.box[0] < centre[0] < f.box[0] + f.box[2] and f.box[1] < centre[1] < f.box[1] + f.box[3]
+                   for f in faces) == 1  # fmt: skip
+
+
+def test_crops_are_predicted_as_the_model_alone_would(weights, tmp_path):
+    faces = [draw_face(0, i, 64, grayscale=True).image for i in range(5)]
+    for i, face in enumerate(faces):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), face)
+    predictor = EmotionPredictor(weights, detector="none", precision="32-true", batch_size=2)
+    predictions = list(predictor.predict_many(sorted(tmp_path.glob("*.png"))))
+    pictures = torch.from_numpy(np.stack(faces)).permute(0, 3, 1, 2) / 255
+    with torch.no_grad():
+        expected = tiny_model()(pictures)
+    found = torch.tensor([list(p.faces[0].probabilities.values()) for p in predictions])
+    assert_close(found, expected.logits.softmax(1))
+    valence = torch.tensor([p.faces[0].valence for p in predictions])
+    assert_close(valence, expected.valence)
+
+
+def test_batches_span_faces_and_pictures():
+    backend = Counting()
+    predictor = EmotionPredictor(backend=backend, detector=quarters, batch_size=8)
+    predictions = list(predictor.predict_many(plain_frame(i).image for i in range(5)))
+    assert backend.batches == [8, 8, 4]
+    assert [round(255 * face.probabilities["happy"]) for p in predictions for face in p.faces] == [
+        i for i in range(5) for _ in range(4)
+    ]
+
+
+def test_frames_are_not_hoarded():
+    backend, taken = Counting(), []
+
+    def frames():
+        for i in range(200):
+            taken.append(i)
+            yield plain_frame(i)
+
+    predictions = EmotionPredictor(backend=backend, detector=lambda image: []).predict_many(frames())
+    next(predictions)
+    assert len(taken) <= 32
+    assert len(list(predictions)) == 199
+    assert backend.batches == []
+
+
+def test_landmarks_are_in_pixels_of_the_picture():
+    predictor = EmotionPredictor(backend=Counting(), detector=quarters)
+    face = predictor.predict(np.zeros((256, 256, 3), np.uint8)).faces[3]
+    assert face.landmarks.dtype == np.float32
+    # The quarter's 128 px are 64 px of the crop: the centre of the crop's first pixel is at 0.5 of the picture's.
+    np.testing.assert_allclose(face.landmarks[0], [128.5, 130.5])
+
+
+def test_what_was_read_before_a_failure_counts():
+    def breaks():
+        yield from map(plain_frame, range(3))
+        raise RuntimeError("the film tore")
+
+    predictor = EmotionPredictor(backend=Counting(), detector=quarters)
+    seen = []
+    with pytest.raises(RuntimeError, match="the film tore"):
+        seen.extend(p.frame.index for p in predictor.track(breaks()))
+    seen = []
+    try:
+        for prediction in predictor.track(breaks()):
+            seen.append(prediction.frame.index)
+    except RuntimeError:
+        pass
+    assert seen == [0, 1, 2]
+
+
+@pytest.mark.parametrize("picture", [np.zeros((4, 4, 3)), np.zeros((4, 4, 4), np.uint8), np.zeros((0, 4), np.uint8)])
+def test_other_pixels_are_refused(picture):
+    with pytest.raises(ConfigError, match="expected RGB pixels"):
+        EmotionPredictor(backend=Counting()).predict(picture)
+
+
+def test_a_broken_file_says_why(tmp_path):
+    (tmp_path / "note.jpg").write_text("no picture")
+    with pytest.raises(UnreadablePicture, match="not a picture"):
+        EmotionPredictor(backend=Counting()).predict(tmp_path / "note.jpg")
+
+
+def test_mistakes_name_the_argument(weights):
+    for options, message in [
+        ({"detector": "hog"}, "detector=hog; expected one of haar, yunet, none"),
+        ({"detector": "yunet"}, "detector_path=None is not set"),
+        ({"detector": "yunet", "detector_path": "nowhere.onnx"}, "detector_path=nowhere.onnx does not exist"),
+        ({"detector": "yunet", "detector_path": weights}, "cannot be used by YuNet"),
+        ({"batch_size": 0}, "batch_size=0; expected"),
+        ({"backend": "jax"}, "backend=jax; expected"),
+    ]:
+        with pytest.raises(ConfigError, match=message):
+            EmotionPredictor(weights, **options)
