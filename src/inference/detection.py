@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -92,11 +93,12 @@ class YunetDetector:
             "expected the ONNX file of YuNet, such as face_detection_yunet_2023mar.onnx of "
             "https://github.com/opencv/opencv_zoo; or use detector=haar, which needs none."
         )
-        if path is None or not Path(path).expanduser().is_file():
+        path = None if path is None else os.path.expanduser(path)
+        if path is None or not Path(path).is_file():
             reason = "is not set" if path is None else "does not exist"
             raise ConfigError(f"detector_path={path} {reason}, but detector=yunet needs it; {wanted}")
         try:
-            self._network = cv2.FaceDetectorYN.create(str(Path(path).expanduser()), "", (320, 320), YUNET_SCORE)
+            self._network = cv2.FaceDetectorYN.create(path, "", (320, 320), YUNET_SCORE)
             self(np.zeros((320, 320, 3), np.uint8))
         except (cv2.error, ValueError) as error:
             reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__

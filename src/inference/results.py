@@ -57,6 +57,7 @@ class FacePrediction:
         landmarks: x and y of the 68 iBUG points in pixels of the picture, 0 being the centre of the first one, (68, 2);
             None if they are no trained output.
         score: The detector's confidence, on a scale of its own; None if it gives none.
+        heat: How much each pixel of the crop speaks for the class, in [0, 1], (S, S); None unless asked for.
         track: Number of the person within a video from 1 up; None for a picture.
     """
 
@@ -67,6 +68,7 @@ class FacePrediction:
     arousal: float | None = None
     landmarks: NDArray[np.float32] | None = field(default=None, repr=False)
     score: float | None = None
+    heat: NDArray[np.float32] | None = field(default=None, repr=False)
     track: int | None = None
 
     @property

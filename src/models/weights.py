@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import pickle
 import struct
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ def find_checkpoint(location: str, name: str = "best.ckpt", argument: str = "ckp
     Raises:
         ConfigError: If there is none.
     """
-    path = Path(location).expanduser()
+    path = Path(os.path.expanduser(location))
     if path.is_dir():
         checkpoint = path / "checkpoints" / name
         if not checkpoint.is_file():

@@ -20,6 +20,7 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("project_root", lambda: str(ROOT), replace=True)
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
     OmegaConf.register_new_resolver("job_name", job_name, replace=True)
+    OmegaConf.register_new_resolver("input_name", input_name, replace=True)
     directions = {"max": "maximize", "min": "minimize"}
     OmegaConf.register_new_resolver("search_direction", lambda mode: directions.get(mode), replace=True)
     OmegaConf.register_new_resolver("sweep_id", lambda: os.environ.get(SWEEP_ID), replace=True)
@@ -37,6 +38,13 @@ def job_name(number: int, overrides: Sequence[str]) -> str:
     swept = os.environ.get(SWEPT_KEYS, "").split(",")
     parts = [override for override in overrides if override.split("=")[0].lstrip("+~") in swept]
     return plain("_".join([str(number), *parts]))
+
+
+def input_name(given: object) -> str:
+    """Return a name for what is predicted: that of the file or folder, `camera_0`, or `inputs` for several."""
+    if isinstance(given, int):
+        return f"camera_{given}"
+    return plain(Path(given).stem) or "input" if isinstance(given, str) else "inputs"
 
 
 def plain(text: str) -> str:

@@ -63,6 +63,11 @@ class StopRequests:
         if self._pending is not None:
             raise Interrupted(self._pending)
 
+    def take(self) -> bool:
+        """Return whether a request has arrived, and forget it: for work that it ends well, such as a recording."""
+        taken, self._pending = self._pending is not None, None
+        return taken
+
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         first, self._pending = self._pending is None, signum
         if not (self._deferring and first):

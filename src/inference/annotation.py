@@ -1,0 +1,230 @@
+"""Pictures that show what was predicted: boxes on the picture, and a card for each face beside it."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from src.inference.cards import CARD_WIDTH, FAINT, PAPER, Card, card_height, class_colour, draw_card
+from src.inference.drawing import Canvas, Colour, Point, blend, text_width
+from src.inference.results import Box, FacePrediction, Image, Prediction
+
+# Height of the picture in pixels: small ones are enlarged, large ones reduced.
+SMALLEST_HEIGHT, LARGEST_HEIGHT, LARGEST_WIDTH = 480, 1080, 1920
+SMALLEST_UNIT, PICTURE_UNIT, LARGEST_UNIT = 0.95, 1.1, 1.25
+MAX_COLUMNS = 2
+DARK: Colour = (17, 20, 24)
+TRAIL_SECONDS = 2.0
+# A card stays for as long after its face was last seen, lest it blinks.
+CARD_SECONDS = 0.6
+HEAT_WEIGHT = 0.65
+
+
+@dataclass
+class _Person:
+    """What is shown of a track."""
+
+    face: FacePrediction
+    time: float
+    slot: int
+    trail: deque[tuple[float, Point]] = field(default_factory=deque)
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Sizes of the annotated picture in pixels.
+
+    Attributes:
+        scale: Pixels of it that one of the original has.
+        picture: Width and height of the picture in it.
+        size: Its own width and height.
+        unit: Pixels of a unit, see `src.inference.cards`.
+        rows: Cards below each other.
+        columns: Cards beside each other.
+        top: Where the first row begins, in pixels.
+    """
+
+    scale: float
+    picture: tuple[int, int]
+    size: tuple[int, int]
+    unit: float
+    rows: int
+    columns: int
+    top: float = 0.0
+
+    def corner(self, slot: int) -> Point:
+        """Return the upper left corner of a card."""
+        column, row = divmod(slot, self.rows)
+        height = (self.size[1] - 2 * self.top) / self.rows
+        return self.picture[0] + column * CARD_WIDTH * self.unit, self.top + row * height
+
+
+class Annotator:
+    """Draws the predictions of one video, frame by frame, or of a picture; all frames get one size.
+
+    Attributes:
+        landmarks: Whether to draw the landmarks, where they are a trained output.
+    """
+
+    def __init__(self, *, landmarks: bool = False) -> None:
+        """Start.
+
+        Args:
+            landmarks: Whether to draw the landmarks, where they are a trained output.
+        """
+        self.landmarks = landmarks
+        self._layout: _Layout | None = None
+        self._people: dict[int, _Person] = {}
+
+    def draw(self, prediction: Prediction) -> Image:
+        """Return the next annotated frame, RGB, (H, W, 3).
+
+        Args:
+            prediction: The frame and its faces.
+        """
+        moves = prediction.frame.index is not None
+        faces = list(enumerate(prediction.faces, start=1))
+        numbered = [(face.track or number, face) for number, face in faces]
+        if self._layout is None:
+            n_classes = max((len(face.probabilities) for face in prediction.faces), default=8)
+            self._layout = _layout(prediction.frame.image.shape[1::-1], n_classes, None if moves else len(faces))
+        layout = self._layout
+        self._remember(numbered, prediction.frame.time or 0.0, layout.rows * layout.columns)
+        canvas = Canvas(_place(prediction.frame.image, layout))
+        top = (layout.size[1] - layout.picture[1]) // 2
+        view = Canvas(canvas.pixels[top : top + layout.picture[1], : layout.picture[0]])
+        for _, face in numbered:
+            if face.heat is not None:
+                _lay_heat(view.pixels, face, layout.scale)
+        for number, face in numbered:
+            _draw_box(canvas, number, face, layout, top)
+            if self.landmarks and face.landmarks is not None:
+                _draw_landmarks(canvas, face, layout, top)
+        self._draw_cards(canvas, len(numbered), layout)
+        return canvas.finished()
+
+    def _remember(self, faces: list[tuple[int, FacePrediction]], time: float, n_slots: int) -> None:
+        """Give each face a slot for its card, the one that it had before if it had one."""
+        people = self._people
+        for number in [n for n, person in people.items() if time - person.time > CARD_SECONDS]:
+            del people[number]
+        for number, face in faces:
+            if number not in people:
+                taken = {person.slot for person in people.values()}
+                slot = next(s for s in range(len(taken) + 1) if s not in taken)
+                people[number] = _Person(face, time, slot)
+            person = people[number]
+            person.face, person.time = face, time
+            if face.valence is not None and face.arousal is not None:
+                person.trail.append((time, (face.valence, face.arousal)))
+            while person.trail and time - person.trail[0][0] > TRAIL_SECONDS:
+                person.trail.popleft()
+
+    def _draw_cards(self, canvas: Canvas, n_faces: int, layout: _Layout) -> None:
+        n_slots, shown = layout.rows * layout.columns, 0
+        for number, person in self._people.items():
+            if person.slot < n_slots:
+                trail = [point for _, point in person.trail]
+                draw_card(canvas, layout.corner(person.slot), Card(number, person.face, trail), layout.unit)
+                shown += 1
+        x, y = canvas.pixels.shape[1] - 14 * layout.unit, canvas.pixels.shape[0] - 8 * layout.unit
+        hidden = len(self._people) - shown
+        if hidden > 0:
+            text = f"and {hidden} more face{'s' if hidden > 1 else ''}"
+            canvas.text((x, y), text, 11 * layout.unit, FAINT, anchor="rd")
+        elif not self._people:
+            middle = layout.picture[0] + (layout.size[0] - layout.picture[0]) / 2
+            canvas.text((middle, layout.size[1] / 2), "no face found", 15 * layout.unit, FAINT, anchor="mm")
+
+
+def _layout(size: tuple[int, ...], n_classes: int, n_faces: int | None) -> _Layout:
+    """Choose the sizes.
+
+    Args:
+        size: Width and height of the original.
+        n_classes: Classes of a card.
+        n_faces: Faces of a picture; None for a video, in which the number changes.
+    """
+    width, height = size
+    scale = min(max(1.0, SMALLEST_HEIGHT / height), LARGEST_HEIGHT / height, LARGEST_WIDTH / width)
+    picture = (max(1, round(width * scale)), max(1, round(height * scale)))
+    total = max(picture[1], SMALLEST_HEIGHT)
+    unit = min(max(total / 720, SMALLEST_UNIT), LARGEST_UNIT)
+    card = card_height(n_classes)
+    rows, columns, top = max(1, math.floor(total / (card * unit + 1))), 1, 0.0
+    if n_faces is not None:
+        columns = min(max(1, math.ceil(n_faces / rows)), MAX_COLUMNS)
+        rows = min(rows, max(1, math.ceil(n_faces / columns)))
+        # Few cards are as large as there is room for, in the middle.
+        unit = max(unit, min(total / rows / (card + 1), PICTURE_UNIT))
+        top = max(0.0, (total - 1.15 * rows * card * unit) / 2)
+    wide = picture[0] + round(columns * CARD_WIDTH * unit)
+    return _Layout(scale, picture, (wide + wide % 2, total + total % 2), unit, rows, columns, top)
+
+
+def _place(image: Image, layout: _Layout) -> Image:
+    """Return the resized picture on the left of an otherwise empty one; frames of another size are fitted in."""
+    method = cv2.INTER_AREA if layout.scale < 1 else cv2.INTER_CUBIC
+    resized = np.asarray(cv2.resize(image, layout.picture, interpolation=method), np.uint8)
+    whole = np.full((layout.size[1], layout.size[0], 3), PAPER, np.uint8)
+    top = (layout.size[1] - layout.picture[1]) // 2
+    whole[:, : layout.picture[0]] = DARK
+    whole[top : top + layout.picture[1], : layout.picture[0]] = resized
+    return whole
+
+
+def _scaled(box: Box, layout: _Layout, top: int) -> Box:
+    s = layout.scale
+    return Box(box.x * s, box.y * s + top, box.width * s, box.height * s)
+
+
+def _draw_box(canvas: Canvas, number: int, face: FacePrediction, layout: _Layout, top: int) -> None:
+    """Draw a face's box and its label, as large as the box allows."""
+    box = _scaled(face.box, layout, top)
+    colour = class_colour(face.expression, list(face.probabilities))
+    thickness = max(2.0, min(3.0, box.width / 60) * layout.unit)
+    corner, size = (box.x, box.y), (box.width, box.height)
+    canvas.rectangle(corner, size, PAPER, thickness + 1.5)
+    canvas.rectangle(corner, size, colour, thickness)
+    font = min(max(box.width / 9, 9.0), 17 * layout.unit)
+    text = f"{number}  {face.expression} {face.probability:.0%}"
+    width = text_width(text, font, bold=True) + 0.9 * font
+    if width > 1.6 * box.width:
+        text = f"{number} {face.expression}"
+        width = text_width(text, font, bold=True) + 0.9 * font
+    height = 1.6 * font
+    x = min(max(box.x - thickness / 2, 0.0), max(0.0, layout.picture[0] - width))
+    y = box.y - height if box.y - height >= top else box.y
+    canvas.rectangle((x, y), (width, height), colour)
+    canvas.text((x + 0.45 * font, y + height / 2), text, font, PAPER, anchor="lm", bold=True)
+
+
+def _draw_landmarks(canvas: Canvas, face: FacePrediction, layout: _Layout, top: int) -> None:
+    radius = max(1.0, face.box.width * layout.scale / 110)
+    if face.landmarks is None:
+        return
+    for x, y in face.landmarks.tolist():
+        place = ((x + 0.5) * layout.scale - 0.5, (y + 0.5) * layout.scale - 0.5 + top)
+        canvas.circle(place, radius + 1, DARK)
+        canvas.circle(place, radius, (120, 255, 200))
+
+
+def _lay_heat(pixels: Image, face: FacePrediction, scale: float) -> None:
+    """Lay a face's heat map over its crop, in place."""
+    if face.heat is None:
+        return
+    height, width = pixels.shape[:2]
+    box = face.crop
+    left, top = round(box.x * scale), round(box.y * scale)
+    side = (max(1, round(box.width * scale)), max(1, round(box.height * scale)))
+    heat = cv2.resize(face.heat.astype(np.float32), side, interpolation=cv2.INTER_CUBIC).clip(0, 1)
+    y0, y1, x0, x1 = max(top, 0), min(top + side[1], height), max(left, 0), min(left + side[0], width)
+    if y0 >= y1 or x0 >= x1:
+        return
+    heat = heat[y0 - top : y1 - top, x0 - left : x1 - left]
+    colours = cv2.applyColorMap(np.rint(255 * heat).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
+    pixels[y0:y1, x0:x1] = blend(pixels[y0:y1, x0:x1], colours.astype(np.float32), HEAT_WEIGHT * heat)

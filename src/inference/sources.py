@@ -1,0 +1,101 @@
+"""What `input=` means: pictures, videos, a camera."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from PIL import Image
+
+from src.data.class_folders import SUFFIXES
+from src.utils.errors import ConfigError
+
+Kind = Literal["picture", "video", "camera"]
+VIDEOS = {
+    *(
+        ".mp4",
+        ".m4v",
+        ".mov",
+        ".avi",
+        ".mkv",
+        ".webm",
+        ".mpg",
+        ".mpeg",
+        ".m2ts",
+        ".mts",
+        ".wmv",
+        ".flv",
+        ".3gp",
+        ".ogv",
+    ),
+}
+PICTURES = {*SUFFIXES, ".jfif"}
+EXPECTED = (
+    "expected a picture, a folder, a glob such as photos/*.jpg, a video, the number of a camera, or a list of these"
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One picture, video or camera.
+
+    Attributes:
+        kind: Which of them.
+        name: The file as the user would write it, or `camera 0`.
+        number: Number of the camera; 0 for files.
+    """
+
+    kind: Kind
+    name: str
+    number: int = 0
+
+
+def find_sources(given: str | int | Sequence[str | int]) -> list[Source]:
+    """Return what an input means, folders and globs in the order of their names.
+
+    Args:
+        given: A picture, a folder (with its subfolders), a glob, a video, the number of a camera, or a list of these.
+
+    Raises:
+        ConfigError: If there is nothing of the kind.
+    """
+    if isinstance(given, Sequence) and not isinstance(given, str):
+        if not given:
+            raise ConfigError(f"input=[]; {EXPECTED}.")
+        return [source for one in given for source in find_sources(one)]
+    text = str(given)
+    path = Path(os.path.expanduser(text))
+    if path.is_dir():
+        found = [str(p) for p in sorted(path.rglob("*")) if _is_media(p)]
+    elif path.exists():
+        found = [str(path)]
+    elif text.isdecimal():
+        return [Source("camera", f"camera {text}", int(text))]
+    elif glob.has_magic(text):
+        found = [name for name in sorted(glob.glob(str(path), recursive=True)) if _is_media(Path(name))]
+    else:
+        raise ConfigError(f"input={given} does not exist; {EXPECTED}.")
+    if not found:
+        raise ConfigError(f"input={given} has no picture and no video in it; {EXPECTED}.")
+    return [Source(_kind(Path(name)), name) for name in found]
+
+
+def _is_media(path: Path) -> bool:
+    return path.suffix.lower() in PICTURES | VIDEOS and not path.name.startswith(".") and path.is_file()
+
+
+def _kind(path: Path) -> Kind:
+    suffix = path.suffix.lower()
+    return "video" if suffix in VIDEOS or (suffix == ".gif" and _moves(path)) else "picture"
+
+
+def _moves(path: Path) -> bool:
+    try:
+        with Image.open(path) as image:
+            return bool(getattr(image, "is_animated", False))
+    except (OSError, ValueError, SyntaxError):
+        return False

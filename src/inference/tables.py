@@ -1,0 +1,77 @@
+"""The tables of a prediction, written row by row."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from src.inference.results import FacePrediction, Prediction
+
+FORMATS = ("csv", "jsonl")
+PLACES = ("source", "frame", "time", "track", "face", "x", "y", "width", "height", "score")
+AFFECT = ("valence", "arousal")
+
+
+class PredictionTable:
+    """`predictions.csv` or `predictions.jsonl`: a row for each face; what is not known is empty, or null.
+
+    Columns: `source`; `frame` and `time` (seconds), for videos; `track`, the person in a video; `face`, its number in
+    the picture; `x`, `y`, `width`, `height`, the box in pixels; `score` of the detector; `prediction`, the class; a
+    probability for each class; `valence` and `arousal` if they are trained outputs.
+    """
+
+    def __init__(self, folder: Path, kind: str, class_names: Sequence[str], outputs: Sequence[str]) -> None:
+        """Open the file.
+
+        Args:
+            folder: Folder to write to.
+            kind: `csv` or `jsonl`.
+            class_names: The model's classes.
+            outputs: Its trained outputs.
+        """
+        self.path = folder / f"predictions.{kind}"
+        self._kind = kind
+        affect = AFFECT if "valence_arousal" in outputs else ()
+        self.columns = (*PLACES, "prediction", *class_names, *affect)
+        self._file = self.path.open("w", encoding="utf-8", newline="")
+        self._csv = csv.DictWriter(self._file, self.columns)
+        if kind == "csv":
+            self._csv.writeheader()
+
+    def write(self, prediction: Prediction) -> None:
+        """Add the faces of a picture or frame."""
+        for number, face in enumerate(prediction.faces, start=1):
+            row = _row(prediction, number, face)
+            row = {name: row.get(name) for name in self.columns}
+            if self._kind == "csv":
+                self._csv.writerow(row)
+            else:
+                self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    def __enter__(self) -> PredictionTable:
+        """Return the table."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _row(prediction: Prediction, number: int, face: FacePrediction) -> dict[str, Any]:
+    frame = prediction.frame
+    place = {"source": frame.source, "frame": frame.index, "time": _rounded(frame.time), "track": face.track}
+    box = {name: _rounded(value, 1) for name, value in face.box._asdict().items()}
+    known = {"face": number, "score": _rounded(face.score), "prediction": face.expression}
+    probabilities = {name: _rounded(value, 6) for name, value in face.probabilities.items()}
+    affect = {"valence": _rounded(face.valence, 6), "arousal": _rounded(face.arousal, 6)}
+    return {**place, **box, **known, **affect, **probabilities}
+
+
+def _rounded(value: float | None, digits: int = 4) -> float | None:
+    return None if value is None else round(value, digits)

@@ -1,0 +1,224 @@
+"""Videos, read and written a frame at a time with PyAV; every frame keeps its time, whatever the frame rate does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import cast
+
+import av
+import cv2
+import numpy as np
+from av.codec import codecs_available
+from av.container import InputContainer, OutputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from src.inference.results import Frame, Image
+from src.utils.errors import ConfigError
+
+# Encoder and container, the first choice first; browsers play both.
+ENCODERS = (("libx264", ".mp4"), ("libvpx-vp9", ".webm"))
+OPTIONS: dict[str, dict[str, object]] = {
+    "libx264": {"crf": "20", "preset": "veryfast"},
+    "libvpx-vp9": {"crf": "30", "b": "0", "deadline": "realtime", "cpu-used": "6"},
+}
+# Time stamps are multiples of this, the usual clock of video streams.
+TIME_BASE = Fraction(1, 90_000)
+# A container that does not count its frames may state a length that is this many seconds too large.
+TOLERANCE = 0.5
+DEFAULT_RATE = 25
+
+
+class UnreadableVideo(Exception):
+    """A video that cannot be read, or not to its end; the message is the reason."""
+
+
+def read_video(path: Path) -> Iterator[Frame]:
+    """Read a video.
+
+    Args:
+        path: File of any kind that FFmpeg reads.
+
+    Yields:
+        Frames upright and with square pixels, their times in seconds since the first one.
+
+    Raises:
+        UnreadableVideo: If there is none to be had. If it breaks off, or parts of it are broken, all frames that can be
+            read are yielded before.
+    """
+    if not path.is_file():
+        raise UnreadableVideo("missing" if not path.exists() else "not a file")
+    try:
+        container = av.open(str(path))
+    except (av.FFmpegError, OSError) as error:
+        raise UnreadableVideo(f"not a video, or of an unknown format ({_reason(error)})") from None
+    with container:
+        if not container.streams.video:
+            raise UnreadableVideo("it has no pictures, only sound or text")
+        yield from _Decoder(str(path), container).frames()
+
+
+class _Decoder:
+    """Decodes one stream, and notices what is missing of it."""
+
+    def __init__(self, source: str, container: InputContainer) -> None:
+        self.source, self.container = source, container
+        self.stream = container.streams.video[0]
+        self.stream.thread_type = "AUTO"
+        self.count, self.broken, self.last = 0, 0, 0.0
+        self._first: float | None = None
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield all frames that can be decoded, then complain of the others."""
+        if not getattr(self.stream.codec_context, "width", 0):  # there is no context without a decoder
+            raise UnreadableVideo("its codec is unknown to this build of PyAV, or its header is broken")
+        failure = ""
+        packets = self.container.demux(self.stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except (av.FFmpegError, OSError) as error:
+                failure = _reason(error)
+                break
+            if packet is None:
+                break
+            try:
+                decoded = packet.decode()
+            except av.FFmpegError as error:
+                self.broken += 1
+                failure = _reason(error)
+                continue
+            for frame in decoded:
+                yield self._frame(frame)
+        self._check_end(failure)
+
+    def _frame(self, frame: VideoFrame) -> Frame:
+        time = frame.time
+        if time is None:
+            time = self.last + 1 / float(self.stream.average_rate or DEFAULT_RATE) if self.count else 0.0
+        self._first = time if self._first is None else self._first
+        self.last = time - self._first
+        self.count += 1
+        return Frame(self.source, self._upright(frame), self.count - 1, self.last)
+
+    def _upright(self, frame: VideoFrame) -> Image:
+        """Return the pixels as they are to be shown."""
+        image = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+        ratio = float(self.stream.sample_aspect_ratio or 1)
+        if ratio not in (0.0, 1.0):
+            size = (max(1, round(image.shape[1] * ratio)), image.shape[0])
+            image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), np.uint8)
+        return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
+
+    def _check_end(self, failure: str) -> None:
+        """Raise if the video has fewer frames, or is shorter, than it states."""
+        if not self.count:
+            raise UnreadableVideo(f"no frame of it can be decoded ({failure or 'it is empty'})")
+        if self.broken:
+            raise UnreadableVideo(f"{self.broken} parts of it are broken ({failure}); {self.count} frames were read")
+        stated, n_stated = self._stated_seconds(), self.stream.frames
+        short = self.last + (TOLERANCE if not n_stated else 0) < stated
+        # The last frame of a screen recording may be shown for long, and trimming hides frames: both must be too few.
+        if failure or (short and (not n_stated or self.count < n_stated)):
+            expected = f" of {n_stated}" if n_stated else ""
+            length = f" of {stated:.2f} s" if stated else ""
+            raise UnreadableVideo(f"it breaks off after {self.count}{expected} frames, {self.last:.2f} s{length}")
+
+    def _stated_seconds(self) -> float:
+        """Return when the last frame is to begin according to the container, 0 if that does not tell."""
+        length = 0.0
+        if self.stream.duration is not None and self.stream.time_base is not None:
+            length = float(self.stream.duration * self.stream.time_base)
+        elif self.container.duration is not None and len(self.container.streams) == 1:
+            length = self.container.duration / av.time_base
+        return max(0.0, length - 1.5 / float(self.stream.average_rate or DEFAULT_RATE))
+
+
+class VideoWriter:
+    """Writes a video that browsers play: H.264 in MP4 or, where PyAV has no such encoder, VP9 in WebM.
+
+    Attributes:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Choose the encoder; the file is made by the first frame.
+
+        Args:
+            path: File to write; its suffix becomes that of the container.
+
+        Raises:
+            ConfigError: If this build of PyAV has neither encoder.
+        """
+        self._encoder, suffix = choose_encoder()
+        self.path = path.with_suffix(suffix)
+        self._container: OutputContainer | None = None
+        self._stream: VideoStream | None = None
+        self._last = -1
+
+    def write(self, image: Image, time: float) -> None:
+        """Add a frame.
+
+        Args:
+            image: RGB, (H, W, 3), of the size of the first frame; odd sides lose a pixel, as the encoders need.
+            time: Seconds since the first frame, more than that of the frame before.
+        """
+        if self._stream is None or self._container is None:
+            self._container = av.open(str(self.path), "w", options=_container_options(self.path.suffix))
+            # The rate is a hint only: the frames' time stamps count.
+            stream = cast(VideoStream, self._container.add_stream(self._encoder, rate=DEFAULT_RATE))
+            stream.options = OPTIONS[self._encoder]
+            stream.height, stream.width = (side - side % 2 for side in image.shape[:2])
+            stream.pix_fmt = "yuv420p"
+            stream.codec_context.time_base = TIME_BASE
+            self._stream = stream
+        frame = VideoFrame.from_ndarray(np.ascontiguousarray(image[: self._stream.height, : self._stream.width]))
+        # Equal or falling times, as broken videos have them, cannot be encoded.
+        self._last = max(self._last + 1, round(time / TIME_BASE))
+        frame.pts, frame.time_base = self._last, TIME_BASE
+        self._container.mux(self._stream.encode(frame))
+
+    def close(self) -> None:
+        """Finish the file."""
+        if self._container is not None and self._stream is not None:
+            self._container.mux(self._stream.encode(None))
+            self._container.close()
+            self._container = None
+
+    def __enter__(self) -> VideoWriter:
+        """Return the writer."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Finish the file; what is written so far plays even after a failure."""
+        self.close()
+
+
+def choose_encoder() -> tuple[str, str]:
+    """Return the encoder and the suffix of the container.
+
+    Raises:
+        ConfigError: If this build of PyAV has none that browsers play.
+    """
+    for encoder, suffix in ENCODERS:
+        if encoder in codecs_available:
+            return encoder, suffix
+    names = " nor ".join(encoder for encoder, _ in ENCODERS)
+    raise ConfigError(
+        f"this build of PyAV has neither {names}, one of which annotated videos need; install the published one with "
+        "pip install --force-reinstall --only-binary=:all: av, or set annotate=false."
+    )
+
+
+def _container_options(suffix: str) -> dict[str, str]:
+    # The index at the start lets a browser play the file before it is loaded.
+    return {"movflags": "faststart"} if suffix == ".mp4" else {}
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
