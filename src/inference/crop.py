@@ -61,12 +61,13 @@ def cut(image: Image, box: Box, size: int, grayscale: bool) -> Image:
     height, width = image.shape[:2]
     left, top = round(box.x), round(box.y)
     right, bottom = max(left + 1, round(box.x + box.width)), max(top + 1, round(box.y + box.height))
-    inside = image[max(top, 0) : max(bottom, 1), max(left, 0) : max(right, 1)]
-    above, below, before, after = max(-top, 0), max(bottom - height, 0), max(-left, 0), max(right - width, 0)
+    if left >= 0 and top >= 0 and right <= width and bottom <= height:
+        inside = image[top:bottom, left:right]
+    else:
+        rows, columns = np.arange(top, bottom).clip(0, height - 1), np.arange(left, right).clip(0, width - 1)
+        inside = image[rows[:, None], columns]
     if grayscale:
         inside = np.asarray(cv2.cvtColor(inside, cv2.COLOR_RGB2GRAY), np.uint8)
-    if above or below or before or after:
-        inside = np.asarray(cv2.copyMakeBorder(inside, above, below, before, after, cv2.BORDER_REPLICATE), np.uint8)
     crop = fit(inside, size)
     return np.asarray(cv2.cvtColor(crop, cv2.COLOR_GRAY2RGB), np.uint8) if grayscale else crop
 

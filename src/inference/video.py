@@ -96,9 +96,9 @@ class _Decoder:
         self._check_end(failure)
 
     def _frame(self, frame: VideoFrame) -> Frame:
-        time = frame.time
-        if time is None:
-            time = self.last + 1 / float(self.stream.average_rate or DEFAULT_RATE) if self.count else 0.0
+        step = 1 / float(self.stream.average_rate or DEFAULT_RATE)
+        known = frame.pts is not None and frame.time_base is not None
+        time = frame.time if known else (self._first or 0.0) + self.last + step
         self._first = time if self._first is None else self._first
         self.last = time - self._first
         self.count += 1

@@ -32,9 +32,11 @@ def tiny_model(*, outputs=("expression", "valence_arousal"), grayscale=True, **c
     for parameter in model.head.fc[3].parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     faces = np.stack([draw_face(1, i, 64, grayscale=grayscale).image for i in range(16)])
+    for module in model.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.momentum = 1.0  # one batch is enough
     with torch.no_grad():
-        for _ in range(30):
-            model.train()(torch.from_numpy(faces).permute(0, 3, 1, 2) / 255)
+        model.train()(torch.from_numpy(faces).permute(0, 3, 1, 2) / 255)
     return model.eval()
 
 

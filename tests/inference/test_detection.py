@@ -1,0 +1,101 @@
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from src.data.faces import draw_scene
+from src.inference.detection import SEARCH_SIDE, HaarDetector, WholePicture, YunetDetector, build_detector
+from src.inference.results import Box
+from src.utils.errors import ConfigError
+
+HAAR = HaarDetector()
+
+
+def overlap(box, other):
+    """Intersection over union."""
+    x = max(0, min(box[0] + box[2], other[0] + other[2]) - max(box[0], other[0]))
+    y = max(0, min(box[1] + box[3], other[1] + other[3]) - max(box[1], other[1]))
+    return x * y / (box[2] * box[3] + other[2] * other[3] - x * y)
+
+
+def found(image, faces, least=0.6):
+    """Return how many faces are boxed, and the number of boxes."""
+    boxes = [detection.box for detection in HAAR(image)]
+    return sum(any(overlap(face.box, box) > least for box in boxes) for face in faces), len(boxes)
+
+
+def test_it_boxes_the_faces_of_scenes():
+    scenes = [draw_scene(21, i, 500, faces=4) for i in range(5)]
+    results = np.array([found(*scene) for scene in scenes])
+    assert results[:, 0].sum() >= 19
+    assert results[:, 1].sum() <= 21
+
+
+def test_the_boxes_have_the_size_of_those_of_the_default_cascade():
+    sizes = []
+    for i in range(12):
+        image, (face,) = draw_scene(22, i, 400)
+        sizes += [detection.box.width / face.box[2] for detection in HAAR(image)]
+    assert np.median(sizes) == pytest.approx(1, abs=0.06)
+
+
+def test_fifty_faces():
+    image, faces = draw_scene(7, 0, 1600, faces=50)
+    hits, boxes = found(image, faces)
+    assert hits >= 45
+    assert boxes <= 52
+
+
+@pytest.mark.parametrize("size", [80, 3 * SEARCH_SIDE])
+def test_small_and_large_pictures(size):
+    image, faces = draw_scene(23, 1, 640)
+    image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
+    scaled = [replace(face, box=tuple(np.array(face.box) * size / 640)) for face in faces]
+    assert found(image, scaled) == (1, 1)
+
+
+def test_boxes_come_from_left_to_right_with_a_score():
+    image, _ = draw_scene(21, 0, 500, faces=4)
+    detections = HAAR(image)
+    assert [d.box.x for d in detections] == sorted(d.box.x for d in detections)
+    assert all(d.score > 0 for d in detections)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 400, 3), (300, 2, 3), (480, 641, 3)])
+def test_no_face_in_nothing(shape):
+    assert HAAR(np.full(shape, 128, np.uint8)) == []
+
+
+def test_none_takes_the_whole_picture():
+    assert WholePicture()(np.zeros((30, 50, 3), np.uint8))[0].box == Box(0, 0, 50, 30)
+
+
+def test_yunet_boxes_are_scaled_back(tmp_path, monkeypatch):
+    """The network is not ours to ship: its rows are as OpenCV documents them, x, y, width, height, ..., score."""
+
+    class Network:
+        def setInputSize(self, size):
+            self.size = tuple(size)
+
+        def detect(self, image):
+            assert image.shape[1::-1] == self.size
+            row = np.zeros(15, np.float32)
+            row[:4], row[14] = (10, 20, 30, 40), 0.9
+            return 1, row[None] if image.any() else None
+
+    monkeypatch.setattr(cv2.FaceDetectorYN, "create", lambda *arguments: Network())
+    (tmp_path / "yunet.onnx").write_bytes(b"")
+    detector = build_detector("yunet", str(tmp_path / "yunet.onnx"))
+    assert detector(np.zeros((100, 100, 3), np.uint8)) == []
+    (plain,) = detector(np.ones((400, 500, 3), np.uint8))
+    assert plain.box == Box(10, 20, 30, 40)
+    assert plain.score == pytest.approx(0.9)
+    (reduced,) = detector(np.ones((100, 2 * SEARCH_SIDE, 3), np.uint8))
+    assert reduced.box == Box(20, 40, 60, 80)
+
+
+def test_yunet_refuses_what_is_no_network(tmp_path):
+    (tmp_path / "broken.onnx").write_text("no network")
+    with pytest.raises(ConfigError, match=r"broken.onnx cannot be used by YuNet .* detector=haar"):
+        YunetDetector(str(tmp_path / "broken.onnx"))

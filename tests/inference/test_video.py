@@ -1,0 +1,181 @@
+from fractions import Fraction
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from src.data.faces import draw_scene
+from src.inference import video
+from src.inference.video import UnreadableVideo, VideoWriter, choose_encoder, read_video
+from src.utils.errors import ConfigError
+
+RATE = 25
+
+
+def shade(i):
+    """A picture whose brightness tells its number."""
+    return np.full((96, 128, 3), 20 + 5 * i, np.uint8)
+
+
+def write(path, images, times=None):
+    times = [i / RATE for i in range(len(images))] if times is None else times
+    with VideoWriter(path) as writer:
+        for image, time in zip(images, times, strict=True):
+            writer.write(image, time)
+    return writer.path
+
+
+def read_until_failure(path):
+    """Return the frames and the reason why there are no more."""
+    frames = []
+    try:
+        frames.extend(read_video(path))
+    except UnreadableVideo:
+        pass
+    frames = []
+    try:
+        for frame in read_video(path):
+            frames.append(frame)
+    except UnreadableVideo as error:
+        return frames, str(error)
+    return frames, ""
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory):
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (96, 128, 3), np.uint8) for _ in range(40)]
+    return write(tmp_path_factory.mktemp("film") / "film", images)
+
+
+@pytest.mark.parametrize("encoder", [entry[0] for entry in video.ENCODERS])
+def test_frames_and_their_times_survive(tmp_path, monkeypatch, encoder):
+    monkeypatch.setattr(video, "ENCODERS", [entry for entry in video.ENCODERS if entry[0] == encoder])
+    times = [0.0, 0.04, 0.5, 0.55, 0.9, 2.0, 2.01, 2.5]
+    path = write(tmp_path / "film.mp4", [shade(i) for i in range(8)], times)
+    frames = list(read_video(path))
+    assert [frame.index for frame in frames] == list(range(8))
+    assert [frame.time for frame in frames] == pytest.approx(times, abs=1e-3)
+    assert [round((frame.image.mean() - 20) / 5) for frame in frames] == list(range(8))
+    assert {frame.source for frame in frames} == {str(path)}
+
+
+def test_colours_are_rgb(tmp_path):
+    red = np.zeros((64, 64, 3), np.uint8)
+    red[..., 0] = 220
+    (frame,) = read_video(write(tmp_path / "red", [red]))
+    assert frame.image[32, 32, 0] > 200
+    assert frame.image[32, 32, 1:].max() < 30
+
+
+def test_odd_sizes(tmp_path):
+    path = write(tmp_path / "odd", [np.zeros((97, 131, 3), np.uint8)])
+    (frame,) = read_video(path)
+    assert frame.image.shape == (96, 130, 3)
+    for fourcc, suffix in (("MJPG", ".avi"), ("mp4v", ".mp4")):
+        path = tmp_path / f"odd{suffix}"
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*fourcc), RATE, (131, 97))
+        for i in range(5):
+            writer.write(np.full((97, 131, 3), 40 * i, np.uint8))
+        writer.release()
+        frames = list(read_video(path))
+        assert {frame.image.shape for frame in frames} == {(97, 131, 3)}
+        assert [frame.time for frame in frames] == pytest.approx([i / RATE for i in range(5)], abs=1e-3)
+
+
+def test_equal_times_are_written_all_the_same(tmp_path):
+    assert len(list(read_video(write(tmp_path / "film", [shade(i) for i in range(4)], [0.0, 0.1, 0.1, 0.05])))) == 4
+
+
+def test_a_film_of_a_turned_phone_is_upright(tmp_path):
+    image = np.zeros((64, 128, 3), np.uint8)
+    image[:, :64] = 250  # bright on the left
+    path = write(tmp_path / "phone", [image] * 3)
+    content = bytearray(path.read_bytes())
+    matrix = content.index(b"tkhd") + 4 + 40  # of a header of version 0
+    assert content[matrix : matrix + 4] == (1 << 16).to_bytes(4, "big")
+    turned = [0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30]
+    content[matrix : matrix + 36] = b"".join(value.to_bytes(4, "big", signed=True) for value in turned)
+    path.write_bytes(content)
+    frame = next(iter(read_video(path)))
+    # Shown turned clockwise by a right angle, as players do: what was on the left is on top.
+    assert frame.image.shape == (128, 64, 3)
+    assert frame.image[:60].mean() > 240
+    assert frame.image[70:].mean() < 10
+
+
+def test_pixels_that_are_no_squares(tmp_path):
+    path = tmp_path / "wide.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=RATE)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(4, 3)
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((64, 96, 3), np.uint8))))
+        container.mux(stream.encode(None))
+    assert next(iter(read_video(path))).image.shape == (64, 128, 3)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.6, 0.95])
+@pytest.mark.parametrize("encoder", [entry[0] for entry in video.ENCODERS])
+def test_a_film_that_breaks_off(tmp_path, monkeypatch, encoder, share):
+    monkeypatch.setattr(video, "ENCODERS", [entry for entry in video.ENCODERS if entry[0] == encoder])
+    rng = np.random.default_rng(0)
+    path = write(tmp_path / "film", [rng.integers(0, 256, (96, 128, 3), np.uint8) for _ in range(60)])
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    frames, reason = read_until_failure(path)
+    assert 0 < len(frames) < 60
+    assert f"it breaks off after {len(frames)}" in reason
+
+
+def test_a_film_with_a_hole(tmp_path, film):
+    content = bytearray(film.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + len(content) // 10] = bytes(len(content) // 10)
+    path = tmp_path / film.name
+    path.write_bytes(content)
+    frames, reason = read_until_failure(path)
+    assert 20 <= len(frames) <= 40
+    assert "broken" in reason
+    assert frames[-1].time > 1.4  # it went on behind the hole
+
+
+def test_what_is_no_film(tmp_path):
+    cases = {"words.mp4": b"no film " * 500, "empty.mp4": b"", "head.mp4": b"\0\0\0\x20ftypisom" + bytes(500)}
+    for name, content in cases.items():
+        (tmp_path / name).write_bytes(content)
+        assert (
+            read_until_failure(tmp_path / name) == ([], pytest.approx)
+            or "not a video" in (read_until_failure(tmp_path / name)[1])
+        )
+    assert read_until_failure(tmp_path / "nowhere.mp4") == ([], "missing")
+    assert read_until_failure(tmp_path) == ([], "not a file")
+
+
+def test_sound_without_pictures(tmp_path):
+    path = tmp_path / "sound.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=16000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 16000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    assert read_until_failure(path) == ([], "it has no pictures, only sound or text")
+
+
+def test_a_codec_that_nobody_knows(tmp_path, film):
+    path = tmp_path / film.name
+    path.write_bytes(film.read_bytes().replace(b"avc1", b"zzz1"))
+    frames, reason = read_until_failure(path)
+    assert frames == []
+    assert "codec" in reason
+
+
+def test_the_second_encoder_serves_where_the_first_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr(video, "codecs_available", {"libvpx-vp9"})
+    assert choose_encoder() == ("libvpx-vp9", ".webm")
+    assert write(tmp_path / "film.mp4", [draw_scene(0, 0, 64)[0]]).suffix == ".webm"
+    monkeypatch.setattr(video, "codecs_available", set())
+    with pytest.raises(ConfigError, match=r"neither libx264 nor libvpx-vp9.*annotate=false"):
+        choose_encoder()
