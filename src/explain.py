@@ -7,8 +7,8 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
+from src.utils.command_line import check_command_line
 from src.utils.extras import require_extra
-from src.utils.plugins import require_plugins
 from src.utils.resolvers import register_resolvers
 from src.utils.validation import validate_config
 
@@ -38,5 +38,5 @@ def main(cfg: DictConfig) -> float | None:
 
 
 if __name__ == "__main__":
-    require_plugins(sys.argv[1:])
+    check_command_line(sys.argv[1:])
     main()

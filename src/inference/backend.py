@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -12,6 +13,9 @@ from src.models.spec import ModelSpec
 from src.models.weights import build_from_weights, find_checkpoint, load_weights
 from src.utils.errors import ConfigError
 from src.utils.precision import resolve_precision
+
+if TYPE_CHECKING:
+    from src.explanation.explainer import Explainer
 
 # The vocabulary of weights with several that predictions use: FER+'s labels are those of many people.
 PREFERRED_VOCABULARY = "ferplus"
@@ -83,6 +87,7 @@ class TorchBackend:
         self.device = _device(device)
         self.precision = resolve_precision(precision, self.device.type)
         self.model = model.to(self.device).eval()
+        self._explainer: Explainer | None = None
         if self.precision == "64-true":
             self.model = self.model.double()
 
@@ -109,14 +114,36 @@ class TorchBackend:
         x = images.to(self.device, torch.float64 if dtype is torch.float64 else torch.float32)
         mixed = dtype in (torch.bfloat16, torch.float16)
         with torch.inference_mode(), torch.autocast(self.device.type, dtype if mixed else None, enabled=mixed):
-            prediction = self.model(x.contiguous(memory_format=torch.channels_last))
+            prediction = self.model(x.contiguous(memory_format=torch.channels_last), landmarks=True)
             probabilities = self.model.probabilities(prediction)
         affect = "valence_arousal" in self.outputs
         return BackendOutput(
             _plain(probabilities),
             _plain(prediction.valence) if affect else None,
             _plain(prediction.arousal) if affect else None,
+            None if prediction.landmarks is None else _plain(prediction.landmarks),
         )
+
+    def explain(self, images: Tensor, classes: Sequence[str]) -> Tensor:
+        """Return where the evidence for a class of each crop is: Grad-CAM, or HiResCAM for heads that flatten a map.
+
+        Args:
+            images: RGB crops in [0, 1], float32, (B, 3, S, S).
+            classes: A class for each, B.
+
+        Returns:
+            Maps in [0, 1], (B, S, S).
+
+        Raises:
+            ConfigError: If the packages of the extra `explain` are missing.
+        """
+        from src.explanation.explainer import Explainer
+        from src.explanation.targets import Target
+
+        if self._explainer is None:
+            self._explainer = Explainer(self.model)
+        with self._explainer as explainer:
+            return explainer(images, [Target(name) for name in classes])
 
 
 def choose_vocabulary(spec: ModelSpec, vocabulary: str | None) -> ModelSpec:

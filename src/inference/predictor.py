@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ class EmotionPredictor:
         backend: What runs the model.
         detector: What finds the faces.
         batch_size: Largest number of faces that the model sees at once.
+        gradcam: Whether faces get their `heat`.
 
     Example:
         >>> predictor = EmotionPredictor()
@@ -47,6 +49,7 @@ class EmotionPredictor:
         batch_size: int = 32,
         device: str = "auto",
         precision: str = "auto",
+        gradcam: bool = False,
     ) -> None:
         """Load a model and a detector.
 
@@ -59,6 +62,7 @@ class EmotionPredictor:
             batch_size: Largest number of faces that the model sees at once.
             device: `auto`, `cpu` or `cuda`.
             precision: `auto` (bf16 where the hardware has it), `32-true`, `bf16-mixed` or `16-mixed`.
+            gradcam: Whether faces get their `heat`, where the evidence for the predicted class is; `torch` only.
 
         Raises:
             ConfigError: If the weights or the detector cannot be had.
@@ -68,6 +72,9 @@ class EmotionPredictor:
         if isinstance(backend, str):
             backend = load_backend(backend, str(weights), vocabulary=vocabulary, device=device, precision=precision)
         self.backend = backend
+        if gradcam and not isinstance(backend, TorchBackend):
+            raise ConfigError("gradcam=true needs gradients, which only backend=torch has; leave one of them out.")
+        self.gradcam = gradcam
         self.detector = build_detector(detector, detector_path) if isinstance(detector, str) else detector
         self.batch_size = batch_size
         self._rule = crop_rule(self.backend.crop)
@@ -122,22 +129,31 @@ class EmotionPredictor:
 
     def _run(self, waiting: list[tuple[Frame, list[Detection]]]) -> Iterator[Prediction]:
         """Predict the faces of all waiting frames, `batch_size` at a time."""
-        boxes = [crop_box(detection.box, self._rule) for _, found in waiting for detection in found]
+        detections = [detection for _, found in waiting for detection in found]
+        boxes = [crop_box(detection.box, self._rule) for detection in detections]
         frames = [frame for frame, found in waiting for _ in found]
         size, grayscale = self.backend.image_size, self.backend.grayscale
         crops = [cut(frame.image, box, size, grayscale) for frame, box in zip(frames, boxes, strict=True)]
-        outputs = [
-            output
+        predicted = [
+            face
             for i in range(0, len(crops), self.batch_size)
-            for output in _rows(self.backend(to_tensor(crops[i : i + self.batch_size])))
+            for face in self._faces(crops[i : i + self.batch_size], detections[i:], boxes[i:])
         ]
-        face = 0
+        start = 0
         for frame, found in waiting:
-            faces = []
-            for detection in found:
-                faces.append(self._face(detection, boxes[face], outputs[face]))
-                face += 1
-            yield Prediction(frame, tuple(faces))
+            end = start + len(found)
+            yield Prediction(frame, tuple(predicted[start:end]))
+            start = end
+
+    def _faces(self, crops: list[Image], detections: list[Detection], boxes: list[Box]) -> list[FacePrediction]:
+        """Predict a batch; detections and boxes are those of the crops, and maybe of more."""
+        images = to_tensor(crops)
+        rows = _rows(self.backend(images))
+        faces = [self._face(detections[i], boxes[i], row) for i, row in enumerate(rows)]
+        if self.gradcam and isinstance(self.backend, TorchBackend):
+            heat = self.backend.explain(images, [face.expression for face in faces]).numpy()
+            faces = [replace(face, heat=one) for face, one in zip(faces, heat, strict=True)]
+        return faces
 
     def _face(self, detection: Detection, crop: Box, output: BackendOutput) -> FacePrediction:
         """Name the outputs of one face, and put its landmarks into the picture."""

@@ -88,6 +88,7 @@ class PredictionJob:
             batch_size=cfg.batch_size,
             device=cfg.device,
             precision=cfg.precision,
+            gradcam=cfg.gradcam,
         )
         self.items: list[Item] = []
 

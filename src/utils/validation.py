@@ -40,6 +40,7 @@ RULES: dict[str, tuple[str, Any]] = {
     "max_seconds": ("a number of seconds above 0, or null", PositiveNumber | None),
     "annotate": ("true or false", StrictBool),
     "landmarks": ("true or false", StrictBool),
+    "gradcam": ("true or false", StrictBool),
     "data.path": ("a path", StrictStr | None),
     "data.batch_size": ("a whole number of 1 or more", Positive),
     "data.num_workers": ("a whole number of 0 or more", Natural),
