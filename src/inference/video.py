@@ -27,8 +27,8 @@ OPTIONS: dict[str, dict[str, object]] = {
 }
 # Time stamps are multiples of this, the usual clock of video streams.
 TIME_BASE = Fraction(1, 90_000)
-# A container that does not count its frames may state a length that is this many seconds too large.
-TOLERANCE = 0.5
+# A container that does not count its frames may state a length that is too large by as many seconds.
+TOLERANCE = 0.1
 DEFAULT_RATE = 25
 
 

@@ -1,7 +1,6 @@
 from fractions import Fraction
 
 import av
-import cv2
 import numpy as np
 import pytest
 
@@ -26,13 +25,22 @@ def write(path, images, times=None):
     return writer.path
 
 
+def encode(path, images, pix_fmt="yuv444p", **options):
+    """Write a film that the project's own writer would not."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=RATE)
+        stream.height, stream.width = images[0].shape[:2]
+        stream.pix_fmt = pix_fmt
+        for name, value in options.items():
+            setattr(stream.codec_context, name, value)
+        for image in images:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image)))
+        container.mux(stream.encode(None))
+    return path
+
+
 def read_until_failure(path):
     """Return the frames and the reason why there are no more."""
-    frames = []
-    try:
-        frames.extend(read_video(path))
-    except UnreadableVideo:
-        pass
     frames = []
     try:
         for frame in read_video(path):
@@ -73,15 +81,10 @@ def test_odd_sizes(tmp_path):
     path = write(tmp_path / "odd", [np.zeros((97, 131, 3), np.uint8)])
     (frame,) = read_video(path)
     assert frame.image.shape == (96, 130, 3)
-    for fourcc, suffix in (("MJPG", ".avi"), ("mp4v", ".mp4")):
-        path = tmp_path / f"odd{suffix}"
-        writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*fourcc), RATE, (131, 97))
-        for i in range(5):
-            writer.write(np.full((97, 131, 3), 40 * i, np.uint8))
-        writer.release()
-        frames = list(read_video(path))
-        assert {frame.image.shape for frame in frames} == {(97, 131, 3)}
-        assert [frame.time for frame in frames] == pytest.approx([i / RATE for i in range(5)], abs=1e-3)
+    path = encode(tmp_path / "odd.mkv", [np.full((97, 131, 3), 40 * i, np.uint8) for i in range(5)])
+    frames = list(read_video(path))
+    assert [frame.image.shape for frame in frames] == 5 * [(97, 131, 3)]
+    assert [frame.time for frame in frames] == pytest.approx([i / RATE for i in range(5)], abs=1e-3)
 
 
 def test_equal_times_are_written_all_the_same(tmp_path):
@@ -106,17 +109,12 @@ def test_a_film_of_a_turned_phone_is_upright(tmp_path):
 
 
 def test_pixels_that_are_no_squares(tmp_path):
-    path = tmp_path / "wide.mp4"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=RATE)
-        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
-        stream.codec_context.sample_aspect_ratio = Fraction(4, 3)
-        container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((64, 96, 3), np.uint8))))
-        container.mux(stream.encode(None))
+    image = np.zeros((64, 96, 3), np.uint8)
+    path = encode(tmp_path / "wide.mp4", [image], sample_aspect_ratio=Fraction(4, 3))
     assert next(iter(read_video(path))).image.shape == (64, 128, 3)
 
 
-@pytest.mark.parametrize("share", [0.2, 0.6, 0.95])
+@pytest.mark.parametrize("share", [0.2, 0.6, 0.8])
 @pytest.mark.parametrize("encoder", [entry[0] for entry in video.ENCODERS])
 def test_a_film_that_breaks_off(tmp_path, monkeypatch, encoder, share):
     monkeypatch.setattr(video, "ENCODERS", [entry for entry in video.ENCODERS if entry[0] == encoder])
@@ -145,10 +143,9 @@ def test_what_is_no_film(tmp_path):
     cases = {"words.mp4": b"no film " * 500, "empty.mp4": b"", "head.mp4": b"\0\0\0\x20ftypisom" + bytes(500)}
     for name, content in cases.items():
         (tmp_path / name).write_bytes(content)
-        assert (
-            read_until_failure(tmp_path / name) == ([], pytest.approx)
-            or "not a video" in (read_until_failure(tmp_path / name)[1])
-        )
+        frames, reason = read_until_failure(tmp_path / name)
+        assert frames == []
+        assert "not a video, or of an unknown format" in reason
     assert read_until_failure(tmp_path / "nowhere.mp4") == ([], "missing")
     assert read_until_failure(tmp_path) == ([], "not a file")
 
