@@ -88,7 +88,14 @@ def _report_vocabularies(data: StoreDataModule, split: Split) -> None:
 
 
 def load_model_and_data(cfg: DictConfig) -> tuple[ExpressionClassifier, StoreDataModule]:
-    """Return the model, with the vocabulary that suits the data, and the data in the model's order of classes."""
+    """Return the model, with the vocabulary that suits the data, and the data in the model's order of classes.
+
+    Args:
+        cfg: Configuration with `ckpt_path`, `data`, `backbone` and `head`, as in `conf/eval.yaml`.
+
+    Raises:
+        ConfigError: If there is no model, or the configuration cannot work.
+    """
     weights = _our_weights(cfg)
     spec = weights.spec if weights else _official_spec(cfg)
     data = build_data(
@@ -130,7 +137,7 @@ def _official_spec(cfg: DictConfig) -> ModelSpec:
     chosen = cfg.get("backbone")
     if chosen is None or cfg.head.get("name") != "emonet" or not chosen.class_names:
         raise ConfigError(
-            "there is no model to test: set ckpt_path to a run directory, a .ckpt or a .safetensors, or use weights "
+            "there is no model: set ckpt_path to a run directory, a .ckpt or a .safetensors, or use weights "
             "with a head of their own: backbone=emonet_8 head=emonet."
         )
     backbone = plain(chosen)
@@ -147,7 +154,7 @@ def _official_spec(cfg: DictConfig) -> ModelSpec:
 
 
 def take_data_from_run(cfg: DictConfig) -> None:
-    """Without `data=`, test on the data set of the run directory: its name chooses a file of ours, values follow."""
+    """Without `data=`, take the data set of the run directory: its name chooses a file of ours, values follow."""
     overrides = list(HydraConfig.get().overrides.task)
     if cfg.ckpt_path is None or any(o.split("=")[0] == "data" for o in overrides):
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,6 +27,14 @@ def _reproducible() -> None:
 def make_store(tmp_path: Path) -> MakeStore:
     """Return a function that packs records into a store."""
     return lambda records: write_store(tmp_path / "store", records, max_bad=0)
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """A tiny model and its ONNX files, see `tests.exporting.tiny.export_tiny`."""
+    from tests.exporting.tiny import export_tiny  # the exporter takes seconds to import
+
+    return export_tiny(tmp_path_factory.mktemp("exported"))
 
 
 @pytest.fixture(scope="session")

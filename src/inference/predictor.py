@@ -12,6 +12,7 @@ from src.data.pictures import decode_picture
 from src.inference.backend import Backend, BackendOutput, TorchBackend
 from src.inference.crop import crop_box, crop_rule, cut, to_tensor
 from src.inference.detection import Detection, Detector, build_detector
+from src.inference.onnx_backend import OnnxBackend
 from src.inference.results import Box, FacePrediction, Frame, Image, Prediction
 from src.inference.tracking import Tracker
 from src.utils.errors import ConfigError
@@ -57,7 +58,7 @@ class EmotionPredictor:
             weights: A run directory, a `.ckpt` or a `.safetensors`.
             detector: `haar`, `yunet`, `none` (pictures are crops of faces already), or one of your own.
             detector_path: The ONNX file of `yunet`.
-            backend: `torch`, or one of your own, which then has the weights.
+            backend: `torch`, `onnx`, or one of your own, which then has the weights.
             vocabulary: Which classification of weights that have several; None takes `ferplus` if there is one.
             batch_size: Largest number of faces that the model sees at once.
             device: `auto`, `cpu` or `cuda`.
@@ -180,8 +181,8 @@ def load_backend(
     """Load weights into what runs them.
 
     Args:
-        name: `torch`.
-        weights: A run directory, a `.ckpt` or a `.safetensors`.
+        name: `torch`, or `onnx` for a file of `python -m src.export`, which has one vocabulary and its own precision.
+        weights: A run directory, a `.ckpt` or a `.safetensors`; for `onnx`, the `.onnx` file.
         vocabulary: Which classification of weights that have several; None takes `ferplus` if there is one.
         device: `auto`, `cpu` or `cuda`.
         precision: Numeric precision as in `src.utils.precision`.
@@ -191,7 +192,9 @@ def load_backend(
     """
     if name == "torch":
         return TorchBackend.from_weights(weights, vocabulary=vocabulary, device=device, precision=precision)
-    raise ConfigError(f"backend={name}; expected torch.")
+    if name == "onnx":
+        return OnnxBackend(weights, vocabulary=vocabulary, device=device)
+    raise ConfigError(f"backend={name}; expected torch or onnx.")
 
 
 def as_frame(picture: str | Path | Image | Frame) -> Frame:

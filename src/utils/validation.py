@@ -17,6 +17,7 @@ Share = Annotated[Number, Interval(ge=0, le=1)]
 PositiveNumber = Annotated[Number, Gt(0)]
 Limit = Natural | Share
 Names = Annotated[list[StrictStr], Len(1)]
+OnnxPrecision = Literal["fp32", "fp16", "int8"]
 
 # What the messages call each kind, and the kind itself; keys that a configuration lacks are not checked.
 RULES: dict[str, tuple[str, Any]] = {
@@ -41,6 +42,13 @@ RULES: dict[str, tuple[str, Any]] = {
     "annotate": ("true or false", StrictBool),
     "landmarks": ("true or false", StrictBool),
     "gradcam": ("true or false", StrictBool),
+    "onnx.precision": (
+        "fp32, fp16 or int8, or several of them, such as [fp32,int8]",
+        OnnxPrecision | Annotated[list[OnnxPrecision], Len(1)],
+    ),
+    "onnx.extra_outputs": ("heatmap, landmarks, both or none, as a list", list[Literal["heatmap", "landmarks"]]),
+    "onnx.calibration_pictures": ("a whole number of 1 or more", Positive),
+    "onnx.parity_pictures": ("a whole number of 1 or more", Positive),
     "data.path": ("a path", StrictStr | None),
     "data.batch_size": ("a whole number of 1 or more", Positive),
     "data.num_workers": ("a whole number of 0 or more", Natural),

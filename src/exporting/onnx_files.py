@@ -1,0 +1,143 @@
+"""ONNX files in single, half and 8-bit precision."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+from numpy.typing import NDArray
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
+from onnxruntime.transformers.float16 import convert_float_to_float16
+from onnxruntime.transformers.onnx_model import OnnxModel
+
+from src.exporting.deployed import DeployedModel
+from src.models.onnx_metadata import INPUT_NAME, write_metadata
+
+OPSET = 18
+CALIBRATION_BATCH = 16
+# Sums, activations and batch-norms stay in float: they cost no time beside these, and accuracy if they are rounded.
+QUANTISED = ["Conv", "Gemm", "MatMul"]
+
+
+def export_fp32(model: DeployedModel) -> onnx.ModelProto:
+    """Return the network as an ONNX graph in single precision, with dynamic batch size."""
+    side = model.spec.image_size
+    # Two pictures: a batch of one would become a constant.
+    example = torch.zeros(2, 3, side, side, dtype=torch.uint8)
+    with _quiet():
+        program = torch.onnx.export(
+            model,
+            (example,),
+            dynamo=True,
+            input_names=[INPUT_NAME],
+            output_names=list(model.output_names),
+            dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
+            opset_version=OPSET,
+            verbose=False,
+        )
+    if program is None:
+        raise RuntimeError("torch.onnx.export returned no program")
+    return _without_traces(program.model_proto)
+
+
+def to_fp16(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the graph in half precision; inputs and outputs stay what they are."""
+    with _quiet():
+        half = OnnxModel(convert_float_to_float16(graph, keep_io_types=True))
+    # The converter appends the casts that it adds.
+    half.topological_sort()
+    return half.model  # type: ignore[no-any-return]
+
+
+def to_int8(graph: onnx.ModelProto, pictures: NDArray[np.uint8]) -> onnx.ModelProto:
+    """Return the graph with 8-bit convolutions and matrix products, quantised statically.
+
+    Weights have a scale per output channel and 7 bits: without VNNI instructions, x86 processors add pairs of products
+    in 16 bits, which 8 would overflow.
+
+    Args:
+        graph: Graph in single precision.
+        pictures: Training pictures that the ranges of activations are taken from, (N, 3, S, S).
+    """
+    with TemporaryDirectory() as folder, _quiet():
+        plain, prepared, quantised = (Path(folder) / f"{name}.onnx" for name in ("plain", "prepared", "quantised"))
+        onnx.save(graph, plain)
+        # Its symbolic shape inference does not know all operators; onnx's own suffices.
+        quant_pre_process(plain, prepared, skip_symbolic_shape=True)
+        quantize_static(
+            prepared,
+            quantised,
+            _Pictures(pictures),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=QUANTISED,
+            per_channel=True,
+            reduce_range=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod.MinMax,
+        )
+        return onnx.load(quantised)
+
+
+def save(graph: onnx.ModelProto, path: Path, model: DeployedModel, precision: str) -> None:
+    """Write a graph with its metadata as one file.
+
+    Args:
+        graph: The graph.
+        path: File to write.
+        model: What was exported.
+        precision: `fp32`, `fp16` or `int8`.
+    """
+    del graph.metadata_props[:]
+    onnx.helper.set_model_props(graph, write_metadata(model.spec, model.output_names, precision))
+    graph.producer_name = "emonet-fer"
+    onnx.checker.check_model(graph)
+    onnx.save(graph, path)
+
+
+class _Pictures(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime is untyped
+    """Batches of pictures for the quantiser."""
+
+    def __init__(self, pictures: NDArray[np.uint8]) -> None:
+        self._batches = (pictures[i : i + CALIBRATION_BATCH] for i in range(0, len(pictures), CALIBRATION_BATCH))
+
+    def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+        batch = next(self._batches, None)
+        return None if batch is None else {INPUT_NAME: batch}
+
+
+def _without_traces(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """Take away what the exporter notes about its caller: source lines and paths of this machine."""
+    parts = [graph.graph, *graph.functions]
+    for part in parts:
+        del part.metadata_props[:]
+        for node in part.node:
+            del node.metadata_props[:]
+            node.doc_string = ""
+    for value in (*graph.graph.input, *graph.graph.output, *graph.graph.value_info, *graph.graph.initializer):
+        del value.metadata_props[:]
+    return graph
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the converters' remarks on what is done on purpose."""
+    ort.set_default_logger_severity(3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        level = logging.root.manager.disable
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(level)
+            ort.set_default_logger_severity(2)

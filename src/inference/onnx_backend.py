@@ -1,0 +1,93 @@
+"""Runs an exported model with ONNX Runtime; PyTorch has no part in it but for the tensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from src.inference.backend import BackendOutput
+from src.models.onnx_metadata import INPUT_NAME, read_metadata
+from src.utils.errors import ConfigError
+from src.utils.extras import require_extra
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+class OnnxBackend:
+    """A file of `python -m src.export`; see `src.inference.backend.Backend` for its attributes.
+
+    Attributes:
+        output_names: Names of the file's outputs.
+        providers: What ONNX Runtime runs it on.
+    """
+
+    def __init__(self, location: str, *, vocabulary: str | None = None, device: str = "auto") -> None:
+        """Open a file.
+
+        Args:
+            location: The `.onnx` file.
+            vocabulary: Refused: a file has one classification, chosen by its export.
+            device: `auto` (CUDA if ONNX Runtime has it), `cpu` or `cuda`.
+
+        Raises:
+            ConfigError: If the file is missing, broken or not ours, or the device is not to be had.
+        """
+        path = Path(location).expanduser()
+        if not path.is_file():
+            raise ConfigError(
+                f"{location} does not exist; backend=onnx expects an .onnx file, which python -m src.export writes."
+            )
+        if vocabulary is not None:
+            raise ConfigError(
+                f"head.vocabulary={vocabulary} does not go with backend=onnx: a file has one classification. Leave it "
+                f"out, or choose it in the export: python -m src.export head.vocabulary={vocabulary} ckpt_path=..."
+            )
+        require_extra("export", "onnxruntime")
+        import onnxruntime as ort
+
+        # onnxruntime has no common class of its errors; any of them means that the file cannot be run.
+        try:
+            self._session = ort.InferenceSession(path, providers=_providers(device, ort.get_available_providers()))
+        except ConfigError:
+            raise
+        except Exception as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ConfigError(f"{location} cannot be read as an ONNX file ({reason}); export it again.") from error
+        spec = read_metadata(self._session.get_modelmeta().custom_metadata_map, location)
+        self.class_names, self.image_size, self.grayscale = spec.class_names, spec.image_size, spec.grayscale
+        self.crop, self.outputs = spec.crop, spec.outputs
+        self.output_names = tuple(output.name for output in self._session.get_outputs())
+        self.providers = tuple(self._session.get_providers())
+
+    def run(self, pixels: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """Run the file on RGB pictures in [0, 255], (B, 3, S, S).
+
+        Returns:
+            Every output by name; see `src.models.onnx_metadata.OUTPUTS`.
+        """
+        values = self._session.run(self.output_names, {INPUT_NAME: np.ascontiguousarray(pixels)})
+        return dict(zip(self.output_names, values, strict=True))
+
+    def __call__(self, images: Tensor) -> BackendOutput:
+        """Predict RGB crops in [0, 1], float32, (B, 3, S, S); they are rounded to 8 bits, as pictures have them."""
+        pixels = (images.detach().cpu().float() * 255).round().clamp(0, 255).to(torch.uint8)
+        found = {name: torch.from_numpy(values) for name, values in self.run(pixels.numpy()).items()}
+        return BackendOutput(found["probabilities"], found.get("valence"), found.get("arousal"), found.get("landmarks"))
+
+
+def _providers(device: str, available: list[str]) -> list[str]:
+    """Return what runs the file, the first choice first."""
+    wanted = [PROVIDERS["cuda"], PROVIDERS["cpu"]]
+    if device != "auto":
+        kind = device.split(":")[0]
+        if PROVIDERS.get(kind) not in available:
+            raise ConfigError(
+                f"device={device} is not to be had with this onnxruntime (it has {', '.join(available)}); use "
+                "device=cpu or, for a GPU, install onnxruntime-gpu."
+            )
+        wanted = wanted if kind == "cuda" else [PROVIDERS["cpu"]]
+    return [provider for provider in wanted if provider in available]

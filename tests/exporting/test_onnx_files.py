@@ -1,0 +1,107 @@
+import json
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+
+from src.exporting.deployed import DeployedModel
+from src.exporting.onnx_files import export_fp32, save
+from src.models.onnx_metadata import licence
+from src.models.spec import ModelSpec
+from src.utils.resolvers import ROOT
+from tests.exporting.tiny import CLASSES, OUTPUTS, faces, tiny_model, torch_outputs, without_colours
+
+HEADS = [
+    *("self_attention", "multihead"),
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("linear", "linear_flat", "linear_bottleneck")),
+]
+
+
+def assert_equal_outputs(path, model):
+    session = ort.InferenceSession(path)
+    names = [output.name for output in session.get_outputs()]
+    assert tuple(names) == OUTPUTS
+    for n in (1, 2, 5):
+        expected = torch_outputs(model, without_colours(faces(n)))
+        for name, values in zip(names, session.run(None, {"images": faces(n)}), strict=True):
+            assert values.shape == expected[name].shape
+            assert values.dtype == np.float32
+            tolerance = 1e-2 if name == "landmarks" else 1e-4
+            np.testing.assert_allclose(values, expected[name], atol=tolerance, err_msg=name)
+
+
+def test_emonet_gives_the_same_for_any_batch(exported):
+    assert_equal_outputs(exported.files["fp32"], exported.model)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_head_gives_the_same(tmp_path, head):
+    model = tiny_model(head)
+    deployed = DeployedModel(model, ("heatmap", "landmarks"))
+    save(export_fp32(deployed), tmp_path / "model.onnx", deployed, "fp32")
+    assert_equal_outputs(tmp_path / "model.onnx", model)
+
+
+def test_a_file_is_complete_and_says_what_it_takes(exported):
+    assert sorted(path.name for path in exported.folder.iterdir()) == ["fp16.onnx", "fp32.onnx", "int8.onnx"]
+    for precision, path in exported.files.items():
+        session = ort.InferenceSession(path)
+        (given,) = session.get_inputs()
+        assert (given.name, given.type, given.shape) == ("images", "tensor(uint8)", ["batch", 3, 64, 64])
+        assert {output.type for output in session.get_outputs()} == {"tensor(float)"}
+        metadata = session.get_modelmeta().custom_metadata_map
+        assert metadata["precision"] == precision
+        assert json.loads(metadata["class_names"]) == list(CLASSES)
+        assert list(json.loads(metadata["outputs"])) == list(OUTPUTS)
+        contract = json.loads(metadata["input"])
+        assert (contract["colour"], contract["range"], contract["grayscale"]) == ("RGB", [0, 255], True)
+        assert (contract["crop"], contract["shape"]) == ("as the data set gives it", ["batch", 3, 64, 64])
+        assert ModelSpec.from_dict(json.loads(metadata["model_spec"])) == exported.deployed.spec
+        assert "nothing-0123" in metadata["licence"]
+        assert "Research use" in metadata["licence"]
+
+
+def test_a_file_tells_nothing_about_the_machine(exported):
+    for path in exported.files.values():
+        content = path.read_bytes()
+        for secret in (str(ROOT), "site-packages", "deployed.py", "stack_trace"):
+            assert secret.encode() not in content, secret
+
+
+def test_official_weights_keep_their_licence():
+    spec = tiny_model().spec
+    spec.backbone["name"] = "emonet_8"
+    assert licence(spec).startswith("CC BY-NC-ND 4.0")
+
+
+def test_half_precision_halves_the_weights_and_keeps_the_answers(exported):
+    tensors = onnx.load(exported.files["fp16"]).graph.initializer
+    kernels = [tensor for tensor in tensors if tensor.name.endswith(("conv1.weight", "conv3.weight"))]
+    assert kernels
+    assert {tensor.data_type for tensor in kernels} == {onnx.TensorProto.FLOAT16}
+    assert differences(exported, "fp16")["probabilities"] < 0.02
+
+
+def test_quantised_weights_have_seven_bits_and_a_scale_per_channel(exported):
+    graph = onnx.load(exported.files["int8"]).graph
+    tensors = {t.name: t for t in graph.initializer}
+    produced = {node.output[0]: node for node in graph.node}
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    assert len(convolutions) > 20
+    for node in convolutions:
+        quantised = produced[node.input[1]]
+        assert quantised.op_type == "DequantizeLinear"
+        weights, scales = (onnx.numpy_helper.to_array(tensors[name]) for name in quantised.input[:2])
+        assert weights.dtype == np.int8
+        assert np.abs(weights.astype(int)).max() <= 64
+        assert scales.shape == weights.shape[:1]
+    assert differences(exported, "int8")["probabilities"] < 0.25
+
+
+def differences(exported, precision):
+    pixels = faces(8, grayscale=True)
+    expected = torch_outputs(exported.model, pixels)
+    session = ort.InferenceSession(exported.files[precision])
+    found = dict(zip(OUTPUTS, session.run(None, {"images": pixels}), strict=True))
+    return {name: np.abs(values - expected[name]).max() for name, values in found.items()}

@@ -1,0 +1,69 @@
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from src.data.faces import draw_face
+from src.inference import EmotionPredictor
+from src.inference.backend import TorchBackend
+from src.inference.onnx_backend import OnnxBackend
+from src.utils.errors import ConfigError
+from tests.exporting.tiny import faces
+
+
+def test_it_says_what_pytorch_says(exported):
+    ours, theirs = OnnxBackend(str(exported.files["fp32"])), TorchBackend(exported.model, precision="32-true")
+    for name in ("class_names", "image_size", "grayscale", "crop", "outputs"):
+        assert getattr(ours, name) == getattr(theirs, name), name
+    images = torch.from_numpy(faces(5, grayscale=True)).float() / 255
+    found, expected = ours(images), theirs(images)
+    for name in ("probabilities", "valence", "arousal"):
+        torch.testing.assert_close(getattr(found, name), getattr(expected, name), atol=1e-4, rtol=1e-3)
+    with torch.no_grad():
+        landmarks = exported.model(images, landmarks=True).landmarks
+    torch.testing.assert_close(found.landmarks, landmarks, atol=1e-2, rtol=0)
+
+
+def test_pixels_and_floats_mean_the_same(exported):
+    backend = OnnxBackend(str(exported.files["fp32"]), device="cpu")
+    pixels = faces(3)
+    direct = backend.run(pixels)["probabilities"]
+    assert np.array_equal(backend(torch.from_numpy(pixels) / 255).probabilities.numpy(), direct)
+
+
+def test_predictor_runs_it(exported):
+    file = str(exported.files["fp32"])
+    (face,) = EmotionPredictor(file, backend="onnx", detector="none").predict(draw_face(5, 0, 64).image).faces
+    expected = OnnxBackend(file).run(faces(1))["probabilities"][0]
+    assert list(face.probabilities.values()) == pytest.approx(expected.tolist(), abs=1e-5)
+    assert face.landmarks.shape == (68, 2)
+    with pytest.raises(ConfigError, match=r"vocabulary=ferplus does not go with backend=onnx"):
+        EmotionPredictor(file, backend="onnx", vocabulary="ferplus")
+
+
+def foreign(path):
+    """Write an ONNX file that is not ours."""
+    value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
+    node = onnx.helper.make_node("Relu", ["x"], ["y"])
+    result = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])
+    model = onnx.helper.make_model(onnx.helper.make_graph([node], "g", [value], [result]), ir_version=9)
+    onnx.save(model, path)
+
+
+def test_other_files_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"none\.onnx does not exist; backend=onnx expects an \.onnx file"):
+        OnnxBackend(str(tmp_path / "none.onnx"))
+    (tmp_path / "rubbish.onnx").write_bytes(b"rubbish")
+    with pytest.raises(ConfigError, match=r"rubbish\.onnx cannot be read as an ONNX file"):
+        OnnxBackend(str(tmp_path / "rubbish.onnx"))
+    foreign(tmp_path / "foreign.onnx")
+    with pytest.raises(ConfigError, match=r"foreign\.onnx is no ONNX file of this framework"):
+        OnnxBackend(str(tmp_path / "foreign.onnx"))
+
+
+@pytest.mark.parametrize("device", ["cuda", "abacus"])
+def test_a_device_that_is_not_there(exported, device):
+    if device == "cuda" and torch.cuda.is_available():
+        pytest.skip("it is there")
+    with pytest.raises(ConfigError, match=f"device={device} is not to be had with this onnxruntime"):
+        OnnxBackend(str(exported.files["fp32"]), device=device)
