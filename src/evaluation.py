@@ -17,7 +17,9 @@ from src.data.store import Split
 from src.data.vocabulary import canonical_order
 from src.models.build import build_model, new_spec, starting_weights
 from src.models.classifier import ExpressionClassifier
+from src.models.compiled import compile_for_prediction
 from src.models.spec import ModelSpec
+from src.models.test_time import n_views
 from src.models.weights import Weights, build_from_weights, find_checkpoint, load_weights, weights_id
 from src.pipeline import build_callbacks, build_data, build_loggers, choose_precision, evaluate, plain, write_results
 from src.utils.errors import ConfigError
@@ -51,6 +53,15 @@ def test(cfg: DictConfig) -> Results:
     model.absent_classes = data.absent_classes
     model.test_time_augmentation = cfg.tta
     _report_vocabularies(data, cfg.split)
+    compile_for_prediction(
+        model,
+        cfg.compile,
+        n_pictures=len(data.split_rows(cfg.split)[0]) * n_views(cfg.tta),
+        image_size=data.image_size,
+        batch_size=data.batch_size,
+        precision=precision,
+        cache=data.cache_dir / "inductor",
+    )
     with closed_wandb():
         loggers = build_loggers(cfg)
         described = {**plain(cfg), "head": model.spec.head, "backbone": model.spec.backbone, "precision": precision}

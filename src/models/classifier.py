@@ -40,6 +40,8 @@ class ExpressionClassifier(LightningModule):
         test_time_augmentation: Views over which a test averages the class probabilities.
         backbone: EmoNet up to the head's tap.
         head: The head.
+        compiled: What computes features and heat maps where no gradients are wanted, see `src.models.compiled`; None for the
+            backbone itself.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class ExpressionClassifier(LightningModule):
         self._optimizer, self._scheduler = optimizer, scheduler
         self.lr_multiplier, self.auxiliary_weight = lr_multiplier, auxiliary_weight
         self.absent_classes = list(absent_classes)
+        self.compiled: Callable[[Tensor], tuple[Tensor, tuple[Tensor, ...]]] | None = None
         self.test_time_augmentation: TestTimeAugmentation = "none"
         self._freeze_level, self.frozen = str(freeze), freeze == "all"
         backbone.prune(head.tap)
@@ -94,6 +97,8 @@ class ExpressionClassifier(LightningModule):
         return self._features_and_heatmaps(image)[0]
 
     def _features_and_heatmaps(self, image: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        if self.compiled is not None and not torch.is_grad_enabled():
+            return self.compiled(image)
         # Gradients with respect to the pictures, as explanations need them, pass through a frozen backbone.
         with torch.set_grad_enabled(torch.is_grad_enabled() and (not self.frozen or image.requires_grad)):
             fused, heatmaps = self.backbone.fuse(image)

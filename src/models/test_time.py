@@ -30,6 +30,11 @@ def views(image: Tensor, mode: TestTimeAugmentation) -> list[Tensor]:
     return [view for picture in straight for view in (picture, picture.flip(-1))]
 
 
+def n_views(mode: TestTimeAugmentation) -> int:
+    """Return the number of views of a picture."""
+    return {"none": 1, "flip": 2, "crops": 12}[mode]
+
+
 def _crops(image: Tensor) -> list[Tensor]:
     side = image.shape[-1]
     margin = round(side * CROP_MARGIN)

@@ -27,6 +27,7 @@ RULES: dict[str, tuple[str, Any]] = {
     "runs": ("directories or globs, such as outputs/runs/* or [a,b]", StrictStr | Names),
     "dedup": ("true or false", StrictBool),
     "cache": ("true, false or auto", StrictBool | Literal["auto"]),
+    "compile": ("true, false or auto", StrictBool | Literal["auto"]),
     "by": ("keys of the configuration, such as [head,optimizer.lr], or null", Names | None),
     "rounds": ("a whole number of 1 or more", Positive),
     "ckpt_path": ("a path", StrictStr | None),

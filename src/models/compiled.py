@@ -1,0 +1,129 @@
+"""A backbone compiled for prediction: inductor with frozen weights, and its code kept between runs."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor, nn
+
+from src.models.emonet import EmoNet, Tap
+from src.utils.errors import ConfigError
+
+if TYPE_CHECKING:
+    from src.models.classifier import ExpressionClassifier
+
+log = logging.getLogger(__name__)
+
+CompileChoice = bool | Literal["auto"]
+# Pictures of 256 px from which a full-size EmoNet (14 M parameters) is worth half a minute of compiling on two cores:
+# docs/performance.md. Fewer for float32, which gains more a picture.
+WORTH_COMPILING = {True: 4000, False: 800}
+REFERENCE_SIDE, REFERENCE_PARAMETERS = 256, 14e6
+
+
+class CompiledBackbone:
+    """Features and heat maps of a backbone, compiled for batches of one size; others are cut and filled up to it.
+
+    Attributes:
+        batch_size: Pictures in a batch.
+    """
+
+    def __init__(self, backbone: EmoNet, tap: Tap, batch_size: int) -> None:
+        """Prepare to compile at the first call."""
+        self.batch_size = batch_size
+        self._run = torch.compile(_Backbone(backbone, tap), options={"freezing": True})
+
+    def __call__(self, image: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return features and heat maps of pictures (B, 3, S, S) of the size and in the precision of the first call."""
+        # The compiler tells inference mode from no_grad, and the tensors of one from those of the other.
+        with torch.inference_mode():
+            parts = [self._fixed(part) for part in image.split(self.batch_size)]
+            features, *heatmaps = (torch.cat(outputs) for outputs in zip(*parts, strict=True))
+        return features, tuple(heatmaps)
+
+    def _fixed(self, image: Tensor) -> list[Tensor]:
+        # Another batch size, or layout, would be compiled anew, for half a minute.
+        shape = (self.batch_size, *image.shape[1:])
+        filled = torch.zeros(shape, dtype=image.dtype, device=image.device).to(memory_format=torch.channels_last)
+        filled[: len(image)] = image
+        return [output[: len(image)] for output in self._run(filled)]
+
+
+class _Backbone(nn.Module):
+    """What of a backbone is compiled."""
+
+    def __init__(self, backbone: EmoNet, tap: Tap) -> None:
+        super().__init__()
+        self.backbone, self.tap = backbone, tap
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        fused, heatmaps = self.backbone.fuse(image)
+        return (self.backbone.after_fusion(fused, self.tap), *heatmaps)
+
+
+def compile_for_prediction(
+    model: ExpressionClassifier,
+    choice: CompileChoice,
+    *,
+    n_pictures: int,
+    image_size: int,
+    batch_size: int,
+    precision: str,
+    cache: Path,
+) -> None:
+    """Compile a model's backbone for prediction, if that pays or is asked for; its weights must not change afterwards.
+
+    Args:
+        model: Model on the CPU, which is set to evaluation mode.
+        choice: true, false, or auto: where the job has enough pictures.
+        n_pictures: Pictures to predict.
+        image_size: Their side.
+        batch_size: Pictures a batch.
+        precision: Lightning's name of the precision.
+        cache: Folder for the compiled code.
+
+    Raises:
+        ConfigError: If `compile=true` cannot be had here.
+    """
+    bf16 = precision == "bf16-mixed"
+    parameters = sum(p.numel() for p in model.backbone.parameters())
+    worth = n_pictures * (image_size / REFERENCE_SIDE) ** 2 * parameters / REFERENCE_PARAMETERS
+    if choice is False or (choice == "auto" and (worth < WORTH_COMPILING[bf16] or torch.cuda.is_available())):
+        return
+    try:
+        seconds = _compile(model, image_size, batch_size, bf16, cache)
+    except Exception as error:  # whatever a compiler may say
+        model.compiled = None
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if choice is True:
+            raise ConfigError(
+                f"compile=true, but the backbone cannot be compiled here ({reason}). Install a C++ compiler (g++), or "
+                "set compile=false."
+            ) from error
+        log.warning("The backbone is not compiled (%s).", reason)
+        return
+    log.info("Compiled the backbone in %.0f s for batches of %d.", seconds, batch_size)
+
+
+def _compile(model: ExpressionClassifier, image_size: int, batch_size: int, bf16: bool, cache: Path) -> float:
+    start = time.perf_counter()
+    if not any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "clang++")):
+        raise RuntimeError("no C++ compiler was found")
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir  # seconds of imports, for who compiles only
+
+    if os.environ.get("TORCHINDUCTOR_CACHE_DIR") in (None, default_cache_dir()):  # torch sets the default by itself
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache)
+    log.info("Compiling the backbone; the code is kept in %s", os.environ["TORCHINDUCTOR_CACHE_DIR"])
+    model.eval()
+    backbone = CompiledBackbone(model.backbone, model.head.tap, batch_size)
+    image = torch.zeros(batch_size, 3, image_size, image_size)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        backbone(image)
+    model.compiled = backbone
+    return time.perf_counter() - start

@@ -1,0 +1,102 @@
+"""Tests of compiling for prediction: when, for which batches, and what happens where it cannot be done."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+import torch
+from torch import nn
+
+from src.models.compiled import CompiledBackbone, compile_for_prediction
+from src.utils.errors import ConfigError
+
+JOB = {"n_pictures": 10, "image_size": 64, "batch_size": 4, "precision": "32-true"}
+
+
+@pytest.fixture
+def compiler(monkeypatch):
+    """Stand in for the compiler: keep modules as they are, and remember the batches."""
+    seen = []
+
+    def compile_(module: nn.Module, options=None):
+        def run(image):
+            assert options == {"freezing": True}
+            assert torch.is_inference_mode_enabled()
+            seen.append((len(image), image.is_contiguous(memory_format=torch.channels_last)))
+            return module(image)
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    monkeypatch.setenv("CXX", "python3")  # any program that exists
+    return seen
+
+
+@pytest.fixture
+def model(make_classifier):
+    return make_classifier().eval()
+
+
+def test_batches_of_any_size_are_one_size_for_the_compiler(model, compiler):
+    compiled = CompiledBackbone(model.backbone, "fused", 4)
+    image = torch.rand(11, 3, 64, 64)
+    with torch.no_grad():
+        features, heatmaps = compiled(image)
+        expected, expected_heatmaps = model.backbone.fuse(image)
+        torch.testing.assert_close(features, expected)
+        torch.testing.assert_close(heatmaps, expected_heatmaps)
+        assert compiled(image[:0])[0].shape == (0, 16, 16, 16)
+    assert set(compiler) == {(4, True)}
+
+
+def test_only_predictions_are_compiled(model, compiler, tmp_path):
+    image = torch.rand(4, 3, 64, 64)
+    compile_for_prediction(model, True, **JOB, cache=tmp_path)
+    n = len(compiler)
+    model(image).logits.sum().backward()
+    assert len(compiler) == n
+    with torch.no_grad():
+        model(image)
+    assert len(compiler) == n + 1
+
+
+@pytest.mark.parametrize(
+    ("choice", "n_pictures", "precision", "expected"),
+    [
+        ("auto", 10**9, "32-true", True),
+        ("auto", 100, "32-true", False),
+        (True, 1, "bf16-mixed", True),
+        (False, 10**9, "32-true", False),
+    ],
+)
+def test_auto_goes_by_the_size_of_the_job(model, compiler, tmp_path, choice, n_pictures, precision, expected):
+    job = {**JOB, "n_pictures": n_pictures, "precision": precision}
+    compile_for_prediction(model, choice, **job, cache=tmp_path)
+    assert (model.compiled is not None) == expected
+
+
+def test_without_a_compiler(model, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(ConfigError, match=r"compile=true, but .*no C\+\+ compiler.*compile=false"):
+        compile_for_prediction(model, True, **JOB, cache=tmp_path)
+    compile_for_prediction(model, "auto", **{**JOB, "n_pictures": 10**9}, cache=tmp_path)
+    assert "not compiled (no C++ compiler" in caplog.text
+    with torch.no_grad():
+        assert model(torch.rand(2, 3, 64, 64)).logits.shape == (2, 7)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_the_real_compiler_agrees(model, tmp_path, precision, monkeypatch):
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    image = torch.rand(6, 3, 64, 64)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
+        expected = model(image).logits.float()
+        compile_for_prediction(model, True, **{**JOB, "precision": precision}, cache=tmp_path)
+        found = model(image).logits.float()
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path)
+    assert any(tmp_path.iterdir())
+    bound = 0.02 if precision == "bf16-mixed" else 1e-4
+    assert (found - expected).abs().max() <= bound * (expected.max() - expected.min())
