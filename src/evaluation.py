@@ -20,7 +20,7 @@ from src.models.classifier import ExpressionClassifier
 from src.models.compiled import compile_for_prediction
 from src.models.spec import ModelSpec
 from src.models.test_time import n_views
-from src.models.weights import Weights, build_from_weights, find_checkpoint, load_weights, weights_id
+from src.models.weights import Weights, build_from_weights, file_sha256, find_checkpoint, load_weights, weights_id
 from src.pipeline import build_callbacks, build_data, build_loggers, choose_precision, evaluate, plain, write_results
 from src.utils.errors import ConfigError
 from src.utils.groups import load_group
@@ -78,8 +78,9 @@ def test(cfg: DictConfig) -> Results:
             validate=cfg.split == "val",
             test=cfg.split == "test",
         )
-        weights = weights_id(cfg.ckpt_path or cfg.backbone.weights)
-        update_provenance(Path(cfg.run_dir), data=data.fingerprint, weights=weights)
+        location = cfg.ckpt_path or cfg.backbone.weights
+        digest = file_sha256(find_checkpoint(location))
+        update_provenance(Path(cfg.run_dir), data=data.fingerprint, weights=weights_id(location), weights_sha256=digest)
         write_results(cfg, results, loggers)
     return results
 
@@ -128,7 +129,7 @@ def _our_weights(cfg: DictConfig) -> Weights | None:
     """Read the weights of ours that `ckpt_path`, or else `backbone=` with its own head, names."""
     chosen = cfg.get("backbone")
     if cfg.ckpt_path is None and chosen is not None and cfg.head.get("name") is not None:
-        start = starting_weights(chosen.weights)
+        start = starting_weights(chosen.weights, chosen.sha256)
         if start is not None and start.spec.head["name"] == cfg.head.name:
             return start
     if cfg.ckpt_path is None:

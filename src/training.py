@@ -63,7 +63,7 @@ def fit_and_test(cfg: DictConfig) -> Results:
     """
     seed_everything(cfg.seed, workers=True, verbose=False)
     resume = find_resume_point(cfg)
-    start = starting_weights(cfg.backbone.weights)
+    start = starting_weights(cfg.backbone.weights, cfg.backbone.sha256)
     with closed_wandb():
         precision = choose_precision(cfg)
         loggers = build_loggers(cfg)
@@ -125,6 +125,7 @@ def _new_model(cfg: DictConfig, data: StoreDataModule, start: Weights | None, pr
         grayscale=data.store.is_gray,
         outputs=tuple(outputs),
         trained_on=data.trained_on,
+        derived=tuple(name for name in data.derived if name in outputs),
         precision=precision,
         vocabularies=data.vocabularies,
     )

@@ -40,7 +40,7 @@ class StoreDataModule(LightningDataModule, ABC):
     A subclass states its `classes` (canonical order; empty if they depend on the source) and its `source_hint`, and
     yields its pictures in `records()`, each with its split; `generated` says that it needs no source, `shows_people`
     that its pictures are private. With a `second_vocabulary`, a name and its classes, the records' distributions are
-    over it instead of being the target.
+    over it instead of being the target. `derived` names outputs whose targets nobody annotated.
 
     Attributes:
         name: Name of the data set.
@@ -53,6 +53,7 @@ class StoreDataModule(LightningDataModule, ABC):
     generated: ClassVar[bool] = False
     shows_people: ClassVar[bool] = True
     second_vocabulary: ClassVar[tuple[str, tuple[str, ...]] | None] = None
+    derived: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,

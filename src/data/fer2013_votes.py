@@ -26,6 +26,7 @@ class Fer2013VotesDataModule(FerPlusDataModule):
 
     classes: ClassVar[tuple[str, ...]] = Fer2013DataModule.classes
     second_vocabulary = ("ferplus", CANONICAL)
+    derived = ("valence_arousal",)
 
     @property
     def vocabulary(self) -> str:

@@ -1,15 +1,24 @@
-"""How far confidence and hit rate are apart."""
+"""How far confidence and hit rate are apart, and a temperature that brings them together."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from src.metrics.classification import ECE_BINS
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+# Smaller probabilities are taken for this one: in single precision they may have become 0.
+SMALLEST = 1e-30
+# A model that needs more or less than these knows nothing, or what it was calibrated on.
+TEMPERATURES = (0.05, 20.0)
 
 
 @dataclass(frozen=True)
@@ -47,3 +56,46 @@ def expected_calibration_error(confidence: Floats, correct: NDArray[np.bool_], n
     """Return the mean distance of confidence and hit rate over bins, weighted by their pictures."""
     curve = reliability_curve(confidence, correct, n_bins)
     return float(np.abs(curve.confidence - curve.accuracy) @ curve.count / curve.count.sum())
+
+
+def class_probabilities(predictions: pd.DataFrame, class_names: Sequence[str]) -> tuple[Floats, Ints]:
+    """Return probabilities (N, n_classes) and class indices (N,) of a table like `predictions.csv`."""
+    position = {name: i for i, name in enumerate(class_names)}
+    labels = np.array([position[name] for name in predictions["label"]], dtype=np.int64)
+    return predictions[list(class_names)].to_numpy(dtype=np.float64), labels
+
+
+def fit_temperature(probabilities: Floats, labels: Ints) -> float:
+    """Return the temperature that makes labels most likely (Guo et al., ICML 2017, section 4.2).
+
+    Args:
+        probabilities: Softmax of some logits, (N, n_classes).
+        labels: Class indices, (N,), of pictures that the model was not trained on.
+
+    Returns:
+        What the logits are to be divided by, within `TEMPERATURES`; above 1 where the model is too sure.
+    """
+    logits = torch.from_numpy(np.log(np.maximum(probabilities, SMALLEST)))
+    target = torch.from_numpy(np.array(labels))
+    log_temperature = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([log_temperature], max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(logits / log_temperature.exp(), target)
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    return float(np.clip(float(log_temperature.detach().exp()), *TEMPERATURES))
+
+
+def retemper(probabilities: Floats, temperature: float) -> Floats:
+    """Return the softmax of logits divided by a temperature, given their softmax (N, n_classes)."""
+    logits = torch.from_numpy(np.log(np.maximum(probabilities, SMALLEST)))
+    return np.asarray((logits / temperature).softmax(dim=1).numpy())
+
+
+def negative_log_likelihood(probabilities: Floats, labels: Ints) -> float:
+    """Return the mean of -log p(label)."""
+    return float(-np.log(np.maximum(probabilities[np.arange(len(labels)), labels], SMALLEST)).mean())

@@ -15,7 +15,7 @@ from src.models.emonet import EmoNet
 from src.models.heads.base import Head
 from src.models.heads.emonet import EmoNetHead
 from src.models.spec import BACKBONE_KEYS, ModelSpec
-from src.models.weights import Weights, find_checkpoint, load_strictly, load_weights, read_official
+from src.models.weights import Weights, check_fingerprint, find_checkpoint, load_strictly, load_weights, read_official
 from src.utils.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -50,15 +50,21 @@ def new_spec(
     )
 
 
-def starting_weights(location: str | None) -> Weights | None:
+def starting_weights(location: str | None, sha256: str | None = None) -> Weights | None:
     """Read weights of ours that a new model starts from; None for no weights and for official ones.
 
+    Args:
+        location: `backbone.weights`.
+        sha256: `backbone.sha256`: what the file must be; None for anything.
+
     Raises:
-        ConfigError: If they are missing or broken.
+        ConfigError: If they are missing, broken or other ones.
     """
     if location is None or str(location).endswith(".pth"):
         return None
-    return load_weights(find_checkpoint(str(location), argument="backbone.weights"))
+    path = find_checkpoint(str(location), argument="backbone.weights")
+    check_fingerprint(path, sha256)
+    return load_weights(path)
 
 
 def continue_spec(spec: ModelSpec, start: ModelSpec, config: Plain) -> ModelSpec:

@@ -141,7 +141,7 @@ class ExpressionClassifier(LightningModule):
             (self.spec.columns(name) for name in self.spec.vocabularies if self.spec.columns(name) != own), None
         )
         return Prediction(
-            outputs[:, own],
+            outputs[:, own] / self.spec.temperature,
             outputs[:, n] if self.head.valence_arousal else None,
             outputs[:, n + 1] if self.head.valence_arousal else None,
             None if second is None else outputs[:, second],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, cast
@@ -15,6 +16,8 @@ from src.utils.errors import ConfigError
 from src.utils.groups import load_group
 
 BACKBONE_KEYS = ("name", "width", "n_hourglass", "n_blocks")
+# Name of the classification of a model that has one.
+ONLY_VOCABULARY = "expression"
 # The pictures that every model of this framework is given.
 VALUE_RANGE = (0.0, 1.0)
 Plain = dict[str, Any]
@@ -38,7 +41,7 @@ class ModelSpec:
         trained_on: Data set, with its fingerprint, that the classes were trained on.
         precision: Lightning's name of the numeric precision of the training.
         normalize: What the network does to pictures in [0, 1] first: None for nothing, or `imagenet`.
-        temperatures: By vocabulary (or `expression`, for a model with one), what its logits are divided by so that
+        temperatures: By vocabulary (`expression` for a model with one), what the head's logits are divided by so that
             confidence and hit rate agree; 1 where it has no entry. See `src.metrics.calibration`.
     """
 
@@ -60,6 +63,12 @@ class ModelSpec:
     def n_logits(self) -> int:
         """Number of logits of all classifications."""
         return sum(map(len, self.vocabularies.values())) or len(self.class_names)
+
+    @property
+    def temperature(self) -> float:
+        """What the logits of `class_names` are divided by."""
+        own = [name for name, names in self.vocabularies.items() if names == self.class_names]
+        return self.temperatures.get(own[0] if own else ONLY_VOCABULARY, 1.0)
 
     def columns(self, name: str | None = None) -> slice:
         """Return where the logits of a vocabulary are among the head's outputs; None means those of `class_names`."""
@@ -123,7 +132,7 @@ class ModelSpec:
                 # Weights written before these entries existed have none of them.
                 derived=tuple(str(name) for name in data.get("derived", ())),
                 normalize=None if data.get("normalize") is None else str(data["normalize"]),
-                temperatures={str(name): float(value) for name, value in data.get("temperatures", {}).items()},
+                temperatures={str(k): _positive(k, value) for k, value in data.get("temperatures", {}).items()},
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ConfigError(f"the model description in the checkpoint is broken ({error!r}).") from error
@@ -153,6 +162,12 @@ class ModelSpec:
         side = tap_side(own["tap"], self.image_size, int(self.backbone["n_blocks"]))
         # Not instantiate: it would run a _target_, and resolve an interpolation, found in a value.
         return cast(Head, head(channels=int(self.backbone["width"]), side=side, n_classes=self.n_logits, **own))
+
+
+def _positive(key: str, value: Any) -> float:
+    if not 0 < float(value) < math.inf:
+        raise ValueError(f"temperatures.{key}={value!r}")
+    return float(value)
 
 
 def _plain(key: str, value: Any) -> Any:

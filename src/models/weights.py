@@ -8,6 +8,7 @@ import logging
 import os
 import pickle
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 
 State = dict[str, Tensor]
 MODEL_PREFIXES = ("backbone.", "head.")
+ORIGIN_KEY = "origin"
 # What torch raises on damaged or foreign files.
 UNREADABLE = (
     *(RuntimeError, EOFError, OSError, BadZipFile, pickle.UnpicklingError, struct.error),
@@ -126,7 +128,16 @@ def _load_safetensors(path: Path) -> Weights:
     return Weights(ModelSpec.from_dict(spec), state, path)
 
 
-def save_safetensors(model: ExpressionClassifier, path: Path, *, half: bool = False) -> None:
+def read_origin(path: Path) -> dict[str, Any]:
+    """Return what a `.safetensors` of ours says of the run that made it, {} for nothing."""
+    with safe_open(path, framework="pt") as file:
+        content = json.loads((file.metadata() or {}).get(ORIGIN_KEY, "{}"))
+    return content if isinstance(content, dict) else {}
+
+
+def save_safetensors(
+    model: ExpressionClassifier, path: Path, *, half: bool = False, origin: Mapping[str, Any] | None = None
+) -> None:
     """Write a model's weights and description, all that prediction needs.
 
     Args:
@@ -134,11 +145,15 @@ def save_safetensors(model: ExpressionClassifier, path: Path, *, half: bool = Fa
         path: File to write.
         half: Whether to store matrices and kernels in half precision. Vectors stay as they are: the variances of
             batch-norm exceed its range.
+        origin: What to say of the run that made them, in names and numbers.
     """
     state = {k: v.contiguous() for k, v in model.state_dict().items() if k.startswith(MODEL_PREFIXES)}
     if half:
         state = {k: v.half() if v.ndim > 1 else v for k, v in state.items()}
-    save_file(state, path, metadata={SPEC_KEY: json.dumps(model.spec.to_dict())})
+    metadata = {SPEC_KEY: json.dumps(model.spec.to_dict())}
+    if origin:
+        metadata[ORIGIN_KEY] = json.dumps(dict(origin))
+    save_file(state, path, metadata=metadata)
 
 
 def build_from_weights(weights: Weights, **options: Any) -> ExpressionClassifier:
@@ -208,6 +223,33 @@ def git_blob_id(path: Path) -> str:
     """Return the id that git gives the file's content: SHA-1 over `blob <size>`, a zero byte and the bytes."""
     content = path.read_bytes()
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+def check_fingerprint(path: Path, sha256: str | None) -> None:
+    """Refuse shipped weights that are not the ones that the code knows.
+
+    Args:
+        path: The file.
+        sha256: Its SHA-256; None for weights of a user's own.
+
+    Raises:
+        ConfigError: If it has another one.
+    """
+    if sha256 is None:
+        return
+    found = file_sha256(path)
+    if found != sha256:
+        raise ConfigError(
+            f"backbone.weights={path} has the SHA-256 {found}; expected backbone.sha256={sha256}. The file is damaged "
+            "or of another version: check it out again (git checkout -- pretrained), or, for weights of your own, set "
+            "backbone.sha256=null."
+        )
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def weights_id(location: str | None) -> str | None:

@@ -1,0 +1,1 @@
+"""Weights to pass on, and the card that says what they are."""
