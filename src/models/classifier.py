@@ -40,8 +40,8 @@ class ExpressionClassifier(LightningModule):
         test_time_augmentation: Views over which a test averages the class probabilities.
         backbone: EmoNet up to the head's tap.
         head: The head.
-        compiled: What computes features and heat maps where no gradients are wanted, see `src.models.compiled`; None for
-            the backbone itself.
+        compiled: What computes features and heat maps where no gradients are wanted, see `src.models.compiled`; None
+            for the backbone itself.
     """
 
     def __init__(
