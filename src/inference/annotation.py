@@ -21,7 +21,7 @@ DARK: Colour = (17, 20, 24)
 TRAIL_SECONDS = 2.0
 # A card stays for as long after its face was last seen, lest it blinks.
 CARD_SECONDS = 0.6
-HEAT_WEIGHT = 0.65
+HEAT_WEIGHT = 0.55
 
 
 @dataclass

@@ -1,0 +1,72 @@
+import os
+
+import pytest
+from PIL import Image
+
+from src.inference.sources import Source, find_sources
+from src.utils.errors import ConfigError
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    (tmp_path / "photos" / "more").mkdir(parents=True)
+    for name in ("b.JPG", "a.png", "clip.mp4", "notes.txt", ".hidden.png", "more/c.webp"):
+        (tmp_path / "photos" / name).write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def named(*names):
+    return [Source("video" if name.endswith("mp4") else "picture", name) for name in names]
+
+
+def test_a_folder_with_its_subfolders(folder):
+    assert find_sources("photos") == named("photos/a.png", "photos/b.JPG", "photos/clip.mp4", "photos/more/c.webp")
+
+
+def test_files_globs_and_lists(folder):
+    assert find_sources("photos/a.png") == named("photos/a.png")
+    assert find_sources("photos/notes.txt") == named("photos/notes.txt")  # who names it means it
+    assert find_sources("photos/*.*") == named("photos/a.png", "photos/b.JPG", "photos/clip.mp4")
+    assert find_sources("photos/**/*.webp") == named("photos/more/c.webp")
+    assert find_sources(["photos/clip.mp4", "photos/a.png"]) == named("photos/clip.mp4", "photos/a.png")
+
+
+def test_a_number_is_a_camera_unless_a_file_has_it(folder):
+    assert find_sources(1) == find_sources("1") == [Source("camera", "camera 1", 1)]
+    (folder / "2").write_bytes(b"")
+    assert find_sources(2) == named("2")
+
+
+def test_the_home_folder(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder))
+    assert find_sources("~/photos/a.png") == named(os.path.join(folder, "photos", "a.png"))
+    with pytest.raises(ConfigError, match="does not exist"):
+        find_sources("~nobody_at_all/a.png")
+
+
+def test_moving_gifs_are_videos(folder):
+    frames = [Image.new("L", (8, 8), 50 * i) for i in range(3)]
+    frames[0].save("moving.gif", save_all=True, append_images=frames[1:])
+    frames[0].save("still.gif")
+    assert [find_sources(name)[0].kind for name in ("moving.gif", "still.gif")] == ["video", "picture"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("nowhere.png", "input=nowhere.png does not exist; expected a picture, a folder"),
+        ("photos/*.bmp", "input=photos/\\*.bmp has no picture and no video in it"),
+        ([], "input=\\[\\]; expected"),
+        (["photos/a.png", "nowhere"], "input=nowhere does not exist"),
+    ],
+)
+def test_nothing_to_predict(folder, given, message):
+    with pytest.raises(ConfigError, match=message):
+        find_sources(given)
+
+
+def test_an_empty_folder(folder):
+    (folder / "empty").mkdir()
+    with pytest.raises(ConfigError, match="input=empty has no picture"):
+        find_sources("empty")
