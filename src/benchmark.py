@@ -28,9 +28,10 @@ def benchmark(cfg: DictConfig) -> None:
 
     from src.benchmarks.data import data_suite
     from src.benchmarks.measure import markdown, terminal_table, to_dict
+    from src.benchmarks.predict import predict_suite
     from src.utils.run_directory import write_json
 
-    rows = {"data": data_suite}[cfg.suite](cfg)
+    rows = {"data": data_suite, "predict": predict_suite}[cfg.suite](cfg)
     content = to_dict(rows)
     run_dir = Path(cfg.run_dir)
     write_json(run_dir / "benchmark.json", content)

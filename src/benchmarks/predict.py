@@ -1,0 +1,123 @@
+"""Predict suite: crops in batches against one by one, and the memory of long videos."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from src.benchmarks.measure import Row, compare, summarise
+from src.data.faces import draw_face, draw_scene
+from src.inference.backend import TorchBackend
+from src.inference.crop import to_tensor
+from src.inference.video import VideoWriter
+from src.models.classifier import ExpressionClassifier
+from src.models.emonet import EmoNet
+from src.models.spec import ModelSpec
+from src.models.weights import save_safetensors
+from src.utils.resolvers import ROOT
+
+SUITE = "predict"
+SIDES = (256, 64)
+N_CROPS = 32
+# Lengths of the videos whose memory is compared.
+N_FRAMES = (1_000, 10_000)
+FRAME_SIDE = 128
+
+
+def predict_suite(cfg: DictConfig) -> list[Row]:
+    """Measure EmoNet at full size on crops of the official and of our own side, then the memory of videos.
+
+    Args:
+        cfg: Configuration of `conf/benchmark.yaml`.
+    """
+    return [*(_crops(side, cfg.rounds) for side in SIDES), *_memory()]
+
+
+def _crops(side: int, rounds: int) -> Row:
+    """Predict crops as `src.predict` does, and as the demo of EmoNet's authors: one at a time, in float32."""
+    images = to_tensor([draw_face(0, i, side).image for i in range(N_CROPS)])
+    ours = TorchBackend(_classifier(256, side, n_hourglass=2))
+    plain = EmoNet(8).eval()
+    row = compare(
+        SUITE,
+        f"{N_CROPS} crops of {side} px, in a batch",
+        lambda: ours(images),
+        "one by one in float32",
+        _one_by_one(plain, images),
+        rounds,
+    )
+    return replace(row, note=f"{ours.precision}, {N_CROPS / row.seconds:.0f} crops/s")
+
+
+def _one_by_one(model: nn.Module, images: Tensor) -> Callable[[], Any]:
+    def run() -> None:
+        with torch.no_grad():
+            for i in range(len(images)):
+                model(images[i : i + 1])
+
+    return run
+
+
+def _memory() -> list[Row]:
+    """Predict a short and a long video, each in a process of its own, annotation and all."""
+    rows, peaks = [], []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        save_safetensors(_classifier(16, 64, n_hourglass=1), folder / "model.safetensors")
+        for n in N_FRAMES:
+            film = _draw_film(folder / f"film_{n}", n)
+            seconds, peak = _predict(film, folder / "model.safetensors", folder / f"run_{n}")
+            peaks.append(peak)
+            note = f"peak memory {peak:.0f} MiB"
+            note += f", {peak / peaks[0]:.2f} times that of {N_FRAMES[0]:,} frames" if len(peaks) > 1 else ""
+            rows.append(summarise(SUITE, f"a video of {n:,} frames", [seconds], note))
+    return rows
+
+
+def _draw_film(path: Path, n: int) -> Path:
+    """Write a video of a face that moves about."""
+    image, _ = draw_scene(3, 1, FRAME_SIDE)
+    with VideoWriter(path) as writer:
+        for i in range(n):
+            writer.write(np.roll(image, round(12 * np.sin(i / 25)), axis=1), i / 25)
+    return writer.path
+
+
+def _predict(film: Path, weights: Path, run_dir: Path) -> tuple[float, float]:
+    """Return the seconds that a prediction takes, and its largest resident memory in MiB."""
+    options = [f"input={film}", f"ckpt_path={weights}", f"hydra.run.dir={run_dir}"]
+    start = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-m", "src.predict", *options], cwd=ROOT, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"the prediction of {film} ended with {process.returncode}; see {run_dir}/predict.log.")
+    return time.perf_counter() - start, usage.ru_maxrss / 1024
+
+
+def _classifier(width: int, side: int, n_hourglass: int) -> ExpressionClassifier:
+    """Return EmoNet with its own head and fresh weights, which take as long as trained ones."""
+    spec = ModelSpec(
+        backbone={"name": "emonet_scratch", "width": width, "n_hourglass": n_hourglass, "n_blocks": 4},
+        head={"name": "emonet", "tap": "pooled", "valence_arousal": True},
+        class_names=("neutral", "happy", "sad", "surprise", "fear", "disgust", "angry", "contempt"),
+        image_size=side,
+        grayscale=False,
+        crop="as the data set gives it",
+        outputs=("expression", "valence_arousal"),
+        trained_on="nothing",
+        precision="auto",
+    )
+    return ExpressionClassifier(spec, spec.build_backbone(), spec.build_head())
