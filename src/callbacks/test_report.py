@@ -10,14 +10,16 @@ from torch import Tensor
 from src.callbacks.test_table import Results, TestTable, TestTableWriter
 from src.metrics.classification import evaluate_table
 from src.metrics.intervals import bootstrap_intervals
+from src.utils.run_directory import update_provenance
 
 
 class PredictionsCsv(TestTableWriter):
     """Writes `predictions.csv`, a row per picture."""
 
     def write(self, table: TestTable, run_dir: Path, trainer: Trainer) -> Results:
-        """Write the file."""
+        """Write the file, and note which pictures it is about: `src.compare` ranks runs on the same ones only."""
         table.to_frame().to_csv(run_dir / "predictions.csv", index=False)
+        update_provenance(run_dir, pictures=table.pictures_hash)
         return {}
 
 

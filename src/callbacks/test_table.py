@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -71,6 +72,12 @@ class TestTable:
     def accuracy(self) -> float:
         """Share of hits."""
         return float((self.predictions == self.labels).float().mean())
+
+    @property
+    def pictures_hash(self) -> str:
+        """Hash of the pictures, whatever their order."""
+        digests = sorted(self.store.digests[self.rows.numpy()].tolist())
+        return hashlib.blake2b(b"".join(digests), digest_size=8).hexdigest()
 
     def to_frame(self) -> pd.DataFrame:
         """Return the table as `predictions.csv` has it, a row per picture."""

@@ -120,7 +120,18 @@ def learning_plot(histories: Mapping[str, Sequence[pd.DataFrame]], keys: Sequenc
             label: str | None = _short(name)
             for history in tables:
                 if key in history:
-                    axis.plot(history["epoch"] + 1, history[key], color=color, label=label, linewidth=1.3, alpha=0.85)
+                    # A line of one epoch would be nothing to see.
+                    marker = "o" if len(history) == 1 else ""
+                    axis.plot(
+                        history["epoch"] + 1,
+                        history[key],
+                        color=color,
+                        label=label,
+                        linewidth=1.3,
+                        alpha=0.85,
+                        marker=marker,
+                        markersize=4,
+                    )
                     label = None
         axis.set(title=key, xlabel="Epoch")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))

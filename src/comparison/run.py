@@ -24,7 +24,6 @@ from src.utils.run_directory import read_json
 log = logging.getLogger(__name__)
 
 OTHER_COLUMNS = ("id", "split", "label", "prediction", "in_dedup", "valence", "arousal")
-HISTORY = "history.csv"
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ class Run:
     @property
     def pixels(self) -> str | None:
         """Hash of the test pictures themselves; None for a run that did not note it."""
-        return self.provenance.get("test_pictures")
+        return self.provenance.get("pictures")
 
     def test_set(self, with_pixels: bool) -> str:
         """Return a hash of what was tested: data set, names and labels of the pictures, and the pictures themselves."""
@@ -122,9 +121,7 @@ class Run:
     @cached_property
     def history(self) -> pd.DataFrame:
         """Metrics of each epoch, a row per epoch; empty for an evaluation."""
-        file, checkpoint = self.path / HISTORY, self.path / "checkpoints" / "last.ckpt"
-        if file.is_file():
-            return pd.read_csv(file)
+        checkpoint = self.path / "checkpoints" / "last.ckpt"
         if not checkpoint.is_file():
             return pd.DataFrame()
         states = torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True).get("callbacks", {})
@@ -134,7 +131,7 @@ class Run:
     def trained_with(self) -> dict[str, Any]:
         """Configuration of the training: its own or, for an evaluation, that of the run whose weights it tested.
 
-        `task` stays `eval`, and what the evaluation says of the head wins.
+        `task` stays `eval`, and what the evaluation says of the head and of views wins.
         """
         location = self.config.get("ckpt_path")
         if self.config.get("task") != "eval" or not location:
@@ -145,7 +142,12 @@ class Run:
             return self.config
         trained = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(file), resolve=False))
         head = {k: v for k, v in (self.config.get("head") or {}).items() if v is not None}
-        return {**trained, "task": "eval", "head": {**(trained.get("head") or {}), **head}}
+        return {
+            **trained,
+            "task": "eval",
+            "tta": self.config.get("tta"),
+            "head": {**(trained.get("head") or {}), **head},
+        }
 
 
 def find_runs(patterns: str | Sequence[str]) -> list[Run]:

@@ -140,24 +140,13 @@ def _mistake(error: BaseException | None) -> BaseException | None:
 
 def _describe(run_dir: Path, cfg: DictConfig) -> None:
     quiet_known_warnings()
-    write_config(run_dir, _with_absolute_paths(cfg))
+    write_config(run_dir, cfg)
     hydra = HydraConfig.get()
     choices = OmegaConf.to_container(hydra.runtime.choices)
     if not isinstance(choices, dict):
         raise TypeError("hydra.runtime.choices is not a mapping")
     groups = {str(k): v for k, v in choices.items() if not str(k).startswith("hydra/")}
     update_provenance(run_dir, **environment(list(hydra.overrides.task), groups))
-
-
-def _with_absolute_paths(cfg: DictConfig) -> DictConfig:
-    """Return a copy whose paths of data mean the same from any working directory."""
-    cfg = cfg.copy()
-    data = cfg.get("data") or {}
-    for part in [data, *(data.get("parts") or [])]:
-        for key in ("path", "votes_path"):
-            if isinstance(part.get(key), str):
-                part[key] = str(Path(part[key]).expanduser().absolute())
-    return cfg
 
 
 def quiet_known_warnings() -> None:

@@ -11,7 +11,7 @@ import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -59,10 +59,17 @@ def write_status(run_dir: Path, state: State, reason: str | None = None) -> None
 
 
 def write_config(run_dir: Path, cfg: DictConfig) -> None:
-    """Write `config.yaml`, with every interpolation resolved."""
+    """Write `config.yaml`, with every interpolation resolved and paths that mean the same from any directory."""
     if not is_main_process():
         return
-    OmegaConf.save(OmegaConf.create(OmegaConf.to_container(cfg, resolve=True)), run_dir / "config.yaml")
+    plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
+    data = plain.get("data") or {}
+    places = [(part, key) for part in (data, *(data.get("parts") or ())) for key in ("path", "votes_path")]
+    for part, key in [*places, (plain, "ckpt_path")]:
+        path = Path(part[key]).expanduser() if isinstance(part.get(key), str) else None
+        if path is not None and path.exists():  # ckpt_path may be `last` or `auto`
+            part[key] = str(path.absolute())
+    OmegaConf.save(OmegaConf.create(plain), run_dir / "config.yaml")
 
 
 _held: dict[Path, int] = {}

@@ -7,10 +7,13 @@ import pytest
 from omegaconf import OmegaConf
 
 from src.comparison.compare import compare_runs
+from src.comparison.plots import learning_plot
 from src.comparison.report import write_report
+from src.comparison.run import Run
+from src.training import fit_and_test
 from src.utils.errors import ConfigError
 from src.utils.run_directory import write_json
-from tests.running import compose_config
+from tests.running import compose_config, tiny_config
 
 CLASSES = ("happy", "sad", "angry")
 
@@ -29,6 +32,20 @@ def make_run(path: Path, head: str, seed: int, hits: float, n: int = 120):
     write_json(path / "status.json", {"state": "finished"})
     cfg = {"task": "train", "seed": seed, "data": {"name": "<drawn>"}, "head": {"name": head}}
     OmegaConf.save(OmegaConf.create(cfg), path / "config.yaml")
+    return path
+
+
+def change(run: Path, **entries):
+    """Change the configuration of a run."""
+    OmegaConf.save(OmegaConf.merge(OmegaConf.load(run / "config.yaml"), entries), run / "config.yaml")
+    return run
+
+
+def make_evaluation(path: Path, of: Path, tta: str):
+    make_run(path, "", 0, 0.7)
+    (path / "config.yaml").unlink()
+    cfg = {"task": "eval", "seed": 0, "data": {"name": "<drawn>"}, "head": {"vocabulary": None}, "tta": tta}
+    OmegaConf.save(OmegaConf.create({**cfg, "ckpt_path": str(of)}), path / "config.yaml")
     return path
 
 
@@ -58,6 +75,70 @@ def test_other_test_sets_are_refused_and_named(tmp_path):
     make_run(tmp_path / "runs" / "b", "linear", 1, 0.9, n=90)
     with pytest.raises(ConfigError, match=r"(?s)2 different test sets.*120 test pictures.*: a.*90 test pictures.*: b"):
         compare(tmp_path, f"runs={tmp_path}/runs/*")
+
+
+def test_other_pictures_of_the_same_names_are_refused(tmp_path):
+    for name in "ab":
+        write_json(make_run(tmp_path / "runs" / name, "linear", 0, 0.9) / "provenance.json", {"pictures": name})
+    with pytest.raises(ConfigError, match="2 different test sets"):
+        compare(tmp_path, f"runs={tmp_path}/runs/*")
+
+
+def test_a_run_notes_which_pictures_it_was_tested_on(tmp_path, data_dir):
+    noted = []
+    for name, more in {"a": [], "b": ["seed=1"], "other": ["data.draw_seed=1"]}.items():
+        fit_and_test(tiny_config(tmp_path / name, data_dir, "trainer.max_epochs=1", *more))
+        noted.append(Run.read(tmp_path / name).pixels)
+    assert noted[0] == noted[1]
+    assert noted[0] != noted[2]
+
+
+def test_entries_by_some_keys(tmp_path):
+    for i, (head, lr) in enumerate((("linear", 1), ("linear", 2), ("multihead", 1), ("multihead", 2))):
+        change(make_run(tmp_path / "runs" / str(i), head, i, 0.8), optimizer={"lr": lr})
+    runs = f"runs={tmp_path}/runs/*"
+    assert len(compare(tmp_path, runs).entries) == 4
+    assert set(compare(tmp_path, runs, "by=[head]").board["entry"]) == {"head=linear", "head=multihead"}
+    by_lr = compare(tmp_path, runs, "by=[optimizer.lr]")
+    assert set(by_lr.board["entry"]) == {"optimizer.lr=1", "optimizer.lr=2"}
+    assert by_lr.board["runs"].tolist() == [2, 2]
+    with pytest.raises(ConfigError, match=r"by=optimizer\.speed is no key"):
+        compare(tmp_path, runs, "by=[optimizer.speed]")
+
+
+def test_pictures_without_a_copy(tmp_path):
+    for name in "ab":
+        run = make_run(tmp_path / "runs" / name, f"head_{name}", 3, 0.5)
+        table = pd.read_csv(run / "predictions.csv")
+        table["in_dedup"] = table["id"] % 2 == 0
+        table.to_csv(run / "predictions.csv", index=False)
+    found = compare(tmp_path, f"runs={tmp_path}/runs/*", "dedup=true")
+    kept = table[table["in_dedup"]]
+    assert len(found.labels) == 60
+    assert found.board["accuracy"][0] == pytest.approx((kept["label"] == kept["prediction"]).mean())
+    assert "test pictures without a copy elsewhere" in (tmp_path / "comparison.html").read_text()
+    table.assign(in_dedup=False).to_csv(run / "predictions.csv", index=False)
+    with pytest.raises(ConfigError, match="no picture is left"):
+        compare(tmp_path, f"runs={run}", "dedup=true")
+
+
+def test_evaluations_are_entries_named_after_the_training(tmp_path):
+    trained = make_run(tmp_path / "a", "linear", 0, 0.9)
+    plain = make_evaluation(tmp_path / "runs" / "plain", trained, "none")
+    flip = make_evaluation(tmp_path / "runs" / "flip", trained, "flip")
+    other = make_evaluation(tmp_path / "runs" / "other", make_run(tmp_path / "b", "multihead", 0, 0.9), "none")
+    names = compare(tmp_path, f"runs=[{plain},{flip},{other}]").board["entry"]
+    assert len(set(names)) == 3
+    assert sum("linear" in name for name in names) == 2
+    assert sum("tta=flip" in name for name in names) == 1
+
+
+def test_one_epoch_is_a_point():
+    history = pd.DataFrame({"epoch": [0], "val/loss": [0.5]})
+    (axis,) = learning_plot({"a": [history]}, ["val/loss"]).axes
+    assert axis.lines[0].get_marker() == "o"
+    (axis,) = learning_plot({"a": [pd.concat([history, history.assign(epoch=1)])]}, ["val/loss"]).axes
+    assert axis.lines[0].get_marker() == ""
 
 
 def test_no_runs_is_said(tmp_path):
