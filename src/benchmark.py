@@ -26,12 +26,25 @@ def benchmark(cfg: DictConfig) -> None:
 
     from rich.console import Console
 
+    from src.benchmarks.backbone import backbone_suite
+    from src.benchmarks.cache import cache_suite
     from src.benchmarks.data import data_suite
+    from src.benchmarks.loop import loop_suite
     from src.benchmarks.measure import markdown, terminal_table, to_dict
     from src.benchmarks.predict import predict_suite
+    from src.utils.entry import quiet_known_warnings
     from src.utils.run_directory import write_json
 
-    rows = {"data": data_suite, "predict": predict_suite}[cfg.suite](cfg)
+    suites = {
+        "data": data_suite,
+        "backbone": backbone_suite,
+        "cache": cache_suite,
+        "loop": loop_suite,
+        "predict": predict_suite,
+    }
+    chosen = list(suites.values()) if cfg.suite == "all" else [suites[cfg.suite]]
+    quiet_known_warnings()
+    rows = [row for suite in chosen for row in suite(cfg)]
     content = to_dict(rows)
     run_dir = Path(cfg.run_dir)
     write_json(run_dir / "benchmark.json", content)

@@ -74,7 +74,7 @@ def fit_and_test(cfg: DictConfig) -> Results:
         size = cfg.data.image_size or (start.spec.image_size if start else cfg.backbone.image_size)
         data = build_data(cfg, transform=plain(cfg.transform), image_size=size)
         data.prepare_data()
-        model = _new_model(cfg, data, start, precision)
+        model = new_model(cfg, data, start, precision)
         _check_batch_norm(model, data)
         _check_monitor(cfg, model)
         if resume:
@@ -104,7 +104,12 @@ def fit_and_test(cfg: DictConfig) -> Results:
     return results
 
 
-def _new_model(cfg: DictConfig, data: StoreDataModule, start: Weights | None, precision: str) -> ExpressionClassifier:
+def new_model(cfg: DictConfig, data: StoreDataModule, start: Weights | None, precision: str) -> ExpressionClassifier:
+    """Build the model of `backbone=` and `head=` for a data set, starting from weights if there are any.
+
+    Raises:
+        ConfigError: If model and data do not fit.
+    """
     backbone, head = plain(cfg.backbone), plain(cfg.head)
     outputs = ["expression"]
     if cfg.head.valence_arousal:

@@ -16,8 +16,7 @@ from src.models.build import starting_weights
 from src.models.emonet import EmoNet
 from src.models.weights import load_weights
 from src.pipeline import build_data, build_trainer, plain
-from src.training import _new_model as new_model
-from src.training import fit_and_test
+from src.training import fit_and_test, new_model
 from src.utils.errors import ConfigError
 from tests.running import TINY_DATA, compose_config, read_checkpoint, tiny_config
 from tests.test_training import assert_equal_states, learned

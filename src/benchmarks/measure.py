@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 from rich.table import Table
+
+from src.utils.precision import native_bf16
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Row:
     note: str = ""
 
 
-def time_rounds(tasks: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+def time_rounds(tasks: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
     """Time every task once per round, after one round that does not count.
 
     Args:
@@ -48,7 +50,7 @@ def time_rounds(tasks: dict[str, Callable[[], Any]], rounds: int) -> dict[str, l
         rounds: Number of rounds.
 
     Returns:
-        Seconds of each round, by name.
+        Seconds of each round, by name: what a task returns, if that is a number, else its wall time.
     """
     for task in tasks.values():
         task()
@@ -56,8 +58,8 @@ def time_rounds(tasks: dict[str, Callable[[], Any]], rounds: int) -> dict[str, l
     for _ in range(rounds):
         for name, task in tasks.items():
             start = time.perf_counter()
-            task()
-            times[name].append(time.perf_counter() - start)
+            own = task()
+            times[name].append(own if isinstance(own, float) else time.perf_counter() - start)
     return times
 
 
@@ -65,9 +67,25 @@ def compare(
     suite: str, name: str, ours: Callable[[], Any], baseline: str, theirs: Callable[[], Any], rounds: int
 ) -> Row:
     """Time ours against a baseline."""
-    times = time_rounds({"ours": ours, "theirs": theirs}, rounds)
-    measured = summarise(suite, name, times["ours"])
-    return replace(measured, baseline=baseline, ratio=statistics.median(times["theirs"]) / measured.seconds)
+    return against(suite, baseline, time_rounds({name: ours, baseline: theirs}, rounds))[0]
+
+
+def against(
+    suite: str, baseline: str, times: dict[str, list[float]], notes: Mapping[str, str] | None = None
+) -> list[Row]:
+    """Return a row for each measurement, compared with one of them, which comes last.
+
+    Args:
+        suite: Suite of the rows.
+        baseline: Name of that one.
+        times: Seconds of each round, by name.
+        notes: What else belongs to a row, by name.
+    """
+    standard = statistics.median(times[baseline])
+    notes = notes or {}
+    rows = [summarise(suite, name, seconds, notes.get(name, "")) for name, seconds in times.items() if name != baseline]
+    compared = [replace(row, baseline=baseline, ratio=standard / row.seconds) for row in rows]
+    return [*compared, summarise(suite, baseline, times[baseline], notes.get(baseline, ""))]
 
 
 def summarise(suite: str, name: str, times: list[float], note: str = "") -> Row:
@@ -77,11 +95,9 @@ def summarise(suite: str, name: str, times: list[float], note: str = "") -> Row:
 
 def machine() -> dict[str, Any]:
     """Return what the numbers depend on: processor, its bf16 support, threads, versions."""
-    capabilities = torch.cpu.get_capabilities()
-    bf16 = [name for name in ("amx_bf16", "avx512_bf16") if capabilities.get(name)]
     return {
         "cpu": _cpu_name(),
-        "bf16": bf16 or "none",
+        "bf16": native_bf16() or "none",
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
         "python": platform.python_version(),

@@ -76,7 +76,7 @@ def compile_for_prediction(
     batch_size: int,
     precision: str,
     cache: Path,
-) -> None:
+) -> float | None:
     """Compile a model's backbone for prediction, if that pays or is asked for; its weights must not change afterwards.
 
     Args:
@@ -88,6 +88,9 @@ def compile_for_prediction(
         precision: Lightning's name of the precision.
         cache: Folder for the compiled code.
 
+    Returns:
+        The seconds that it took, None if the backbone is used as it is.
+
     Raises:
         ConfigError: If `compile=true` cannot be had here.
     """
@@ -95,7 +98,7 @@ def compile_for_prediction(
     parameters = sum(p.numel() for p in model.backbone.parameters())
     worth = n_pictures * (image_size / REFERENCE_SIDE) ** 2 * parameters / REFERENCE_PARAMETERS
     if choice is False or (choice == "auto" and (worth < WORTH_COMPILING[bf16] or torch.cuda.is_available())):
-        return
+        return None
     try:
         seconds = _compile(model, image_size, batch_size, bf16, cache)
     except Exception as error:  # whatever a compiler may say
@@ -107,8 +110,9 @@ def compile_for_prediction(
                 "set compile=false."
             ) from error
         log.warning("The backbone is not compiled (%s).", reason)
-        return
+        return None
     log.info("Compiled the backbone in %.0f s for batches of %d.", seconds, batch_size)
+    return seconds
 
 
 def _compile(model: ExpressionClassifier, image_size: int, batch_size: int, bf16: bool, cache: Path) -> float:

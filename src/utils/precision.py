@@ -31,6 +31,10 @@ def resolve_precision(precision: str | int, accelerator: str) -> str:
         return name
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.get_device_capability() >= (8, 0) else "16-mixed"
+    return "bf16-mixed" if native_bf16() else "32-true"
+
+
+def native_bf16() -> list[str]:
+    """Return the processor's instructions for bf16, of `amx_bf16` and `avx512_bf16`."""
     capabilities = torch.cpu.get_capabilities()
-    native = capabilities.get("amx_bf16") or capabilities.get("avx512_bf16")
-    return "bf16-mixed" if native else "32-true"
+    return [name for name in ("amx_bf16", "avx512_bf16") if capabilities.get(name)]

@@ -121,7 +121,7 @@ CHOICES: dict[str, tuple[str | None, ...]] = {
     "split": ("test", "val"),
     "tta": ("none", "flip", "crops"),
     "metric": ("f1_macro", "accuracy", "balanced_accuracy", "f1_weighted"),
-    "suite": ("data", "predict"),
+    "suite": ("data", "backbone", "cache", "loop", "predict", "all"),
     "detector": ("haar", "yunet", "none"),
     "backend": ("torch", "onnx"),
     "precision": ("auto", "32-true", "bf16-mixed", "16-mixed", "64-true"),

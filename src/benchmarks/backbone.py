@@ -1,0 +1,72 @@
+"""Backbone suite: predictions of a frozen, full-size EmoNet, against the network as it is written."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+
+from src.benchmarks.measure import Row, against, time_rounds
+from src.models.classifier import ExpressionClassifier
+from src.models.compiled import compile_for_prediction
+from src.models.weights import build_from_weights, find_checkpoint, load_weights
+from src.utils.precision import native_bf16
+
+SUITE = "backbone"
+SIDE, BATCH = 256, 8
+BASELINE = "eager float32, NCHW"
+
+
+def backbone_suite(cfg: DictConfig) -> list[Row]:
+    """Measure predictions of `backbone.weights`, with their own head.
+
+    Args:
+        cfg: Configuration of `conf/benchmark.yaml`.
+    """
+    weights = load_weights(find_checkpoint(str(cfg.backbone.weights), argument="backbone.weights"))
+    model = build_from_weights(weights).eval()
+    plain = copy.deepcopy(model).to(memory_format=torch.contiguous_format)
+    pictures = torch.rand(BATCH, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    channels_last = pictures.to(memory_format=torch.channels_last)
+    tasks = {
+        BASELINE: _prediction(plain, pictures, bf16=False),
+        "eager float32, channels last": _prediction(model, channels_last, bf16=False),
+    }
+    precisions = {"float32": False, "bf16": True} if native_bf16() else {"float32": False}
+    if native_bf16():
+        tasks["eager bf16, channels last"] = _prediction(model, channels_last, bf16=True)
+    notes = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for kind, bf16 in precisions.items():
+            compiled = copy.deepcopy(model)
+            seconds = compile_for_prediction(
+                compiled,
+                "auto",
+                n_pictures=10**9,
+                image_size=SIDE,
+                batch_size=BATCH,
+                precision="bf16-mixed" if bf16 else "32-true",
+                cache=Path(folder),
+            )
+            if seconds is not None:
+                name = f"compiled {kind}"
+                tasks[name] = _prediction(compiled, channels_last, bf16=bf16)
+                notes[name] = f"after {seconds:.0f} s of compiling"
+        named = {f"{BATCH} pictures at {SIDE} px, {name}": task for name, task in tasks.items()}
+        notes = {f"{BATCH} pictures at {SIDE} px, {name}": note for name, note in notes.items()}
+        baseline = f"{BATCH} pictures at {SIDE} px, {BASELINE}"
+        return against(SUITE, baseline, time_rounds(named, cfg.rounds), notes)
+
+
+def _prediction(model: ExpressionClassifier, pictures: Tensor, bf16: bool) -> Callable[[], Tensor]:
+    def predict() -> Tensor:
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            logits: Tensor = model(pictures).logits
+            return logits
+
+    return predict

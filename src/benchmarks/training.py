@@ -1,0 +1,113 @@
+"""Trainings of a few batches, for the suites that measure them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+
+from src.data.datamodule import StoreDataModule
+from src.models.build import starting_weights
+from src.models.classifier import ExpressionClassifier
+from src.pipeline import build_callbacks, build_data, build_loggers, build_trainer, plain
+from src.training import new_model
+from src.utils.groups import load_group
+from src.utils.precision import resolve_precision
+
+
+class PassTime(Callback):
+    """Measures the training batches of one epoch, loading included.
+
+    Attributes:
+        seconds: Their wall time.
+    """
+
+    def __init__(self) -> None:
+        """Create the callback."""
+        self.seconds = self._start = 0.0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._start = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Stop the clock after the last batch."""
+        if trainer.is_last_batch:
+            self.seconds = time.perf_counter() - self._start
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a training of the configuration is made of.
+
+    Attributes:
+        cfg: Configuration of `conf/benchmark.yaml`, with what was chosen.
+        model: The model.
+        data: Its data.
+        precision: Lightning's name of the precision.
+    """
+
+    cfg: DictConfig
+    model: ExpressionClassifier
+    data: StoreDataModule
+    precision: str
+
+    @property
+    def bf16(self) -> bool:
+        """Whether the precision is bf16."""
+        return self.precision == "bf16-mixed"
+
+    def epoch(self, with_callbacks: bool) -> float:
+        """Train for an epoch with Lightning, without validation and checkpoints; return the seconds of its batches."""
+        clock = PassTime()
+        chosen = build_callbacks(self.cfg) if with_callbacks else []
+        others = [c for c in chosen if not isinstance(c, ModelCheckpoint | EarlyStopping)]
+        loggers = build_loggers(self.cfg) if with_callbacks else []
+        trainer = build_trainer(self.cfg, [*others, clock], loggers, self.precision)
+        with torch.random.fork_rng(devices=[]):
+            trainer.fit(self.model, datamodule=self.data)
+        return clock.seconds
+
+
+def prepare(cfg: DictConfig, data_dir: Path | str, n: int, *changes: str, **groups: str) -> Training:
+    """Build model and data of a training on n pictures.
+
+    Args:
+        cfg: Configuration of `conf/benchmark.yaml`.
+        data_dir: Folder of the stores.
+        n: Number of training pictures.
+        *changes: Further options, such as `data.batch_size=512`.
+        **groups: Groups to take another option of, such as `head="linear"`.
+    """
+    replaced = {name: load_group(name, option) for name, option in groups.items()}
+    for group in replaced.values():
+        group.pop("defaults", None)
+    options = ["trainer.max_epochs=1", "trainer.limit_val_batches=0", "trainer.enable_checkpointing=false", *changes]
+    OmegaConf.set_struct(cfg, False)  # the trainer knows more keys than its group
+    merged = OmegaConf.merge(cfg, replaced, OmegaConf.from_dotlist(options), {"data_dir": str(data_dir)})
+    chosen = cast(DictConfig, merged)
+    precision = resolve_precision(chosen.trainer.precision, chosen.trainer.accelerator)
+    start = starting_weights(chosen.backbone.weights)
+    data = build_data(chosen, transform=plain(chosen.transform), image_size=chosen.backbone.image_size)
+    data.prepare_data()
+    _keep_first(data, n)
+    return Training(chosen, new_model(chosen, data, start, precision), data, precision)
+
+
+def _keep_first(data: StoreDataModule, n: int) -> None:
+    """Let every split serve its first n pictures only."""
+    served = data.served_rows
+
+    def first(split: Any) -> Any:
+        rows, labels, left_out = served(split)
+        return rows[:n], labels[:n], left_out
+
+    data.served_rows = first  # type: ignore[method-assign]

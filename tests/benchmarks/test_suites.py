@@ -1,0 +1,71 @@
+"""Tests that every suite measures what it claims, on next to nothing."""
+
+import shutil
+
+import pytest
+import torch
+
+from src.benchmarks import backbone, cache, loop
+from src.benchmarks.measure import against
+from tests.running import compose_config
+
+
+def config(tmp_path, *overrides):
+    sizes = ["data.n_train=16", "data.n_val=7", "data.n_test=7"]
+    return compose_config("benchmark", "rounds=1", *sizes, f"run_dir={tmp_path}", *overrides)
+
+
+def test_rows_against_one_baseline():
+    rows = against("x", "slow", {"slow": [4.0, 5.0, 6.0], "fast": [1.0]}, {"fast": "warm"})
+    assert [(row.name, row.baseline, row.ratio, row.note) for row in rows] == [
+        ("fast", "slow", 5.0, "warm"),
+        ("slow", None, None, ""),
+    ]
+
+
+def test_backbone(tmp_path, monkeypatch):
+    monkeypatch.setattr(backbone, "SIDE", 64)
+    monkeypatch.setattr(backbone, "BATCH", 2)
+    monkeypatch.setattr(torch, "compile", lambda module, options: module)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    rows = backbone.backbone_suite(config(tmp_path))
+    kinds = ["eager float32, channels last", "eager bf16, channels last", "compiled float32", "compiled bf16"]
+    assert [row.name for row in rows[:4]] == [f"2 pictures at 64 px, {kind}" for kind in kinds]
+    assert all(row.ratio > 0 and row.baseline.endswith("eager float32, NCHW") for row in rows[:4])
+    assert "of compiling" in rows[3].note
+
+
+def test_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "HEADS", (("linear", "fused"), ("emonet", "pooled")))
+    monkeypatch.setattr(cache, "BATCH", 8)
+    rows = cache.cache_suite(config(tmp_path, "backbone=emonet_tiny", "backbone.width=16"))
+    assert [row.name for row in rows] == [
+        "a pass over 16 pictures, head=linear on fused, cached",
+        "a pass over 16 pictures, head=emonet on pooled, cached",
+    ]
+    assert all(row.ratio > 0 for row in rows)
+
+
+def test_loop(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "N_STEPS", {"emonet_tiny": 2})
+    monkeypatch.setattr(loop, "BATCH", 8)
+    rows = loop.loop_suite(config(tmp_path))
+    assert [row.baseline for row in rows] == [loop.PLAIN, loop.SAME]
+    assert all(row.name == "2 training steps of 8, emonet_tiny" and row.ratio > 0 for row in rows)
+
+
+@pytest.mark.parametrize("suite", ["backbone", "cache", "data", "loop", "all"])
+def test_every_suite_is_reachable(tmp_path, suite, monkeypatch):
+    from src import benchmark
+    from src.benchmarks import data
+    from src.benchmarks.measure import summarise
+
+    for module in (backbone, cache, data, loop):
+        name = f"{module.SUITE}_suite"
+        monkeypatch.setattr(module, name, lambda cfg, s=module.SUITE: [summarise(s, "x", [1.0])])
+    benchmark.benchmark(config(tmp_path, f"suite={suite}"))
+    table = (tmp_path / "benchmark.md").read_text()
+    expected = ["backbone", "cache", "data", "loop"] if suite == "all" else [suite]
+    assert all(f"| {name}: x |" in table for name in expected)
+    assert table.count(": x |") == len(expected)
