@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test lint types unit test-slow test-slurm format clean
+.PHONY: help install train study test lint types unit test-slow test-slurm format clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -19,6 +19,26 @@ $(STAMP): pyproject.toml
 
 train: $(STAMP) ## Train the default model on drawn faces and write outputs/runs/<run>
 	$(PY) -m src.train
+
+# FER2013's archive or CSV, and where the runs of the study go.
+FER2013 ?= $(FER2013_PATH)
+STUDY := outputs/head_study
+HEADS := linear,linear_flat,linear_bottleneck,self_attention,multihead
+SWEEP = $(PY) -m src.train -m experiment=head_study seed=0,1,2 data.path=$(FER2013) sweep.resume=true $(STUDY_OPTIONS)
+
+study: $(STAMP) ## Compare the heads on FER2013=<archive> and write docs/head_study.md; again after a kill, it goes on
+	@test -n "$(FER2013)" || { echo "make study FER2013=<fer2013.csv or its archive>"; exit 1; }
+	$(SWEEP) hydra.sweep.dir=$(STUDY)/fused head=emonet,$(HEADS)
+	$(SWEEP) hydra.sweep.dir=$(STUDY)/weighted head=linear,self_attention,multihead loss.class_weights=balanced
+	$(SWEEP) hydra.sweep.dir=$(STUDY)/sampled head=linear,self_attention,multihead data.sampler=balanced
+	$(SWEEP) hydra.sweep.dir=$(STUDY)/half head=linear,self_attention,multihead data.half=first
+	$(PY) -m src.train experiment=head_study_backbone data.path=$(FER2013) hydra.run.dir=$(STUDY)/backbone ckpt_path=auto $(STUDY_OPTIONS)
+	$(SWEEP) hydra.sweep.dir=$(STUDY)/crossfit head=$(HEADS) data.half=second backbone=emonet_scratch \
+		backbone.freeze=all backbone.weights=$(STUDY)/backbone/checkpoints/last.ckpt
+	$(SWEEP) hydra.sweep.dir=$(STUDY)/crossfit_seen head=linear,multihead data.half=first backbone=emonet_scratch \
+		backbone.freeze=all backbone.weights=$(STUDY)/backbone/checkpoints/last.ckpt
+	$(SWEEP) hydra.sweep.dir=$(STUDY)/emotion2 head=$(HEADS) head.tap=emotion2 backbone.freeze=fused trainer.max_epochs=3
+	$(PY) -m src.study runs=$(STUDY)
 
 test: lint types unit ## Run everything that must be green: lint, types, tests
 

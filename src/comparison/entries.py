@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 # What may differ between repetitions: the seed, where files lie, and what does not change the numbers.
 NOT_IDENTITY = ("seed", "run_dir", "data_dir", "ckpt_path", "sweep", "logger", "callbacks", "hydra")
 NOT_IDENTITY_KEYS = ("data.num_workers", "data.path", "trainer.enable_progress_bar", "trainer.enable_model_summary")
+# Callbacks that do change the numbers.
+CALLBACKS = ("callbacks.ema.", "callbacks.train_mode_once.", "callbacks.distillation.")
 Flat = dict[str, Any]
 
 
@@ -71,8 +73,7 @@ def _identity(run: Run) -> Flat:
     flat = {k: v for k, v in _flatten(config) if k.split(".")[0] not in NOT_IDENTITY and k not in NOT_IDENTITY_KEYS}
     if config is run.config and config.get("task") == "eval":
         flat["ckpt_path"] = config.get("ckpt_path")  # all there is to tell such weights apart
-    # Callbacks that do change the numbers.
-    flat |= {k: v for k, v in _flatten(config) if k.startswith(("callbacks.ema.", "callbacks.train_mode_once."))}
+    flat |= {k: v for k, v in _flatten(config) if k.startswith(CALLBACKS)}
     return flat or {"run": run.name}
 
 

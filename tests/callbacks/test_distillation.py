@@ -1,0 +1,71 @@
+import pytest
+import torch
+
+from src.callbacks.distillation import Distillation
+from src.models.weights import load_weights
+from src.training import fit_and_test
+from src.utils.errors import ConfigError
+from tests.running import read_checkpoint, tiny_config
+
+DISTILL = ["callbacks=distillation", "trainer.max_epochs=1", "test=false", "trainer.precision=32-true"]
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory, data_dir):
+    run_dir = tmp_path_factory.mktemp("teacher")
+    fit_and_test(tiny_config(run_dir, data_dir, "trainer.max_epochs=1", "test=false"))
+    return run_dir
+
+
+def student(folder, data_dir, teacher, *options):
+    cfg = tiny_config(folder, data_dir, *DISTILL, f"callbacks.distillation.teacher={teacher}", "head=emonet", *options)
+    fit_and_test(cfg)
+    return read_checkpoint(folder)["state_dict"]
+
+
+def test_the_targets_are_label_and_teacher(tmp_path, data_dir, teacher, monkeypatch):
+    seen = []
+    original = Distillation.on_train_batch_start
+
+    def watch(self, trainer, pl_module, batch, batch_idx):
+        label = torch.nn.functional.one_hot(batch["label"], 7)
+        original(self, trainer, pl_module, batch, batch_idx)
+        with torch.no_grad():
+            taught = (self._teacher(batch["image"]).logits / 3).softmax(1)
+        seen.append((batch["target"], 0.75 * label + 0.25 * taught))
+
+    monkeypatch.setattr(Distillation, "on_train_batch_start", watch)
+    state = student(
+        tmp_path, data_dir, teacher, "callbacks.distillation.weight=0.25", "callbacks.distillation.temperature=3"
+    )
+    assert len(seen) == 4
+    for found, expected in seen:
+        assert torch.allclose(found, expected, atol=1e-6)
+        assert found.sum(dim=1) == pytest.approx(1, abs=1e-5)
+    assert not any("teacher" in key for key in state)
+    assert load_weights(tmp_path / "checkpoints" / "best.safetensors").spec.backbone["name"] == "emonet_tiny"
+
+
+def test_without_weight_it_changes_nothing(tmp_path, data_dir, teacher):
+    ours = student(tmp_path / "a", data_dir, teacher, "callbacks.distillation.weight=0")
+    cfg = tiny_config(tmp_path / "b", data_dir, *DISTILL, "head=emonet", "callbacks=ema")
+    fit_and_test(cfg)
+    theirs = read_checkpoint(tmp_path / "b")["state_dict"]
+    assert ours.keys() == theirs.keys()
+    for key, value in ours.items():
+        assert torch.allclose(value.float(), theirs[key].float(), atol=1e-5), key
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("callbacks.distillation.weight=2", "weight=2; expected a share"),
+        ("callbacks.distillation.temperature=0", "temperature=0; expected a number above 0"),
+        ("data.draw_gray=true", "grayscale=False.*expected neutral"),
+        ("callbacks.distillation.teacher=nowhere", "callbacks.distillation.teacher=nowhere does not exist"),
+    ],
+)
+def test_mistakes_are_named(tmp_path, data_dir, teacher, option, message):
+    with pytest.raises(Exception, match=message) as caught:
+        student(tmp_path, data_dir, teacher, option)
+    assert isinstance(caught.value, ConfigError) or isinstance(caught.value.__cause__, ConfigError)
