@@ -41,23 +41,22 @@ def test_from_the_backbone_to_the_page(tmp_path, data_dir):
     weights = f"backbone.weights={folder}/backbone/checkpoints/last.ckpt"
     common = ["experiment=head_study", "backbone=emonet_tiny", weights, "trainer.precision=32-true"]
     arms = {
-        "fused": (["linear", "multihead", "emonet"], ["backbone.freeze=all"]),
+        "fused": (["linear", "multihead"], ["backbone.freeze=all"]),
         "weighted": (["linear"], ["backbone.freeze=all", "loss.class_weights=balanced"]),
-        "sampled": (["linear"], ["backbone.freeze=all", "data.sampler=balanced"]),
         "crossfit": (["linear"], ["backbone.freeze=all", "data.half=second"]),
         "crossfit_seen": (["linear"], ["backbone.freeze=all", "data.half=first"]),
-        "emotion2": (["multihead"], ["backbone.freeze=fused", "head.tap=emotion2"]),
+        "emotion2": (["linear"], ["backbone.freeze=fused", "head.tap=emotion2"]),
     }
     for arm, (heads, options) in arms.items():
         for head in heads:
-            for seed in range(2 if arm == "fused" else 1):
+            for seed in range(2 if (arm, head) == ("fused", "linear") else 1):
                 run(folder / arm / f"{head}_{seed}", data_dir, *common, *options, f"head={head}", f"seed={seed}")
     text = write_page(folder, tmp_path / "docs" / "study.md")
     assert (tmp_path / "docs" / "images" / "study.png").stat().st_size > 10_000
     assert "14 val pictures" in text
     for arm in arms:
         assert f"(`{arm}`)" in text
-    assert f"Not run: {ARMS['half']}." in text
+    assert f"Not run: {ARMS['sampled']}; {ARMS['half']}." in text
     assert "left open** (runs are missing)" in text
     assert "linear: seen minus unseen" in text
     for block in (b.splitlines() for b in text.split("\n\n") if b.startswith("|")):
@@ -66,13 +65,13 @@ def test_from_the_backbone_to_the_page(tmp_path, data_dir):
     study = Study(folder)
     head, blocks = (
         study.cells[cell][0].metrics["model/trainable_parameters"]
-        for cell in (("fused", "multihead"), ("emotion2", "multihead"))
+        for cell in (("fused", "linear"), ("emotion2", "linear"))
     )
     assert blocks > head
     assert study.split == "val"
 
 
-def fabricate(folder, arm, head, seed, accuracy, n=900):
+def fabricate(folder, arm, head, seed, accuracy, n=600):
     path = folder / arm / f"{head}_{seed}"
     path.mkdir(parents=True)
     rng = np.random.default_rng([seed, *map(ord, arm + head)])
@@ -89,7 +88,7 @@ def fabricate(folder, arm, head, seed, accuracy, n=900):
     OmegaConf.save(OmegaConf.create({**cfg, "trainer": {"max_epochs": 6}}), path / "config.yaml")
 
 
-def study_of(folder, gain, seeds=3, arms=("fused", "weighted", "sampled", "half"), n=900, **gains):
+def study_of(folder, gain, seeds=2, arms=("fused", "weighted", "sampled", "half"), n=600, **gains):
     """Fabricate a study whose attention heads are `gain` better than the others, in an arm of `gains` by that."""
     for arm in arms:
         for head in ORIGINAL:
@@ -110,7 +109,7 @@ def test_attention_that_helps(tmp_path):
 def test_attention_that_harms(tmp_path):
     study = study_of(tmp_path, -0.3)
     for head in ("linear_flat", "linear_bottleneck"):
-        for seed in range(3):
+        for seed in range(2):
             fabricate(tmp_path / "more", "fused", head, seed, 0.3)
             study.cells["fused", head] = Study(tmp_path / "more").cells["fused", head]
     assert outcomes(study)[:2] == ["confirmed", "confirmed"]
@@ -122,7 +121,7 @@ def test_few_pictures_leave_everything_open(tmp_path):
 
 def test_causes(tmp_path):
     """Attention helps once the classes are balanced, and no more with all pictures than with half of them."""
-    found = verdicts(study_of(tmp_path, -0.2, weighted=0.2, sampled=0.2, half=0.3, n=3000))
+    found = verdicts(study_of(tmp_path, -0.2, weighted=0.2, sampled=0.2, half=0.3, n=2000))
     assert [v.outcome for v in found[1:]] == ["confirmed", "confirmed", "refuted"]
     assert all(v.complete for v in found)
 
@@ -142,11 +141,11 @@ def test_a_contrast_is_a_bootstrap_over_pictures_and_seeds(tmp_path):
     assert found.value == pytest.approx(right["multihead"].mean() - right["linear"].mean())
     rng, drawn = np.random.default_rng(5), []
     for _ in range(4000):
-        rows = rng.integers(900, size=900)
-        a, b = (right[h][rng.integers(3, size=3)][:, rows].mean() for h in ("multihead", "linear"))
+        rows = rng.integers(600, size=600)
+        a, b = (right[h][rng.integers(2, size=2)][:, rows].mean() for h in ("multihead", "linear"))
         drawn.append(a - b)
     low, high = np.quantile(drawn, (0.025, 0.975))
-    assert (found.low, found.high) == pytest.approx((low, high), abs=0.004)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.005)
     assert found.p == pytest.approx(2 * min(np.mean(np.array(drawn) <= 0), np.mean(np.array(drawn) >= 0)), abs=0.03)
 
 
