@@ -68,15 +68,17 @@ class Annotator:
 
     Attributes:
         landmarks: Whether to draw the landmarks, where they are a trained output.
+        cards: Whether cards stand beside the picture.
     """
 
-    def __init__(self, *, landmarks: bool = False) -> None:
+    def __init__(self, *, landmarks: bool = False, cards: bool = True) -> None:
         """Start.
 
         Args:
             landmarks: Whether to draw the landmarks, where they are a trained output.
+            cards: Whether cards stand beside the picture.
         """
-        self.landmarks = landmarks
+        self.landmarks, self.cards = landmarks, cards
         self._layout: _Layout | None = None
         self._people: dict[int, _Person] = {}
 
@@ -104,8 +106,10 @@ class Annotator:
             _draw_box(canvas, number, face, layout, top)
             if self.landmarks and face.landmarks is not None:
                 _draw_landmarks(canvas, face, layout, top)
-        self._draw_cards(canvas, len(numbered), layout)
-        return canvas.finished()
+        if self.cards:
+            self._draw_cards(canvas, len(numbered), layout)
+            return canvas.finished()
+        return canvas.finished()[top : top + layout.picture[1], : layout.picture[0]]
 
     def _remember(self, faces: list[tuple[int, FacePrediction]], time: float, n_slots: int) -> None:
         """Give each face a slot for its card, the one that it had before if it had one."""

@@ -111,6 +111,20 @@ def read_checkpoint(path: Path, argument: str | None = None) -> dict[str, Any]:
     return content
 
 
+def peek_spec(path: Path) -> ModelSpec:
+    """Read the description in a `.safetensors` of ours without its tensors.
+
+    Raises:
+        ConfigError: If the file is broken or not ours.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ConfigError(f"{path} cannot be read as safetensors ({error}).") from error
+    return _read_spec(path, metadata)
+
+
 def _load_safetensors(path: Path) -> Weights:
     try:
         with safe_open(path, framework="pt") as file:
@@ -119,13 +133,17 @@ def _load_safetensors(path: Path) -> Weights:
             state = {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
     except (SafetensorError, OSError) as error:
         raise ConfigError(f"{path} cannot be read as safetensors ({error}).") from error
+    return Weights(_read_spec(path, metadata), state, path)
+
+
+def _read_spec(path: Path, metadata: dict[str, str]) -> ModelSpec:
     if SPEC_KEY not in metadata:
         raise ConfigError(f"{path} is not a weights file of this framework (no {SPEC_KEY!r} in its metadata).")
     try:
         spec = json.loads(metadata[SPEC_KEY])
     except ValueError as error:
         raise ConfigError(f"{path} has a broken model description ({error}); use another file.") from error
-    return Weights(ModelSpec.from_dict(spec), state, path)
+    return ModelSpec.from_dict(spec)
 
 
 def read_origin(path: Path) -> dict[str, Any]:

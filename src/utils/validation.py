@@ -45,6 +45,9 @@ RULES: dict[str, tuple[str, Any]] = {
     "annotate": ("true or false", StrictBool),
     "landmarks": ("true or false", StrictBool),
     "gradcam": ("true or false", StrictBool),
+    "models": ("models to choose from, such as [outputs/runs/*]", Names),
+    "port": ("a port from 1024 to 65535, or null", Annotated[StrictInt, Interval(ge=1024, le=65535)] | None),
+    "max_mb": ("a number of MB above 0", Annotated[StrictInt, Gt(0)]),
     "onnx.precision": (
         "fp32, fp16 or int8, or several of them, such as [fp32,int8]",
         OnnxPrecision | Annotated[list[OnnxPrecision], Len(1)],

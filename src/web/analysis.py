@@ -1,0 +1,150 @@
+"""From an uploaded file to what the page shows of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import mkdtemp
+
+from src.data.pictures import MAX_PIXELS, UnreadablePicture, decode_picture
+from src.explanation.faces import with_heat
+from src.inference.annotation import Annotator
+from src.inference.backend import TorchBackend
+from src.inference.results import Frame, Image, Prediction
+from src.inference.video import UnreadableVideo, VideoWriter, read_video
+from src.utils.errors import ConfigError
+from src.web.cards import faces_html, notice
+from src.web.models import ModelShelf
+
+log = logging.getLogger(__name__)
+
+# What Pillow, but not a video's decoder, has to say about a file that is no picture.
+NO_PICTURE = "not a picture"
+NO_HEAT = "Grad-CAM needs a PyTorch model: ONNX files hold no gradients."
+
+
+@dataclass(frozen=True)
+class View:
+    """What the page shows.
+
+    Attributes:
+        notice: Line above the result, HTML.
+        picture: Annotated picture, RGB (H, W, 3), or None.
+        video: Annotated video, or None.
+        faces: Cards of the faces of a picture, HTML.
+    """
+
+    notice: str
+    picture: Image | None = None
+    video: str | None = None
+    faces: str = ""
+
+
+class Analyst:
+    """Predicts what is uploaded.
+
+    Attributes:
+        shelf: The models.
+        max_seconds: Seconds of a video that are looked at.
+    """
+
+    def __init__(self, shelf: ModelShelf, folder: Path, max_seconds: float) -> None:
+        """Start.
+
+        Args:
+            shelf: The models.
+            folder: Where annotated videos are written.
+            max_seconds: Seconds of a video that are looked at.
+        """
+        self.shelf, self.max_seconds, self._folder = shelf, max_seconds, folder
+
+    def file(self, path: str, model: str, heat: bool, progress: Callable[[float, str], object]) -> View:
+        """Predict a picture or a video; whatever is wrong with it becomes a notice.
+
+        Args:
+            path: The file.
+            model: Name of the model.
+            heat: Whether to show where the model sees the evidence.
+            progress: Called with a share in [0, 1] and a text.
+        """
+        return _guarded(Path(path).name, lambda: self._file(path, model, heat, progress))
+
+    def frame(self, image: Image, model: str, heat: bool) -> View:
+        """Predict what a camera sees, RGB (H, W, 3)."""
+        return _guarded("The camera", lambda: self._picture(image, model, heat))
+
+    def _file(self, path: str, model: str, heat: bool, progress: Callable[[float, str], object]) -> View:
+        try:
+            picture = decode_picture(Path(path))
+        except UnreadablePicture as error:
+            if NO_PICTURE not in str(error):
+                raise
+            return self._video(path, model, heat, progress)
+        return self._picture(picture, model, heat)
+
+    def _picture(self, image: Image, model: str, heat: bool) -> View:
+        prediction = self.shelf.predictor(model).predict(image)
+        prediction, remark = self._with_heat(prediction, model, heat)
+        n = len(prediction.faces)
+        text = "No face found. Faces must look towards the camera and be 24 pixels wide or more."
+        if n:
+            text = f"{n} face{'s' if n > 1 else ''}. {remark}".strip()
+        return View(notice(text), Annotator(cards=False).draw(prediction), faces=faces_html(prediction))
+
+    def _with_heat(self, prediction: Prediction, model: str, heat: bool) -> tuple[Prediction, str]:
+        """Return the prediction, with heat maps if asked for and possible, and a remark on them."""
+        if not heat:
+            return prediction, ""
+        backend = self.shelf.predictor(model).backend
+        if not isinstance(backend, TorchBackend):
+            return prediction, NO_HEAT
+        return with_heat(prediction, backend.model), "Warm colours: what speaks most for the class of the face."
+
+    def _video(self, path: str, model: str, heat: bool, progress: Callable[[float, str], object]) -> View:
+        """Predict the first seconds of a video."""
+        count, remark, seconds, broken = 0, "", 0.0, ""
+        writer = VideoWriter(Path(mkdtemp(dir=self._folder)) / f"{Path(path).stem[:40]}_annotated")
+        annotator = Annotator()
+        with writer:
+            try:
+                for prediction in self.shelf.predictor(model).track(self._frames(path)):
+                    seconds = prediction.frame.time or 0.0
+                    prediction, remark = self._with_heat(prediction, model, heat)
+                    writer.write(annotator.draw(prediction), seconds)
+                    count += 1
+                    progress(min(1.0, seconds / self.max_seconds), f"{count} frames, {seconds:.1f} s")
+            except UnreadableVideo as error:
+                if not count:
+                    raise
+                broken = f"The file is broken: {error}."
+        text = f"{count} frames, {seconds:.1f} s. {broken} {remark}"
+        if not broken and seconds > self.max_seconds - 1:
+            text = f"The first {self.max_seconds:g} seconds. {remark}"
+        return View(notice(" ".join(text.split()), "alert" if broken else "status"), video=str(writer.path))
+
+    def _frames(self, path: str) -> Iterator[Frame]:
+        for frame in read_video(Path(path)):
+            height, width = frame.image.shape[:2]
+            if height * width > MAX_PIXELS // 2:
+                raise UnreadableVideo(f"its frames have {width} x {height} pixels, more than {MAX_PIXELS // 2:,}")
+            if (frame.time or 0.0) > self.max_seconds:
+                return
+            yield frame
+
+
+def _guarded(name: str, work: Callable[[], View]) -> View:
+    """Return what work gives; if it fails, say why."""
+    try:
+        return work()
+    except UnreadablePicture as error:
+        return View(notice(f"{name} cannot be shown: {error}.", "alert"))
+    except UnreadableVideo as error:
+        text = f"{name} is neither a picture nor a video that can be read ({error}). Choose another file."
+        return View(notice(text, "alert"))
+    except ConfigError as error:
+        return View(notice(str(error), "alert"))
+    except Exception:
+        log.exception("Error: %s could not be analysed", name)
+        return View(notice(f"{name} could not be analysed; the terminal says why.", "alert"))

@@ -1,0 +1,69 @@
+"""Examples for the page: drawn faces, which are nobody's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from src.data.faces import draw_scene
+from src.inference.results import Image
+from src.inference.video import VideoWriter
+
+SEED = 2024
+SIDE = 480
+RATE, SECONDS_EACH = 12, 1.5
+MOTION = 14
+
+
+class Example(NamedTuple):
+    """An example.
+
+    Attributes:
+        caption: What it shows.
+        file: A picture or a video.
+        thumbnail: A picture.
+    """
+
+    caption: str
+    file: Path
+    thumbnail: Path
+
+
+def draw_examples(folder: Path) -> list[Example]:
+    """Draw pictures of one to four faces, and a video of three people in turn.
+
+    Args:
+        folder: Where to write them.
+    """
+    examples = []
+    for index, (faces, expression) in enumerate(((1, "happy"), (1, "surprise"), (4, None))):
+        caption = expression or f"{faces} faces"
+        path = folder / f"drawn_{caption.replace(' ', '_')}.png"
+        _write(path, draw_scene(SEED, index, SIDE, faces=faces, expression=expression)[0])
+        examples.append(Example(caption, path, path))
+    with VideoWriter(folder / "drawn_video") as writer:
+        for number, frame in enumerate(_frames()):
+            if number == 0:
+                _write(folder / "drawn_video.png", frame)
+            writer.write(frame, number / RATE)
+    return [*examples, Example("a video", writer.path, folder / "drawn_video.png")]
+
+
+def _frames() -> Iterator[Image]:
+    n = round(RATE * SECONDS_EACH)
+    for index, expression in enumerate(("sad", "angry", "happy"), start=10):
+        scene = draw_scene(SEED, index, SIDE, expression=expression)[0]
+        for i in range(n):
+            angle = 2 * math.pi * i / n
+            shift = np.array([[1, 0, MOTION * math.sin(angle)], [0, 1, MOTION * (math.cos(angle) - 1)]])
+            moved = cv2.warpAffine(scene, shift, (SIDE, SIDE), borderMode=cv2.BORDER_REPLICATE)
+            yield np.asarray(moved, np.uint8)
+
+
+def _write(path: Path, image: Image) -> None:
+    cv2.imwrite(str(path), image[..., ::-1])

@@ -1,0 +1,127 @@
+"""The models that the page offers."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from dataclasses import dataclass
+from glob import glob
+from pathlib import Path
+
+from src.inference import EmotionPredictor
+from src.inference.detection import build_detector
+from src.models.weights import find_checkpoint, peek_spec
+from src.utils.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+# Models that stay in memory once they have been used.
+MAX_LOADED = 3
+SUFFIXES = (".ckpt", ".safetensors", ".onnx")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A model of the list.
+
+    Attributes:
+        location: A run directory, a `.ckpt`, a `.safetensors` or an `.onnx` file.
+        vocabulary: Which of its classifications; None for its only one.
+    """
+
+    location: str
+    vocabulary: str | None = None
+
+
+def find_models(locations: list[str]) -> dict[str, Choice]:
+    """Return the models that locations mean, by the name that the page shows.
+
+    Args:
+        locations: Files, run directories and globs; what a glob finds beside models is passed over.
+
+    Raises:
+        ConfigError: If a location that is no glob is no model, or there is none at all.
+    """
+    found: dict[str, Choice] = {}
+    for location in locations:
+        is_glob = any(character in location for character in "*?[")
+        for path in sorted(glob(location), reverse=True) if is_glob else [location]:
+            try:
+                choices = _choices(path)
+            except ConfigError as error:
+                if not is_glob:
+                    raise
+                log.debug("Passed over %s: %s", path, error)
+                continue
+            for choice in choices:
+                found[_free_name(choice, found)] = choice
+    if not found:
+        raise ConfigError(
+            f"models=[{', '.join(locations)}] has no model; expected run directories, .ckpt, .safetensors or .onnx "
+            "files."
+        )
+    return found
+
+
+def _choices(location: str) -> list[Choice]:
+    path = Path(location).expanduser()
+    if path.is_file() and path.suffix not in SUFFIXES:
+        raise ConfigError(f"models={location} is no model; expected a file of the kind {', '.join(SUFFIXES)}.")
+    if path.suffix == ".onnx" and path.is_file():
+        return [Choice(str(path))]
+    names = ("best.safetensors", "best.ckpt") if path.is_dir() else ("",)
+    files = [file for file in (path / "checkpoints" / name if name else path for name in names) if file.is_file()]
+    weights = files[0] if files else find_checkpoint(location, argument="models")
+    spec = peek_spec(weights) if weights.suffix == ".safetensors" else None
+    vocabularies = sorted(spec.vocabularies, reverse=True) if spec else []
+    return [Choice(str(path), name) for name in vocabularies] or [Choice(str(path))]
+
+
+def _free_name(choice: Choice, taken: dict[str, Choice]) -> str:
+    path = Path(choice.location)
+    name = path.stem if path.is_file() else path.name
+    name += f", {choice.vocabulary}" if choice.vocabulary else ""
+    return next(free for free in (name, *(f"{name} ({i})" for i in range(2, len(taken) + 3))) if free not in taken)
+
+
+class ModelShelf:
+    """Loads models when they are first asked for, and keeps the latest.
+
+    Attributes:
+        choices: The models by name.
+    """
+
+    def __init__(self, locations: list[str], *, detector: str = "haar", detector_path: str | None = None) -> None:
+        """Find the models and load the first one.
+
+        Args:
+            locations: See `find_models`.
+            detector: See `EmotionPredictor`.
+            detector_path: See `EmotionPredictor`.
+
+        Raises:
+            ConfigError: If there is no model, or the first one or the detector cannot be had.
+        """
+        self.choices = find_models(locations)
+        self._detector = build_detector(detector, detector_path)
+        self._loaded: OrderedDict[str, EmotionPredictor] = OrderedDict()
+        self.predictor(next(iter(self.choices)))
+
+    def predictor(self, name: str) -> EmotionPredictor:
+        """Return a model.
+
+        Raises:
+            ConfigError: If there is none of that name, or it cannot be loaded.
+        """
+        if name not in self.choices:
+            raise ConfigError(f"there is no model {name!r}.")
+        if name not in self._loaded:
+            choice = self.choices[name]
+            backend = "onnx" if choice.location.endswith(".onnx") else "torch"
+            self._loaded[name] = EmotionPredictor(
+                choice.location, backend=backend, vocabulary=choice.vocabulary, detector=self._detector
+            )
+        self._loaded.move_to_end(name)
+        while len(self._loaded) > MAX_LOADED:
+            self._loaded.popitem(last=False)
+        return self._loaded[name]

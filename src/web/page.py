@@ -1,0 +1,122 @@
+"""The page: inputs on the left, what was predicted on the right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from src.inference.results import Image
+from src.web.analysis import Analyst, View
+from src.web.cards import notice
+from src.web.examples import Example
+
+TITLE = "EmoNet-FER"
+INTRODUCTION = (
+    f"<h1>{TITLE}</h1><p>Expressions of faces, in pictures, videos and what your camera sees. "
+    "The model runs on this computer; nothing is sent anywhere.</p>"
+)
+FOOTNOTE = (
+    '<p class="small">The classes say what a model has learned to call the look of a face, not what a person feels; do '
+    "not use them to judge people. Uploads lie in a temporary folder that is deleted when the page's program ends.</p>"
+)
+# Gradio's default fonts come from a server of Google.
+FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
+MONO_FONTS = ["ui-monospace", "Consolas", "monospace"]
+STYLE = Path(__file__).with_name("style.css")
+# One at a time: a model explains itself by changing its modes for a while.
+ONE_AT_A_TIME: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model", "api_visibility": "private"}
+CAMERA_SECONDS = 0.4
+
+
+def theme() -> gr.themes.Base:
+    """Return the look, with the fonts of the system."""
+    return gr.themes.Soft(primary_hue="indigo", neutral_hue="slate", font=FONTS, font_mono=MONO_FONTS)
+
+
+def build_page(analyst: Analyst, examples: list[Example], max_mb: float) -> gr.Blocks:
+    """Build the page.
+
+    Args:
+        analyst: What predicts.
+        examples: Pictures and videos to try.
+        max_mb: Largest size of a file, for the label.
+    """
+    names = list(analyst.shelf.choices)
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 3600)) as page:
+        gr.HTML(INTRODUCTION, elem_classes="title")
+        latest = gr.State(None)
+        with gr.Row():
+            with gr.Column(scale=2, min_width=320):
+                model = gr.Dropdown(names, value=names[0], label="Model", elem_id="model", filterable=False)
+                heat = gr.Checkbox(label="Show where the model looks (Grad-CAM)", elem_id="heat")
+                with gr.Tab("Picture or video"):
+                    label = f"Picture or video, {max_mb:g} MB or less"
+                    file = gr.File(label=label, elem_id="file", height=150)
+                    thumbnails: list[tuple[Any, str]] = [(str(e.thumbnail), e.caption) for e in examples]
+                    gallery = gr.Gallery(
+                        thumbnails,
+                        label="Drawn examples",
+                        columns=4,
+                        height=150,
+                        allow_preview=False,
+                        interactive=False,
+                        buttons=[],
+                        elem_id="examples",
+                    )
+                with gr.Tab("Camera"):
+                    camera = gr.Image(
+                        sources=["webcam"], streaming=True, type="numpy", label="Camera", elem_id="camera", height=300
+                    )
+                gr.HTML(FOOTNOTE)
+            with gr.Column(scale=3, min_width=360):
+                line = gr.HTML(notice("Choose a file, try a drawn example, or start the camera."), elem_id="notice")
+                picture = gr.Image(
+                    label="Faces",
+                    interactive=False,
+                    visible=False,
+                    format="png",
+                    buttons=["download", "fullscreen"],
+                    elem_id="picture",
+                )
+                video = gr.Video(label="Faces", interactive=False, visible=False, elem_id="video", autoplay=True)
+                faces = gr.HTML(elem_id="faces")
+        outputs = [line, picture, video, faces]
+
+        def analyse(path: str | None, name: str, with_heat: bool, progress: gr.Progress = gr.Progress()) -> list[Any]:  # noqa: B008  # how Gradio passes it
+            if path is None:
+                return [gr.skip()] * len(outputs)
+            return _updates(analyst.file(path, name, with_heat, lambda share, text: progress(share, desc=text)))
+
+        def look(image: Image | None, name: str, with_heat: bool) -> list[Any]:
+            return [gr.skip()] * len(outputs) if image is None else _updates(analyst.frame(image, name, with_heat))
+
+        def example(event: gr.SelectData) -> str:
+            return str(examples[event.index].file)
+
+        again = [latest, model, heat]
+        keep: dict[str, Any] = {"queue": False, "api_visibility": "private"}
+        file.upload(lambda path: path, file, latest, **keep).then(analyse, again, outputs, **ONE_AT_A_TIME)
+        gallery.select(example, None, latest, **keep).then(analyse, again, outputs, **ONE_AT_A_TIME)
+        for control in (model, heat):
+            control.input(analyse, again, outputs, **ONE_AT_A_TIME)
+        camera.stream(
+            look,
+            [camera, model, heat],
+            outputs,
+            stream_every=CAMERA_SECONDS,
+            show_progress="hidden",
+            **ONE_AT_A_TIME,
+        )
+    return page
+
+
+def _updates(view: View) -> list[Any]:
+    """Return what becomes of the line, the picture, the video and the cards."""
+    return [
+        view.notice,
+        gr.update(value=view.picture, visible=view.picture is not None),
+        gr.update(value=view.video, visible=view.video is not None),
+        view.faces,
+    ]
