@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train study test lint types unit test-slow test-slurm format clean
+.PHONY: help install train study test lint types unit test-slow test-browser test-slurm format clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -51,6 +51,13 @@ types: $(STAMP) ## Check types
 
 unit: $(STAMP) ## Run the tests
 	$(PY) -m pytest
+
+test-browser: $(STAMP) ## Test the page in a headless Chromium; installs Debian's, which takes root, if there is none
+	@command -v chromium >/dev/null || \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; }
+	@$(PY) -c 'import playwright' 2>/dev/null || \
+		$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[browser]'
+	$(PY) -m pytest -m browser
 
 test-slow: $(STAMP) ## Run the tests that take minutes
 	$(PY) -m pytest -m slow

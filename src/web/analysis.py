@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import mimetypes
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
 
 from src.data.pictures import MAX_PIXELS, UnreadablePicture, decode_picture
+from src.explanation.explainer import automatic_method
 from src.explanation.faces import with_heat
+from src.explanation.methods import METHODS
 from src.inference.annotation import Annotator
 from src.inference.backend import TorchBackend
 from src.inference.results import Frame, Image, Prediction
@@ -59,6 +62,7 @@ class Analyst:
             max_seconds: Seconds of a video that are looked at.
         """
         self.shelf, self.max_seconds, self._folder = shelf, max_seconds, folder
+        self._methods: dict[str, str] = {}
 
     def file(self, path: str, model: str, heat: bool, progress: Callable[[float, str], object]) -> View:
         """Predict a picture or a video; whatever is wrong with it becomes a notice.
@@ -100,7 +104,11 @@ class Analyst:
         backend = self.shelf.predictor(model).backend
         if not isinstance(backend, TorchBackend):
             return prediction, NO_HEAT
-        return with_heat(prediction, backend.model), "Warm colours: what speaks most for the class of the face."
+        if model not in self._methods:  # it says which one it takes, once
+            self._methods[model] = automatic_method(backend.model)
+        method = self._methods[model]
+        remark = f"Warm colours: what speaks most for the class of the face ({METHODS[method].label})."
+        return with_heat(prediction, backend.model, method), remark
 
     def _video(self, path: str, model: str, heat: bool, progress: Callable[[float, str], object]) -> View:
         """Predict the first seconds of a video."""
@@ -141,7 +149,10 @@ def _guarded(name: str, work: Callable[[], View]) -> View:
     except UnreadablePicture as error:
         return View(notice(f"{name} cannot be shown: {error}.", "alert"))
     except UnreadableVideo as error:
-        text = f"{name} is neither a picture nor a video that can be read ({error}). Choose another file."
+        # Of what is no video at all, its decoder says odd things.
+        is_video = (mimetypes.guess_type(name)[0] or "").startswith("video")
+        reason = f" ({error})" if is_video else ""
+        text = f"{name} is neither a picture nor a video that can be read{reason}. Choose another file."
         return View(notice(text, "alert"))
     except ConfigError as error:
         return View(notice(str(error), "alert"))

@@ -62,7 +62,7 @@ def _circumplex(valence: float, arousal: float, colour: str) -> str:
         f'<path d="M{-RADIUS} 0H{RADIUS}M0 {-RADIUS}V{RADIUS}" class="axes"/>'
         f'<text x="{RADIUS - 4}" y="-4" text-anchor="end">valence</text><text x="4" y="{12 - RADIUS}">arousal</text>'
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5.5" fill="{colour}" class="point"/></svg>'
-        f"<figcaption>{label}</figcaption></figure>"
+        f"<figcaption>{label.replace(', ', '<br>')}</figcaption></figure>"
     )
 
 

@@ -44,6 +44,7 @@ def build_page(analyst: Analyst, examples: list[Example], max_mb: float) -> gr.B
         max_mb: Largest size of a file, for the label.
     """
     names = list(analyst.shelf.choices)
+    page: gr.Blocks
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 3600)) as page:
         gr.HTML(INTRODUCTION, elem_classes="title")
         latest = gr.State(None)
@@ -53,13 +54,15 @@ def build_page(analyst: Analyst, examples: list[Example], max_mb: float) -> gr.B
                 heat = gr.Checkbox(label="Show where the model looks (Grad-CAM)", elem_id="heat")
                 with gr.Tab("Picture or video"):
                     label = f"Picture or video, {max_mb:g} MB or less"
-                    file = gr.File(label=label, elem_id="file", height=150)
+                    file = gr.File(label=label, elem_id="file", height=170)
+                    gr.HTML('<p class="small">Or a drawn example:</p>')
                     thumbnails: list[tuple[Any, str]] = [(str(e.thumbnail), e.caption) for e in examples]
                     gallery = gr.Gallery(
                         thumbnails,
                         label="Drawn examples",
+                        show_label=False,
                         columns=4,
-                        height=150,
+                        height=132,
                         allow_preview=False,
                         interactive=False,
                         buttons=[],
@@ -74,15 +77,25 @@ def build_page(analyst: Analyst, examples: list[Example], max_mb: float) -> gr.B
                 line = gr.HTML(notice("Choose a file, try a drawn example, or start the camera."), elem_id="notice")
                 picture = gr.Image(
                     label="Faces",
+                    show_label=False,
                     interactive=False,
                     visible=False,
                     format="png",
                     buttons=["download", "fullscreen"],
                     elem_id="picture",
                 )
-                video = gr.Video(label="Faces", interactive=False, visible=False, elem_id="video", autoplay=True)
+                video = gr.Video(
+                    label="Faces",
+                    show_label=False,
+                    interactive=False,
+                    visible=False,
+                    autoplay=True,
+                    buttons=[],
+                    elem_id="video",
+                )
+                download = gr.DownloadButton("Download the video", visible=False, size="sm", elem_id="download")
                 faces = gr.HTML(elem_id="faces")
-        outputs = [line, picture, video, faces]
+        outputs = [line, picture, video, download, faces]
 
         def analyse(path: str | None, name: str, with_heat: bool, progress: gr.Progress = gr.Progress()) -> list[Any]:  # noqa: B008  # how Gradio passes it
             if path is None:
@@ -113,10 +126,11 @@ def build_page(analyst: Analyst, examples: list[Example], max_mb: float) -> gr.B
 
 
 def _updates(view: View) -> list[Any]:
-    """Return what becomes of the line, the picture, the video and the cards."""
+    """Return what becomes of the line, the picture, the video, its button and the cards."""
     return [
         view.notice,
         gr.update(value=view.picture, visible=view.picture is not None),
+        gr.update(value=view.video, visible=view.video is not None),
         gr.update(value=view.video, visible=view.video is not None),
         view.faces,
     ]

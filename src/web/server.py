@@ -33,6 +33,7 @@ def serve(cfg: DictConfig) -> None:
     with TemporaryDirectory(prefix="emonet-fer-") as name, stop_requests.deferred():
         folder = Path(name)
         os.environ.update(OFFLINE, GRADIO_TEMP_DIR=name)
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio asks itself whether it runs
         from src.web.analysis import Analyst
         from src.web.examples import draw_examples
         from src.web.models import ModelShelf
