@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from src.inference import backend as backend_module
 from src.inference.backend import TorchBackend, choose_vocabulary
 from src.models.weights import save_safetensors
 from src.utils.errors import ConfigError
@@ -27,6 +28,21 @@ def test_untrained_outputs_are_absent():
     output = TorchBackend(tiny_model(outputs=("expression",)))(faces_tensor(2))
     assert output.valence is None
     assert output.arousal is None
+
+
+def test_large_batches_are_predicted_in_parts(monkeypatch):
+    images = faces_tensor(5)
+    model = tiny_model()
+    whole = TorchBackend(model, precision="32-true")(images)
+    sizes = []
+    model.register_forward_pre_hook(lambda _, arguments: sizes.append(len(arguments[0])))
+    monkeypatch.setattr(backend_module, "PIXELS_AT_ONCE", 2 * 64**2)
+    parts = TorchBackend(model, precision="32-true")(images)
+    assert sizes == [2, 2, 1]
+    for one, other in zip(parts[:3], whole[:3], strict=True):
+        assert_close(one, other)
+    monkeypatch.setattr(backend_module, "PIXELS_AT_ONCE", 1)
+    assert len(TorchBackend(model)(images).probabilities) == 5
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("bf16-mixed", 0.2), ("64-true", 1e-2)])
