@@ -118,9 +118,12 @@ class RunLogger(WandbLogger):
         run = self.experiment
         if run.disabled:
             return []
-        if not run.offline:
-            return [f"Weights & Biases: {run.url}"]
         folder = Path(run.dir).parent
+        if not run.offline:
+            return [
+                f"Weights & Biases: {run.url}",
+                f"  if the upload does not end: wandb sync {shlex.quote(str(folder))}",
+            ]
         segments = sorted(folder.parent.glob(f"offline-run-*-{run.id}"))  # their names start with the time
         parts = f"; its {len(segments)} parts in this order, at once" if len(segments) > 1 else ""
         return [
@@ -179,6 +182,7 @@ def open_wandb(
     log_images: bool,
     log_model: bool,
     timeout: float,
+    finish_timeout: float,
 ) -> RunLogger | None:
     """Start a run; one that resumes in its own directory keeps its id.
 
@@ -191,7 +195,8 @@ def open_wandb(
         tags: Tags.
         log_images: Whether pictures of people may be uploaded.
         log_model: Whether to upload the best weights as an artifact.
-        timeout: Seconds to wait for the server.
+        timeout: Seconds to wait for the server at the start.
+        finish_timeout: Seconds to wait at the end for what is not uploaded yet.
 
     Returns:
         The logger, or None in processes other than the main one.
@@ -210,7 +215,7 @@ def open_wandb(
         "resume": "allow",
         "reinit": "finish_previous",
     }
-    run = _start(options, wandb_mode(), timeout)
+    run = _start(options, wandb_mode(), timeout, finish_timeout)
     update_provenance(Path(save_dir), wandb_id=run.id)
     return RunLogger(run, save_dir, log_images, log_model)
 
@@ -237,8 +242,8 @@ def _has_key() -> bool:
     return False
 
 
-def _start(options: dict[str, Any], mode: Any, timeout: float) -> Any:
-    quiet: dict[str, Any] = {"silent": True, "console": "off"}
+def _start(options: dict[str, Any], mode: Any, timeout: float, finish_timeout: float) -> Any:
+    quiet: dict[str, Any] = {"silent": True, "console": "off", "finish_timeout": finish_timeout}
     if (ROOT / ".git").exists():
         quiet["git_root"] = str(ROOT)  # the code's version, from whichever directory it runs
     if mode == "online":

@@ -3,6 +3,8 @@
 import errno
 import json
 import resource
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -10,10 +12,11 @@ import torch
 from src.training import fit_and_test
 from src.utils.checkpoint_io import AtomicCheckpointIO
 from src.utils.errors import ConfigError
+from src.utils.resolvers import ROOT
 from src.utils.run_directory import hold_directory, release_directory
 from tests import kills
 from tests.running import TINY, read_checkpoint, tiny_config
-from tests.test_cli import start
+from tests.test_cli import environment, start
 
 
 @pytest.mark.slow
@@ -36,6 +39,31 @@ def test_a_checkpoint_is_replaced_as_a_whole(tmp_path):
     assert caught.value.errno == errno.EFBIG
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_a_full_disk_is_said_and_the_run_goes_on_with_room(tmp_path, data_dir):
+    fit_and_test(tiny_config(tmp_path / "first", data_dir, "trainer.max_epochs=1"))  # draws the faces
+    command = [sys.executable, "-m", "src.train", *TINY, f"data_dir={data_dir}", f"hydra.run.dir={tmp_path / 'run'}"]
+
+    def start_with(limit):
+        limits = (limit, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
+        return subprocess.run(
+            [*command, "ckpt_path=auto"],
+            cwd=ROOT,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=300,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limits),
+        )
+
+    full = start_with(60_000)  # less than a checkpoint
+    assert full.returncode == 1
+    assert "no space is left" in full.stderr
+    assert "Traceback" not in full.stderr
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "failed"
+    assert not list((tmp_path / "run" / "checkpoints").iterdir())
+    assert start_with(-1).returncode == 0
 
 
 def test_a_run_killed_in_its_test_is_tested(tmp_path, data_dir):

@@ -10,7 +10,15 @@ from src.utils.signals import Interrupted
 from src.wandb_logger import closed_wandb, filterable, open_wandb, wandb_mode
 from tests.wandb_file import OfflineRun
 
-OPTIONS = {"project": "p", "entity": None, "group": None, "job_type": "train", "tags": ["t"], "timeout": 1}
+OPTIONS = {
+    "project": "p",
+    "entity": None,
+    "group": None,
+    "job_type": "train",
+    "tags": ["t"],
+    "timeout": 1,
+    "finish_timeout": 5,
+}
 OPTIONS |= {"log_images": False, "log_model": False}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import optuna
 from hydra_plugins.hydra_optuna_sweeper import _impl
@@ -10,6 +11,7 @@ from hydra_plugins.hydra_optuna_sweeper._impl import OptunaSweeperImpl
 from optuna.trial import FrozenTrial, TrialState
 
 from src.utils.errors import ConfigError
+from src.utils.run_directory import REPLACED, write_status
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +30,9 @@ class ResumableSearch(OptunaSweeperImpl):
         Args:
             arguments: Overrides of the command line.
         """
+        if self.config is None:
+            raise RuntimeError("the sweeper was not set up")
+        sweep = Path(self.config.hydra.sweep.dir)
         directions = self._get_directions()
         study = optuna.create_study(
             study_name=self.study_name, storage=self.storage, directions=directions, load_if_exists=True
@@ -38,6 +43,7 @@ class ResumableSearch(OptunaSweeperImpl):
                 study._storage.set_trial_user_attr(trial._trial_id, KILLED, True)
                 study.tell(trial.number, state=TrialState.FAIL)
                 log.info("Trial %d was killed and is marked as failed.", trial.number)
+                _mark_as_replaced(sweep, trial.number)
         trials = study.get_trials(deepcopy=False)
         self.job_idx = len(trials)
         done = sum(_has_run(trial) for trial in trials)
@@ -58,6 +64,12 @@ class ResumableSearch(OptunaSweeperImpl):
                 ) from error
             else:
                 raise
+
+
+def _mark_as_replaced(sweep: Path, number: int) -> None:
+    for folder in (*sweep.glob(f"{number}"), *sweep.glob(f"{number}_*")):
+        write_status(folder, "interrupted", "killed; another trial replaces it")
+        (folder / REPLACED).touch()
 
 
 def use_resumable_search() -> None:

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from src.comparison.page import Section, note, render_page
 from src.comparison.page import table as page_table
-from src.utils.run_directory import REFUSED, read_json
+from src.utils.run_directory import REFUSED, REPLACED, read_json
 
 COLUMNS = ("val/f1_macro", "test/accuracy", "test/f1_macro", "test/f1_weighted")
 # Keys that belong to one run, not to what it does.
@@ -28,7 +28,7 @@ class Job:
 
     Attributes:
         path: Its folder.
-        state: How it ended, as in `status.json`, or `refused`.
+        state: How it ended, as in `status.json`, or `refused`, or `replaced` for a killed trial of a search.
         reason: Why, or None.
         overrides: Its options.
         metrics: Its numbers; none unless it has finished.
@@ -46,6 +46,8 @@ class Job:
         status = read_json(path / "status.json")
         if (path / REFUSED).exists():
             status = {"state": "refused", "reason": "the folder holds another run"}
+        elif (path / REPLACED).exists():
+            status = {**status, "state": "replaced"}
         overrides = read_json(path / "provenance.json").get("overrides", [])
         return cls(path, str(status.get("state")), status.get("reason"), overrides, read_json(path / "metrics.json"))
 

@@ -132,7 +132,7 @@ def _mistake(error: BaseException | None) -> BaseException | None:
             place = error.filename or "the run directory"
             return ConfigError(
                 f"no space is left to write to ({place}: {error.strerror}). Nothing half-written was kept; make room, "
-                "and go on with ckpt_path=last."
+                "and go on with ckpt_path=auto."
             )
         error = error.__cause__
     return error

@@ -85,7 +85,7 @@ class SweepSummary(Callback):
 
         sweep = Path(config.hydra.sweep.dir)
         states = summarise_sweep(sweep, str(config.hydra.job.config_name))
-        bad = sum(state != "finished" for state in states)
+        bad = sum(state not in ("finished", "replaced") for state in states)
         if bad:
             print(
                 f"{bad} of {len(states)} jobs did not finish: see {config.hydra.job.name}.log and status.json in their "

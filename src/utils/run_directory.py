@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 # A job of a sweep leaves this note in a folder that holds another run; the sweep's summary takes it away.
 REFUSED = ".refused"
+# A search leaves this one in the folder of a trial that was killed: it has run another one in its place.
+REPLACED = ".replaced"
 State = Literal["running", "finished", "failed", "interrupted"]
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "omegaconf", "torchmetrics", "albumentations")
 

@@ -111,6 +111,7 @@ RULES: dict[str, tuple[str, Any]] = {
     "logger.wandb.log_images": ("true or false", StrictBool),
     "logger.wandb.log_model": ("true or false", StrictBool),
     "logger.wandb.timeout": ("a number of seconds above 0", PositiveNumber),
+    "logger.wandb.finish_timeout": ("a number of seconds above 0", PositiveNumber),
     "trainer.max_epochs": ("a whole number of 1 or more", Positive),
     "trainer.devices": ("a whole number of 1 or more", Positive),
     "trainer.num_nodes": ("a whole number of 1 or more", Positive),

@@ -12,6 +12,7 @@ from joblib import cpu_count
 
 from src.utils.plugins import require_plugins
 from src.utils.resolvers import ROOT
+from src.utils.run_directory import hold_directory, release_directory
 from tests.running import compose_config
 from tests.test_cli import environment
 
@@ -137,8 +138,11 @@ def test_a_search_survives_a_kill(tmp_path):
     study = optuna.load_study("toy", f"sqlite:///{tmp_path / 'sweep' / 'study.db'}")
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
     assert study.direction.name == "MAXIMIZE"
-    assert rest.returncode == 1  # the killed job's folder says so
+    assert rest.returncode == 0  # another trial has replaced the one that was killed
+    table = pd.read_csv(tmp_path / "sweep" / "summary.csv")
+    assert list(table["state"]) == ["finished", "finished", "replaced", "finished", "finished"]
     again = sweep(tmp_path, *search, "data.draw_seed=0")
+    assert again.returncode == 0
     assert len(runs(tmp_path)) == 5, again.stderr
 
 
@@ -154,6 +158,27 @@ def test_a_launcher_without_its_extra(monkeypatch, capsys):
         require_plugins(["-m", "hydra/launcher=joblib"])
     assert caught.value.code == 1
     assert ".[sweep]" in capsys.readouterr().err
+
+
+def test_a_sweep_directory_in_use_is_refused(tmp_path):
+    (tmp_path / "sweep").mkdir()
+    assert hold_directory(tmp_path / "sweep")
+    try:
+        done = sweep(tmp_path, "seed=0,1", "sweep.resume=true")
+    finally:
+        release_directory(tmp_path / "sweep")
+    assert done.returncode == 1
+    assert "is in use by another process" in done.stderr
+    assert names(tmp_path) == []
+
+
+def test_slurm_that_does_not_answer(tmp_path):
+    scontrol = tmp_path / "scontrol"
+    scontrol.write_text("#!/bin/sh\necho 'slurm_load: Unable to contact slurm controller' >&2\nexit 1\n")
+    scontrol.chmod(0o755)
+    done = sweep(tmp_path, "hydra/launcher=slurm", "seed=0,1", PATH=f"{tmp_path}:/usr/bin:/bin")
+    assert done.returncode == 1
+    assert "Slurm does not answer (slurm_load: Unable to contact slurm controller)" in done.stderr
 
 
 def test_slurm_without_a_slurm(tmp_path):
