@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from src.comparison.paired import holm
@@ -57,7 +57,7 @@ def verdicts(study: Study) -> list[Verdict]:
         study.contrast(f"{BASELINE} - {head}", [("fused", BASELINE)], [("fused", head)], "f1_weighted")
         for head in others
     ]
-    return [
+    judged = [
         _judge(
             "The baseline with final layer 1 (`linear`) is the best of the five heads.",
             "confirmed if it is better than each of the other four, refuted if one of them is better (weighted F1, "
@@ -91,6 +91,14 @@ def verdicts(study: Study) -> list[Verdict]:
             refuted=lambda c, p: all(x.high < MARGIN for x in c),
         ),
     ]
+    premise = judged[1]
+    if premise.outcome == "refuted":
+        # What does help has no reason not to.
+        judged[2:] = [
+            replace(cause, outcome="refuted", rule=f"{cause.rule}; refuted, too, as attention does help")
+            for cause in judged[2:]
+        ]
+    return judged
 
 
 def corrected(contrasts: Sequence[Contrast]) -> tuple[float, ...]:

@@ -103,7 +103,9 @@ def outcomes(study):
 
 
 def test_attention_that_helps(tmp_path):
-    assert outcomes(study_of(tmp_path, 0.2))[:2] == ["refuted", "refuted"]
+    found = verdicts(study_of(tmp_path, 0.2))
+    assert [v.outcome for v in found] == ["refuted"] * 4
+    assert all(v.rule.endswith("as attention does help") for v in found[2:])
 
 
 def test_attention_that_harms(tmp_path):
@@ -127,7 +129,7 @@ def test_causes(tmp_path):
 
 
 def test_missing_arms_are_said(tmp_path):
-    found = verdicts(study_of(tmp_path, 0.2, arms=("fused",)))
+    found = verdicts(study_of(tmp_path, -0.1, arms=("fused",)))
     assert [(v.outcome, v.complete) for v in found[2:]] == [("left open", False)] * 2
     text = write_page(tmp_path, tmp_path / "docs" / "study.md")
     assert len(re.findall(r"\(runs are missing\)", text)) == 2
