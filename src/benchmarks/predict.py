@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -34,6 +33,13 @@ N_CROPS = 32
 # Lengths of the videos whose memory is compared.
 N_FRAMES = (1_000, 10_000)
 FRAME_SIDE = 128
+# Predicts, then prints its largest resident memory in KiB. The kernel's ru_maxrss will not do: it counts that of the
+# process which started this one.
+PROBE = """
+import runpy
+runpy.run_module("src.predict", run_name="__main__", alter_sys=True)
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
 
 
 def predict_suite(cfg: DictConfig) -> list[Row]:
@@ -99,12 +105,10 @@ def _predict(film: Path, weights: Path, run_dir: Path) -> tuple[float, float]:
     """Return the seconds that a prediction takes, and its largest resident memory in MiB."""
     options = [f"input={film}", f"ckpt_path={weights}", f"hydra.run.dir={run_dir}"]
     start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "src.predict", *options], cwd=ROOT, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"the prediction of {film} ended with {process.returncode}; see {run_dir}/predict.log.")
-    return time.perf_counter() - start, usage.ru_maxrss / 1024
+    done = subprocess.run([sys.executable, "-c", PROBE, *options], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"the prediction of {film} ended with {done.returncode}: {done.stderr[-500:]}")
+    return time.perf_counter() - start, int(done.stdout.split()[-1]) / 1024
 
 
 def _classifier(width: int, side: int, n_hourglass: int) -> ExpressionClassifier:
