@@ -25,7 +25,7 @@ class Choice:
     """A model of the list.
 
     Attributes:
-        location: A run directory, a `.ckpt`, a `.safetensors` or an `.onnx` file.
+        location: Its file: a `.ckpt`, a `.safetensors` or an `.onnx`.
         vocabulary: Which of its classifications; None for its only one.
     """
 
@@ -54,7 +54,7 @@ def find_models(locations: list[str]) -> dict[str, Choice]:
                 log.debug("Passed over %s: %s", path, error)
                 continue
             for choice in choices:
-                found[_free_name(choice, found)] = choice
+                found[_free_name(path, choice, found)] = choice
     if not found:
         raise ConfigError(
             f"models=[{', '.join(locations)}] has no model; expected run directories, .ckpt, .safetensors or .onnx "
@@ -67,19 +67,17 @@ def _choices(location: str) -> list[Choice]:
     path = Path(location).expanduser()
     if path.is_file() and path.suffix not in SUFFIXES:
         raise ConfigError(f"models={location} is no model; expected a file of the kind {', '.join(SUFFIXES)}.")
-    if path.suffix == ".onnx" and path.is_file():
-        return [Choice(str(path))]
     names = ("best.safetensors", "best.ckpt") if path.is_dir() else ("",)
     files = [file for file in (path / "checkpoints" / name if name else path for name in names) if file.is_file()]
     weights = files[0] if files else find_checkpoint(location, argument="models")
     spec = peek_spec(weights) if weights.suffix == ".safetensors" else None
     vocabularies = sorted(spec.vocabularies, reverse=True) if spec else []
-    return [Choice(str(path), name) for name in vocabularies] or [Choice(str(path))]
+    return [Choice(str(weights), name) for name in vocabularies] or [Choice(str(weights))]
 
 
-def _free_name(choice: Choice, taken: dict[str, Choice]) -> str:
-    path = Path(choice.location)
-    name = path.stem if path.is_file() else path.name
+def _free_name(location: str, choice: Choice, taken: dict[str, Choice]) -> str:
+    path = Path(location).expanduser()
+    name = path.name if path.is_dir() else path.stem
     name += f", {choice.vocabulary}" if choice.vocabulary else ""
     return next(free for free in (name, *(f"{name} ({i})" for i in range(2, len(taken) + 3))) if free not in taken)
 

@@ -20,7 +20,10 @@ def runs(tmp_path_factory):
 
 
 def test_globs_pass_over_what_is_no_model(runs):
-    assert find_models([f"{runs}/*"]) == {"b": Choice(str(runs / "b")), "a": Choice(str(runs / "a"))}
+    files = {name: runs / name / "checkpoints" / "best.safetensors" for name in ("b", "a")}
+    found = find_models([f"{runs}/*"])
+    assert list(found) == ["b", "a"]
+    assert found == {name: Choice(str(file)) for name, file in files.items()}
 
 
 def test_every_vocabulary_is_a_choice(tmp_path):
