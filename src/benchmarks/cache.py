@@ -15,7 +15,7 @@ from src.pipeline import build_trainer
 
 SUITE = "cache"
 # Training pictures of a pass.
-N_PICTURES = 4096
+N_PICTURES = 2048
 BATCH = 512
 HEADS = (
     *(("linear", "fused"), ("linear_flat", "fused"), ("linear_bottleneck", "fused"), ("self_attention", "fused")),

@@ -28,16 +28,23 @@ REFERENCE_SIDE, REFERENCE_PARAMETERS = 256, 14e6
 
 
 class CompiledBackbone:
-    """Features and heat maps of a backbone, compiled for batches of one size; others are cut and filled up to it.
+    """Features and last heat maps of a backbone, compiled for batches of one size; others are cut and filled up to it.
 
     Attributes:
         batch_size: Pictures in a batch.
     """
 
-    def __init__(self, backbone: EmoNet, tap: Tap, batch_size: int) -> None:
-        """Prepare to compile at the first call."""
+    def __init__(self, backbone: EmoNet, tap: Tap, batch_size: int, heatmaps: bool) -> None:
+        """Prepare to compile at the first call.
+
+        Args:
+            backbone: The backbone, in evaluation mode.
+            tap: Tap of the features.
+            batch_size: Pictures in a batch.
+            heatmaps: Whether heat maps are wanted; they slow it down by a sixth.
+        """
         self.batch_size = batch_size
-        self._run = torch.compile(_Backbone(backbone, tap), options={"freezing": True})
+        self._run = torch.compile(_Backbone(backbone, tap, heatmaps))
 
     def __call__(self, image: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return features and heat maps of pictures (B, 3, S, S) of the size and in the precision of the first call."""
@@ -58,13 +65,14 @@ class CompiledBackbone:
 class _Backbone(nn.Module):
     """What of a backbone is compiled."""
 
-    def __init__(self, backbone: EmoNet, tap: Tap) -> None:
+    def __init__(self, backbone: EmoNet, tap: Tap, heatmaps: bool) -> None:
         super().__init__()
-        self.backbone, self.tap = backbone, tap
+        self.backbone, self.tap, self.heatmaps = backbone, tap, heatmaps
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         fused, heatmaps = self.backbone.fuse(image)
-        return (self.backbone.after_fusion(fused, self.tap), *heatmaps)
+        features = self.backbone.after_fusion(fused, self.tap)
+        return (features, heatmaps[-1]) if self.heatmaps else (features,)
 
 
 def compile_for_prediction(
@@ -119,15 +127,18 @@ def _compile(model: ExpressionClassifier, image_size: int, batch_size: int, bf16
     start = time.perf_counter()
     if not any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "clang++")):
         raise RuntimeError("no C++ compiler was found")
-    from torch._inductor.runtime.cache_dir_utils import default_cache_dir  # seconds of imports, for who compiles only
+    # Seconds of imports, for who compiles only.
+    from torch._inductor import config as inductor
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
     if os.environ.get("TORCHINDUCTOR_CACHE_DIR") in (None, default_cache_dir()):  # torch sets the default by itself
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache)
     log.info("Compiling the backbone; the code is kept in %s", os.environ["TORCHINDUCTOR_CACHE_DIR"])
     model.eval()
-    backbone = CompiledBackbone(model.backbone, model.head.tap, batch_size)
+    backbone = CompiledBackbone(model.backbone, model.head.tap, batch_size, "landmarks" in model.spec.outputs)
     image = torch.zeros(batch_size, 3, image_size, image_size)
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+    # Freezing as an option of torch.compile would leave the weights as inputs: another part of torch reads it here.
+    with inductor.patch(freezing=True), torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         backbone(image)
     model.compiled = backbone
     return time.perf_counter() - start
