@@ -55,17 +55,17 @@ def test_loop(tmp_path, monkeypatch):
     assert all(row.name == "2 training steps of 8, emonet_tiny" and row.ratio > 0 for row in rows)
 
 
-@pytest.mark.parametrize("suite", ["backbone", "cache", "data", "loop", "all"])
+@pytest.mark.parametrize("suite", ["backbone", "cache", "data", "loop", "predict", "all"])
 def test_every_suite_is_reachable(tmp_path, suite, monkeypatch):
     from src import benchmark
-    from src.benchmarks import data
+    from src.benchmarks import data, predict
     from src.benchmarks.measure import summarise
 
-    for module in (backbone, cache, data, loop):
+    for module in (backbone, cache, data, loop, predict):
         name = f"{module.SUITE}_suite"
         monkeypatch.setattr(module, name, lambda cfg, s=module.SUITE: [summarise(s, "x", [1.0])])
     benchmark.benchmark(config(tmp_path, f"suite={suite}"))
     table = (tmp_path / "benchmark.md").read_text()
-    expected = ["backbone", "cache", "data", "loop"] if suite == "all" else [suite]
+    expected = ["backbone", "cache", "data", "loop", "predict"] if suite == "all" else [suite]
     assert all(f"| {name}: x |" in table for name in expected)
     assert table.count(": x |") == len(expected)
