@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -163,4 +164,4 @@ def test_the_test_split_stays_unseen_without_test(files, tmp_path):
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert "val/accuracy" in metrics
     assert not [name for name in metrics if name.startswith("test")]
-    assert not (tmp_path / "predictions.csv").exists()
+    assert set(pd.read_csv(tmp_path / "predictions.csv")["split"]) == {"val"}
