@@ -45,7 +45,7 @@ def build_page(analyst: Analyst, examples: list[Example], max_mb: float) -> gr.B
     """
     names = list(analyst.shelf.choices)
     page: gr.Blocks
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 3600)) as page:
+    with gr.Blocks(title=TITLE, fill_width=True, analytics_enabled=False, delete_cache=(600, 3600)) as page:
         gr.HTML(INTRODUCTION, elem_classes="title")
         latest = gr.State(None)
         with gr.Row():
