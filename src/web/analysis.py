@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
 
-from src.data.pictures import MAX_PIXELS, UnreadablePicture, decode_picture
-from src.explanation.explainer import automatic_method
-from src.explanation.faces import with_heat
-from src.explanation.methods import METHODS
+from src.data.pictures import UnreadablePicture, decode_picture
+from src.inference import EmotionPredictor
 from src.inference.annotation import Annotator
 from src.inference.backend import TorchBackend
-from src.inference.results import Frame, Image, Prediction
+from src.inference.results import Frame, Image
 from src.inference.video import UnreadableVideo, VideoWriter, read_video
 from src.utils.errors import ConfigError
 from src.web.cards import faces_html, notice
@@ -25,6 +23,8 @@ log = logging.getLogger(__name__)
 
 # What Pillow, but not a video's decoder, has to say about a file that is no picture.
 NO_PICTURE = "not a picture"
+# 8K; a picture may have twice as many.
+MAX_FRAME_PIXELS = 2**25
 NO_HEAT = "Grad-CAM needs a PyTorch model: ONNX files hold no gradients."
 
 
@@ -62,7 +62,6 @@ class Analyst:
             max_seconds: Seconds of a video that are looked at.
         """
         self.shelf, self.max_seconds, self._folder = shelf, max_seconds, folder
-        self._methods: dict[str, str] = {}
 
     def file(self, path: str, model: str, heat: bool, progress: Callable[[float, str], object]) -> View:
         """Predict a picture or a video; whatever is wrong with it becomes a notice.
@@ -89,37 +88,32 @@ class Analyst:
         return self._picture(picture, model, heat)
 
     def _picture(self, image: Image, model: str, heat: bool) -> View:
-        prediction = self.shelf.predictor(model).predict(image)
-        prediction, remark = self._with_heat(prediction, model, heat)
+        predictor, remark = self._predictor(model, heat)
+        prediction = predictor.predict(image)
         n = len(prediction.faces)
         text = "No face found. Faces must look towards the camera and be 24 pixels wide or more."
         if n:
             text = f"{n} face{'s' if n > 1 else ''}. {remark}".strip()
         return View(notice(text), Annotator(cards=False).draw(prediction), faces=faces_html(prediction))
 
-    def _with_heat(self, prediction: Prediction, model: str, heat: bool) -> tuple[Prediction, str]:
-        """Return the prediction, with heat maps if asked for and possible, and a remark on them."""
+    def _predictor(self, model: str, heat: bool) -> tuple[EmotionPredictor, str]:
+        """Return the model, set to show heat maps if asked for and possible, and a remark on them."""
+        predictor = self.shelf.predictor(model)
+        predictor.gradcam = heat and isinstance(predictor.backend, TorchBackend)
         if not heat:
-            return prediction, ""
-        backend = self.shelf.predictor(model).backend
-        if not isinstance(backend, TorchBackend):
-            return prediction, NO_HEAT
-        if model not in self._methods:  # it says which one it takes, once
-            self._methods[model] = automatic_method(backend.model)
-        method = self._methods[model]
-        remark = f"Warm colours: what speaks most for the class of the face ({METHODS[method].label})."
-        return with_heat(prediction, backend.model, method), remark
+            return predictor, ""
+        return predictor, "Warm colours: what speaks most for the class of the face." if predictor.gradcam else NO_HEAT
 
     def _video(self, path: str, model: str, heat: bool, progress: Callable[[float, str], object]) -> View:
         """Predict the first seconds of a video."""
-        count, remark, seconds, broken = 0, "", 0.0, ""
+        predictor, remark = self._predictor(model, heat)
         writer = VideoWriter(Path(mkdtemp(dir=self._folder)) / f"{Path(path).stem[:40]}_annotated")
-        annotator = Annotator()
+        annotator, frames = Annotator(), _FirstFrames(path, self.max_seconds)
+        count, seconds, broken = 0, 0.0, ""
         with writer:
             try:
-                for prediction in self.shelf.predictor(model).track(self._frames(path)):
+                for prediction in predictor.track(frames):
                     seconds = prediction.frame.time or 0.0
-                    prediction, remark = self._with_heat(prediction, model, heat)
                     writer.write(annotator.draw(prediction), seconds)
                     count += 1
                     progress(min(1.0, seconds / self.max_seconds), f"{count} frames, {seconds:.1f} s")
@@ -127,17 +121,28 @@ class Analyst:
                 if not count:
                     raise
                 broken = f"The file is broken: {error}."
-        text = f"{count} frames, {seconds:.1f} s. {broken} {remark}"
-        if not broken and seconds > self.max_seconds - 1:
-            text = f"The first {self.max_seconds:g} seconds. {remark}"
-        return View(notice(" ".join(text.split()), "alert" if broken else "status"), video=str(writer.path))
+        length = f"The first {self.max_seconds:g} seconds." if frames.cut else f"{count} frames, {seconds:.1f} s."
+        text = " ".join(f"{length} {broken} {remark}".split())
+        return View(notice(text, "alert" if broken else "status"), video=str(writer.path))
 
-    def _frames(self, path: str) -> Iterator[Frame]:
-        for frame in read_video(Path(path)):
+
+class _FirstFrames:
+    """The frames of the first seconds of a video.
+
+    Attributes:
+        cut: Whether there were more.
+    """
+
+    def __init__(self, path: str, max_seconds: float) -> None:
+        self.path, self.max_seconds, self.cut = Path(path), max_seconds, False
+
+    def __iter__(self) -> Iterator[Frame]:
+        for frame in read_video(self.path):
             height, width = frame.image.shape[:2]
-            if height * width > MAX_PIXELS // 2:
-                raise UnreadableVideo(f"its frames have {width} x {height} pixels, more than {MAX_PIXELS // 2:,}")
+            if height * width > MAX_FRAME_PIXELS:
+                raise UnreadableVideo(f"its frames have {width} x {height} pixels, more than {MAX_FRAME_PIXELS:,}")
             if (frame.time or 0.0) > self.max_seconds:
+                self.cut = True
                 return
             yield frame
 

@@ -47,7 +47,7 @@ def test_a_picture(analyst, picture):
 def test_heat_is_laid_over_the_crop_only(analyst, picture):
     plain = analyst.file(picture, "tiny", False, silent)
     warm = analyst.file(picture, "tiny", True, silent)
-    assert "Grad-CAM" in warm.notice
+    assert "Warm colours" in warm.notice
     changed = (np.abs(plain.picture.astype(int) - warm.picture) > 8).any(axis=2)
     assert changed.any()
     (face,) = analyst.shelf.predictor("tiny").predict(picture).faces
@@ -77,6 +77,12 @@ def test_a_video_is_cut_to_its_first_seconds(analyst, tmp_path):
         frames = list(container.decode(video=0))
     assert 12 <= len(frames) <= 13
     assert frames[0].width > frames[0].height
+
+
+def test_a_short_video_is_whole(analyst, tmp_path):
+    (*_, example) = draw_examples(tmp_path)
+    whole = Analyst(analyst.shelf, tmp_path, max_seconds=5)  # the video has 54 frames, the last one at 4.4 s
+    assert "54 frames, 4.4 s." in whole.file(str(example.file), "tiny", True, silent).notice
 
 
 def test_a_video_that_breaks_off_is_shown_as_far_as_it_goes(analyst, tmp_path):

@@ -1,98 +1,20 @@
-"""The page as a user has it: a real server, a real browser, and requests that a user would not make."""
+"""The page as a user has it, in a real browser."""
 
-import json
 import os
 import re
-import subprocess
-import sys
-import tempfile
-import time
 from pathlib import Path
-from types import SimpleNamespace
-from urllib.error import HTTPError
-from urllib.parse import quote
-from urllib.request import Request, urlopen
+from urllib.request import urlopen
 
 import av
 import cv2
 import numpy as np
 import pytest
 
-from src.data.faces import draw_scene
 from src.inference import EmotionPredictor
 from src.utils.resolvers import ROOT
+from tests.web.conftest import SECONDS, scene
 
 pytestmark = pytest.mark.browser
-
-CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-FLAGS = [
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update"),
-    *("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"),
-]
-# Starts the entry point, and notes whom it talks to.
-WATCHED = """
-import runpy, sys
-def watch(event, arguments):
-    if event in ("socket.connect", "socket.getaddrinfo"):
-        host = arguments[1][0] if event == "socket.connect" and isinstance(arguments[1], tuple) else arguments[0]
-        if isinstance(host, (str, bytes)):
-            with open(hosts, "a") as file: file.write(f"{host}\\n")
-hosts = sys.argv.pop(1)
-sys.addaudithook(watch)
-runpy.run_module("src.app", run_name="__main__", alter_sys=True)
-"""
-SECONDS = 60_000
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """Start the page with the shipped weights and small limits."""
-    folder = tmp_path_factory.mktemp("app")
-    log, hosts = folder / "log", folder / "hosts"
-    options = ["port=null", "max_mb=1", "max_seconds=2", f"hydra.run.dir={folder / 'run'}"]
-    options += ["models=[pretrained/emonet_fer.safetensors]"]
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-c", WATCHED, str(hosts), *options], cwd=ROOT, stdout=output, stderr=subprocess.STDOUT
-        )
-    try:
-        url = wait_for_url(process, log)
-        yield SimpleNamespace(url=url, folder=folder, log=log, hosts=hosts, process=process)
-        process.send_signal(2)
-        assert process.wait(timeout=60) == 0, log.read_text()
-        assert json.loads((folder / "run" / "status.json").read_text())["state"] == "finished"
-    finally:
-        process.kill()
-
-
-def wait_for_url(process, log):
-    for _ in range(600):
-        found = re.search(r"Open (http://127\.0\.0\.1:\d+)/ in a browser", log.read_text())
-        if found:
-            return found[1]
-        assert process.poll() is None, log.read_text()
-        time.sleep(0.2)
-    raise AssertionError(log.read_text())
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    """Start Chromium with a camera that sees a drawn face, and an empty profile."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    if not Path(CHROMIUM).exists():
-        pytest.skip(f"there is no {CHROMIUM}")
-    folder = tmp_path_factory.mktemp("browser")
-    camera = write_camera(folder / "camera.y4m")
-    with playwright.sync_playwright() as p:
-        context = p.chromium.launch_persistent_context(
-            folder / "profile",
-            executable_path=CHROMIUM,
-            args=[*FLAGS, f"--use-file-for-fake-video-capture={camera}"],
-            viewport={"width": 1280, "height": 900},
-        )
-        yield context
-        context.close()
 
 
 @pytest.fixture
@@ -119,25 +41,8 @@ def keep_screenshot(page):
         page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
 
 
-def scene(index, faces=1, expression=None):
-    return draw_scene(7, index, 320, faces=faces, expression=expression)[0]
-
-
 def write_picture(path, image):
     cv2.imwrite(str(path), image[..., ::-1])
-    return path
-
-
-def write_camera(path):
-    """Write what the browser's camera sees, in its format for raw video."""
-    image = scene(0, expression="happy")
-    with av.open(str(path), "w", format="yuv4mpegpipe") as container:
-        stream = container.add_stream("rawvideo", rate=5)
-        stream.width = stream.height = 320
-        stream.pix_fmt = "yuv420p"
-        for _ in range(5):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image)))
-        container.mux(stream.encode(None))
     return path
 
 
@@ -272,86 +177,3 @@ def test_a_file_that_is_too_large(page, tmp_path):
     (tmp_path / "large.png").write_bytes(os.urandom(1_500_000))
     upload(page, tmp_path / "large.png")
     page.wait_for_selector("text=maximum allowed size of 1.0 MB")
-
-
-def status(url, data=None):
-    request = Request(url, data=data, headers={"Content-Type": "application/json"} if data else {})
-    try:
-        with urlopen(request, timeout=30) as answer:
-            return answer.status, answer.read()
-    except HTTPError as error:
-        return error.code, error.read()
-
-
-SECRETS = ["/etc/passwd", "/proc/self/environ", str(ROOT / "pyproject.toml"), str(ROOT / "conf" / "app.yaml")]
-ROUTES = ("gradio_api/file=", "gradio_api/file/")
-
-
-def spellings(path):
-    return path, quote(path, safe=""), path.replace("/", "//")
-
-
-def test_own_files_can_be_fetched(server):
-    """The control of the test below: the routes are the right ones."""
-    configuration = json.loads(status(f"{server.url}/config")[1])
-    gallery = next(c for c in configuration["components"] if c["props"].get("elem_id") == "examples")
-    path = gallery["props"]["value"][0]["image"]["path"]
-    for route in ROUTES:
-        assert status(f"{server.url}/{route}{path}")[0] == 200, route
-
-
-@pytest.mark.parametrize("path", [*SECRETS, "pyproject.toml", "../../../../etc/passwd"])
-def test_no_file_of_the_server_can_be_fetched(server, path):
-    for route in ROUTES:
-        for spelling in spellings(path):
-            code, content = status(f"{server.url}/{route}{spelling}")
-            assert 400 <= code < 500, (route, spelling, code)
-            assert b"root:" not in content
-            assert b"setuptools" not in content
-
-
-def send(server, path, session):
-    """Send the browser's own request after an upload, with some path; return what the server answers."""
-    configuration = json.loads(status(f"{server.url}/config")[1])
-    file = next(c["id"] for c in configuration["components"] if c["props"].get("elem_id") == "file")
-    event = next(d["id"] for d in configuration["dependencies"] if d["inputs"] == [file])
-    data = [{"path": path, "meta": {"_type": "gradio.FileData"}}]
-    body = json.dumps({"data": data, "fn_index": event, "session_hash": session}).encode()
-    return status(f"{server.url}/gradio_api/run/predict", body)
-
-
-def test_an_upload_can_be_made_an_input(server):
-    """The control of the test below: the request is the right one."""
-    border = "border"
-    disposition = 'Content-Disposition: form-data; name="files"; filename="a.txt"'
-    part = f"--{border}\r\n{disposition}\r\n\r\nhello\r\n--{border}--\r\n"
-    headers = {"Content-Type": f"multipart/form-data; boundary={border}"}
-    with urlopen(Request(f"{server.url}/gradio_api/upload", data=part.encode(), headers=headers)) as answer:
-        (path,) = json.loads(answer.read())
-    code, content = send(server, path, "friend")
-    assert code == 200, content
-
-
-@pytest.mark.parametrize("path", SECRETS)
-def test_no_file_of_the_server_can_be_made_an_input(server, path):
-    """Neither analysed nor copied to where it could be fetched."""
-    code, content = send(server, path, "stranger")
-    assert code >= 400, content
-    assert b"root:" not in content
-    copies = [copy for copy in Path(tempfile.gettempdir()).glob(f"emonet-fer-*/**/{Path(path).name}") if copy.is_file()]
-    assert copies == []
-
-
-def test_only_this_computer_can_reach_it(server):
-    port = int(server.url.rsplit(":", 1)[1])
-    wanted = f"{port:04X}"
-    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
-    listening = [line.split()[1] for line in lines if line.split()[3] == "0A" and line.split()[1].endswith(wanted)]
-    assert listening == [f"0100007F:{wanted}"]
-
-
-def test_the_server_talks_to_nobody_else(server):
-    """Runs last: whatever the page has done until now."""
-    hosts = set(server.hosts.read_text().split())
-    assert "127.0.0.1" in hosts
-    assert hosts <= {"127.0.0.1", "localhost", "::1"}, hosts
