@@ -45,7 +45,7 @@ class DeployedModel(nn.Module):
         affect = ("valence", "arousal") if "valence_arousal" in spec.outputs else ()
         self.output_names = ("probabilities", *affect, *extra_outputs)
         given = [name for name in spec.outputs if name != "landmarks" or "landmarks" in extra_outputs]
-        self.spec: ModelSpec = replace(spec, vocabularies={}, outputs=tuple(given))
+        self.spec: ModelSpec = replace(spec, vocabularies={}, temperatures={}, outputs=tuple(given))
         self.model = fold_batch_norm(deepcopy(model).cpu().float()).eval()
         self.grayscale, self.landmarks = spec.grayscale, bool(extra_outputs)
 

@@ -70,6 +70,16 @@ def test_untrained_outputs_are_absent_or_refused(outputs):
         DeployedModel(model, ("heatmap",))
 
 
+def test_temperatures_are_applied_once():
+    model = tiny_model(temperatures={"expression": 2.5})
+    deployed = DeployedModel(model)
+    with torch.no_grad():
+        probabilities = deployed(torch.from_numpy(faces(3)))[0]
+        outputs = model.head(model.features(torch.from_numpy(without_colours(faces(3))).float() / 255))
+    torch.testing.assert_close(probabilities, (outputs[:, :7] / 2.5).softmax(1), atol=1e-5, rtol=1e-4)
+    assert deployed.spec.temperature == 1
+
+
 def test_of_several_vocabularies_the_chosen_one_is_exported():
     eight = (*tiny_model().spec.class_names, "contempt")
     vocabularies = {"fer2013": eight[:7], "ferplus": eight}

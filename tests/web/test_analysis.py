@@ -82,7 +82,7 @@ def test_a_video_is_cut_to_its_first_seconds(analyst, tmp_path):
 def test_a_short_video_is_whole(analyst, tmp_path):
     (*_, example) = draw_examples(tmp_path)
     whole = Analyst(analyst.shelf, tmp_path, max_seconds=5)  # the video has 54 frames, the last one at 4.4 s
-    assert "54 frames, 4.4 s." in whole.file(str(example.file), "tiny", True, silent).notice
+    assert "54 frames, 4.4 s." in whole.file(str(example.file), "tiny", False, silent).notice
 
 
 def test_a_video_that_breaks_off_is_shown_as_far_as_it_goes(analyst, tmp_path):
