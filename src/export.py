@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import hydra
 from omegaconf import DictConfig
 
+from src.utils.command_line import check_command_line
 from src.utils.extras import require_extra
 from src.utils.resolvers import register_resolvers
 from src.utils.validation import validate_config
@@ -38,4 +41,5 @@ def main(cfg: DictConfig) -> float | None:
 
 
 if __name__ == "__main__":
+    check_command_line(sys.argv[1:])
     main()
