@@ -15,7 +15,7 @@ from src.callbacks.test_table import Results
 from src.data.datamodule import StoreDataModule
 from src.data.store import Split
 from src.data.vocabulary import canonical_order
-from src.models.build import build_model, new_spec, starting_weights
+from src.models.build import build_model, official_spec, starting_weights
 from src.models.classifier import ExpressionClassifier
 from src.models.compiled import compile_for_prediction
 from src.models.spec import ModelSpec
@@ -152,17 +152,7 @@ def _official_spec(cfg: DictConfig) -> ModelSpec:
             "there is no model: set ckpt_path to a run directory, a .ckpt or a .safetensors, or use weights "
             "with a head of their own: backbone=emonet_8 head=emonet."
         )
-    backbone = plain(chosen)
-    return new_spec(
-        backbone,
-        {**plain(cfg.head), "valence_arousal": True},
-        canonical_order(backbone["class_names"]),
-        image_size=backbone["image_size"],
-        grayscale=False,
-        outputs=("expression", "valence_arousal", "landmarks"),
-        trained_on="AffectNet, by the authors of EmoNet",
-        precision="auto",
-    )
+    return official_spec(plain(chosen), plain(cfg.head), canonical_order(chosen.class_names))
 
 
 def take_data_from_run(cfg: DictConfig) -> None:

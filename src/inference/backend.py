@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from src.data.vocabulary import canonical_order
+from src.models.build import build_model, official_spec
 from src.models.classifier import ExpressionClassifier
 from src.models.spec import ModelSpec
 from src.models.weights import build_from_weights, find_checkpoint, load_weights
 from src.utils.errors import ConfigError
+from src.utils.groups import load_group
 from src.utils.precision import resolve_precision
 
 if TYPE_CHECKING:
@@ -23,6 +27,8 @@ PREFERRED_VOCABULARY = "ferplus"
 # back to the system after every layer, and is handed out again page by page: 16 crops of 256 px took 0.8 s in fours and
 # 1.6 s at once (bf16), or 1.8 and 3.7 s (float32).
 PIXELS_AT_ONCE = 4 * 256**2
+# Names of the authors' files, and of their configurations.
+OFFICIAL = ("emonet_8", "emonet_5")
 DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16, "64-true": torch.float64}
 
 
@@ -97,19 +103,21 @@ class TorchBackend:
 
     @classmethod
     def from_weights(cls, location: str, *, vocabulary: str | None = None, **options: str) -> TorchBackend:
-        """Load weights of ours.
+        """Load weights.
 
         Args:
-            location: A run directory, a `.ckpt` or a `.safetensors`.
+            location: A run directory, a `.ckpt` or a `.safetensors`; or the authors' `emonet_8.pth` or `emonet_5.pth`.
             vocabulary: Which classification of weights that have several; None takes `ferplus` if there is one.
             **options: Further arguments of the constructor.
 
         Raises:
             ConfigError: If the weights are missing or broken, or lack the vocabulary.
         """
-        weights = load_weights(find_checkpoint(location))
-        model = build_from_weights(weights)
-        model.spec = choose_vocabulary(weights.spec, vocabulary)
+        if location.endswith(".pth"):
+            model = _official_model(location)
+        else:
+            model = build_from_weights(load_weights(find_checkpoint(location)))
+        model.spec = choose_vocabulary(model.spec, vocabulary)
         return cls(model, **options)
 
     def __call__(self, images: Tensor) -> BackendOutput:
@@ -171,6 +179,16 @@ def choose_vocabulary(spec: ModelSpec, vocabulary: str | None) -> ModelSpec:
     if vocabulary is None and PREFERRED_VOCABULARY in spec.vocabularies:
         vocabulary = PREFERRED_VOCABULARY
     return spec if vocabulary is None else spec.with_vocabulary(vocabulary)
+
+
+def _official_model(location: str) -> ExpressionClassifier:
+    """Load the authors' weights, whose file names tell which they are."""
+    path = Path(location).expanduser()
+    if path.stem not in OFFICIAL:
+        raise ConfigError(f"ckpt_path={location}; of .pth files, expected {' or '.join(OFFICIAL)}.pth.")
+    backbone = {**load_group("backbone", path.stem), "weights": str(path)}
+    spec = official_spec(backbone, load_group("head", "emonet"), canonical_order(backbone["class_names"]))
+    return build_model(spec, backbone)
 
 
 def _plain(values: Tensor) -> Tensor:

@@ -50,6 +50,26 @@ def new_spec(
     )
 
 
+def official_spec(backbone: Plain, head: Plain, class_names: tuple[str, ...]) -> ModelSpec:
+    """Describe the authors' model, which needs no training.
+
+    Args:
+        backbone: Configuration of official weights in `conf/backbone/`.
+        head: Configuration of EmoNet's own head.
+        class_names: Their classes in the order wanted.
+    """
+    return new_spec(
+        backbone,
+        {**head, "valence_arousal": True},
+        class_names,
+        image_size=backbone["image_size"],
+        grayscale=False,
+        outputs=("expression", "valence_arousal", "landmarks"),
+        trained_on="AffectNet, by the authors of EmoNet",
+        precision="auto",
+    )
+
+
 def starting_weights(location: str | None, sha256: str | None = None) -> Weights | None:
     """Read weights of ours that a new model starts from; None for no weights and for official ones.
 

@@ -3,6 +3,8 @@ import torch
 
 from src.inference import backend as backend_module
 from src.inference.backend import TorchBackend, choose_vocabulary
+from src.inference.crop import LANDMARK_BOX, crop_rule
+from src.models.emonet import EmoNet
 from src.models.weights import save_safetensors
 from src.utils.errors import ConfigError
 from tests.inference.conftest import SEVEN, assert_close, faces_tensor, tiny_model
@@ -77,3 +79,29 @@ def test_an_unknown_vocabulary_is_refused():
 def test_an_absent_device_is_refused(device):
     with pytest.raises(ConfigError, match=f"device={device} is not to be had here"):
         TorchBackend(tiny_model(), device=device)
+
+
+@pytest.mark.parametrize(("n", "order"), [(8, list(range(8))), (5, None)])
+def test_the_authors_weights_are_predicted_as_their_network_would(tmp_path, n, order):
+    torch.manual_seed(0)
+    network = EmoNet(n).eval()
+    torch.save({f"module.{key}": value for key, value in network.state_dict().items()}, tmp_path / f"emonet_{n}.pth")
+    backend = TorchBackend.from_weights(str(tmp_path / f"emonet_{n}.pth"), precision="32-true")
+    assert len(backend.class_names) == n
+    assert (backend.image_size, backend.grayscale) == (256, False)
+    assert crop_rule(backend.crop) == LANDMARK_BOX
+    images = torch.nn.functional.interpolate(faces_tensor(1), size=256)
+    output = backend(images)
+    with torch.no_grad():
+        expected = network(images)
+    torch.testing.assert_close(output.valence, expected.valence, rtol=1e-3, atol=1e-3)
+    if order:
+        torch.testing.assert_close(output.probabilities, expected.expression.softmax(1)[:, order], rtol=1e-3, atol=1e-4)
+    assert output.landmarks.shape == (1, 68, 2)
+
+
+def test_other_weights_of_that_kind_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"resnet.pth; of .pth files, expected emonet_8 or emonet_5.pth"):
+        TorchBackend.from_weights(str(tmp_path / "resnet.pth"))
+    with pytest.raises(ConfigError, match=r"emonet_8.pth does not exist"):
+        TorchBackend.from_weights(str(tmp_path / "emonet_8.pth"))
