@@ -41,3 +41,25 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Caches shared by all tests: the faces are drawn once."""
     return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="session")
+def drawn_run(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
+    """The run directory of a small EmoNet that tells drawn faces apart: classes, valence, arousal and landmarks.
+
+    It takes some 45 seconds to train; tests that need any model at all should make one of `backbone.width=16`.
+    """
+    from src.training import fit_and_test
+    from src.utils.run_directory import environment, update_provenance, write_config
+    from tests.running import tiny_config
+
+    torch.set_num_threads(1)
+    run_dir = tmp_path_factory.mktemp("drawn")
+    data = ["data.n_train=1200", "data.n_val=140", "data.n_test=64", "data.batch_size=32", "transform=flip"]
+    model = ["backbone.width=32", "backbone.landmarks=true", "head.valence_arousal=true", "auxiliary_weight=2"]
+    steps = ["trainer.max_epochs=12", "optimizer.lr=5e-3", "scheduler=one_cycle", "trainer.precision=32-true"]
+    cfg = tiny_config(run_dir, data_dir, *data, *model, *steps)
+    write_config(run_dir, cfg)
+    update_provenance(run_dir, **environment([], {"data": "synthetic"}))
+    fit_and_test(cfg)
+    return run_dir

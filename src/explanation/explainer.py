@@ -14,6 +14,7 @@ from src.explanation.adapter import Outputs, explainable, find_layer
 from src.explanation.methods import AT_ONCE, METHODS, Request
 from src.explanation.targets import Target
 from src.models.classifier import ExpressionClassifier
+from src.models.heads.base import AttentionHead
 from src.utils.errors import ConfigError
 from src.utils.extras import require_extra
 
@@ -41,12 +42,18 @@ class Explainer:
             layer: A tap or a module; None for the deepest one with a map of 8 x 8 or more, see `find_layer`.
 
         Raises:
-            ConfigError: If there is no such method or layer, or its library is not installed.
+            ConfigError: If there is no such method or layer, the head has no attention to show, or a library is not
+                installed.
         """
         if method != "auto" and method not in METHODS:
             raise ConfigError(f"explain.method={method}; expected one of auto, {', '.join(METHODS)}.")
         require_extra("explain", "captum", "pytorch_grad_cam")
         self.model = model
+        if method == "attention" and not isinstance(model.head, AttentionHead):
+            raise ConfigError(
+                f"explain.method=attention, but the head {model.spec.head['name']} attends to nothing; choose another "
+                "method, or a model with head=multihead or self_attention."
+            )
         self.method = automatic_method(model) if method == "auto" else method
         self.layer = find_layer(model, layer)
         self._stack = ExitStack()
@@ -84,7 +91,7 @@ class Explainer:
             picture; all 0 if nothing anywhere does.
 
         Raises:
-            ConfigError: If the model has no such output, or no attention to show.
+            ConfigError: If the model has no such output.
             RuntimeError: Outside the `with` block.
         """
         if self._outputs is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from src.explanation.adapter import Outputs
 from src.models.heads.base import AttentionHead
-from src.utils.errors import ConfigError
 
 INTEGRATION_STEPS = 32
 # Windows of a quarter of the side hide a mouth or an eye; half of each overlaps the next.
@@ -141,13 +140,9 @@ def _attention(request: Request) -> Tensor:
     Every position is shown as the square it is: nothing is interpolated.
     """
     model = request.outputs.model
-    if not isinstance(model.head, AttentionHead):
-        raise ConfigError(
-            f"explain.method=attention, but the head {model.spec.head['name']} attends to nothing; choose another "
-            "method, or a model with head=multihead or self_attention."
-        )
+    head = cast(AttentionHead, model.head)
     with torch.no_grad():
-        received = model.head.attention_weights(model.features(request.images)).mean(dim=(1, 2))
+        received = head.attention_weights(model.features(request.images)).mean(dim=(1, 2))
     side = math.isqrt(received.shape[-1])
     return F.interpolate(received.unflatten(-1, (1, side, side)), size=request.images.shape[-2:], mode="nearest")[:, 0]
 
