@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from src.explanation.explainer import Explainer
+from src.explanation.methods import METHODS
 from src.explanation.pictures import Pictures
 from src.explanation.targets import Target
 
@@ -43,7 +44,8 @@ class MapRow:
 def explain_row(explain: Explainer, pictures: Pictures, targets: Sequence[Target], what: str = "") -> MapRow:
     """Return a row of maps; its heading says what they show, if given, and how they were made."""
     heading = f"{what}\n{explain.heading}".lstrip()
-    return MapRow(heading, explain(pictures.images, targets), [str(target) for target in targets])
+    titles = [str(target) if METHODS[explain.method].has_target else "" for target in targets]
+    return MapRow(heading, explain(pictures.images, targets), titles)
 
 
 def draw_panel(path: Path, title: str, pictures: Pictures, rows: Sequence[MapRow]) -> Path:

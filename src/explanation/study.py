@@ -148,4 +148,6 @@ def _valence_arousal(study: Study, pictures: Pictures) -> list[str]:
     n = len(pictures.ids)
     with study.explainer() as explain:
         rows = [explain_row(explain, pictures, [Target(name)] * n, f"evidence for\nhigh {name}") for name in DIMENSIONS]
-    return study.draw("valence_arousal", "Valence and arousal: what raises them", pictures, rows)
+    return study.draw(
+        "valence_arousal", "Valence and arousal: what raises them (blank where nothing does)", pictures, rows
+    )
