@@ -138,7 +138,7 @@ def test_sigterm_marks_the_run_interrupted(data_dir, tmp_path):
     assert not (run / "metrics.json").exists()
 
 
-@pytest.mark.parametrize("entry", ["train", "eval"])
+@pytest.mark.parametrize("entry", ["train", "eval", "explain"])
 def test_help_does_not_wait_for_torch(entry, tmp_path):
     program = (
         "import runpy, sys; sys.argv = ['x', '--help']\n"

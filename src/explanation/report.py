@@ -19,7 +19,7 @@ from src.explanation.explainer import Explainer
 from src.explanation.methods import METHODS
 from src.explanation.pictures import Pictures, drawn, predict_split
 from src.explanation.scores import Scores, random_maps, score_maps, summarise
-from src.explanation.study import Study, choose_pair, class_targets, draw_panels
+from src.explanation.study import Study, asked_pair, class_targets, confused_pair, draw_panels
 from src.models.classifier import ExpressionClassifier
 from src.models.heads.base import AttentionHead
 from src.models.weights import weights_id
@@ -57,12 +57,13 @@ def explain_model(cfg: DictConfig) -> dict[str, Any]:
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     explainer = Explainer(model, cfg.explain.method, cfg.explain.layer)  # refuses before anything is computed
     methods = _compared(cfg, model, explainer.method)
+    asked = asked_pair(cfg, model.spec.class_names)
     data.prepare_data()
     data.setup()
     model.absent_classes = data.absent_classes
     indices = drawn(data, cfg.explain.split, cfg.explain.searched, cfg.seed)
     study = Study(cfg, model, data, explainer.method, predict_split(model, data, cfg.explain.split, indices))
-    pair = choose_pair(study)
+    pair = asked or confused_pair(study.found)
     panels = draw_panels(study, methods, pair)
     scores = _scores(study, methods) if cfg.explain.scored else {}
     result = {

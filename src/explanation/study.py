@@ -56,17 +56,25 @@ class Study:
         return pictures.ids
 
 
-def choose_pair(study: Study) -> tuple[str, str] | None:
-    """Return the two classes to tell apart: those asked for, or those most often confused."""
-    names = study.found.class_names
-    chosen = study.cfg.explain.against
-    if chosen is not None:
-        for name in chosen:
-            if name not in names:
-                raise ConfigError(f"explain.against={list(chosen)}; expected two of {', '.join(names)}.")
-        return chosen[0], chosen[1]
-    pair = study.found.most_confused_pair()
-    return None if pair is None else (names[pair[0]], names[pair[1]])
+def asked_pair(cfg: DictConfig, names: Sequence[str]) -> tuple[str, str] | None:
+    """Return the two classes that the user wants told apart, if any.
+
+    Raises:
+        ConfigError: If they are no two of the model's classes.
+    """
+    chosen = cfg.explain.against
+    if chosen is None:
+        return None
+    first, second = chosen
+    if first == second or not {first, second} <= set(names):
+        raise ConfigError(f"explain.against={list(chosen)}; expected two of {', '.join(names)}.")
+    return first, second
+
+
+def confused_pair(found: Predictions) -> tuple[str, str] | None:
+    """Return the names of the two classes most often confused, if any are."""
+    pair = found.most_confused_pair()
+    return None if pair is None else (found.class_names[pair[0]], found.class_names[pair[1]])
 
 
 def draw_panels(study: Study, methods: Sequence[str], pair: tuple[str, str] | None) -> dict[str, list[str]]:

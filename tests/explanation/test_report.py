@@ -80,6 +80,7 @@ MISTAKES = {
     "attention": (["explain.method=attention"], "the head linear attends to nothing"),
     "layer": (["explain.layer=conv99"], "explain.layer=conv99"),
     "classes": (["explain.against=[happy,joy]"], "explain.against=.*expected two of neutral, happy"),
+    "same class": (["explain.against=[sad,sad]"], "explain.against=.*expected two of neutral, happy"),
     "one class": (["explain.against=[happy]"], "explain.against=.*two classes"),
     "split": (["explain.split=train"], "explain.split=train"),
     "pictures": (["explain.pictures=0"], "explain.pictures=0"),
