@@ -61,6 +61,7 @@ def test_run_directory_is_complete(finished):
         "checkpoints/best.safetensors",
         "figures/confusion_matrix.png",
         "figures/precision_recall.png",
+        "figures/gradcam.png",
         "figures/learning_curves.png",
     ):
         assert (run_dir / name).stat().st_size > 0, name
