@@ -83,7 +83,8 @@ def test_a_picture_shows_every_face_with_its_class(page, tmp_path):
     shares = {line.split("\n")[0]: int(line.split("\n")[1].rstrip("%")) for line in bars}
     assert shares == pytest.approx({name: 100 * share for name, share in first.probabilities.items()}, abs=1)
     label = page.locator("#faces svg").first.get_attribute("aria-label")
-    assert f"valence {first.valence:+.1f}".replace("-", "\N{MINUS SIGN}") in label
+    shown = [float(word) for word in label.replace("\N{MINUS SIGN}", "-").replace(",", "").split()[1::2]]
+    assert shown == pytest.approx([first.valence, first.arousal], abs=0.011)
     assert shown_pixels(page).shape[0] >= 320
 
 
