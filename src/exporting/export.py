@@ -71,11 +71,10 @@ def _converted(fp32: onnx.ModelProto, precision: str, cfg: DictConfig, data: Sto
     """Return a copy of the graph in a precision."""
     graph = onnx.ModelProto()
     graph.CopyFrom(fp32)
-    if precision == "fp16":
-        return to_fp16(graph)
-    if precision == "int8":
-        return to_int8(graph, _sample(data.train_dataloader(), cfg.onnx.calibration_pictures, cfg).pixels)
-    return graph
+    if precision == "fp32":
+        return graph
+    pictures = _sample(data.train_dataloader(), cfg.onnx.calibration_pictures, cfg).pixels
+    return to_fp16(graph, pictures) if precision == "fp16" else to_int8(graph, pictures)
 
 
 def _sample(loader: DataLoader[Any], n: int, cfg: DictConfig) -> Pictures:

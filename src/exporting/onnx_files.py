@@ -15,6 +15,7 @@ import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization.calibrate import create_calibrator
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from onnxruntime.transformers.onnx_model import OnnxModel
@@ -26,6 +27,8 @@ OPSET = 18
 CALIBRATION_BATCH = 16
 # Sums, activations and batch-norms stay in float: they cost no time beside these, and accuracy if they are rounded.
 QUANTISED = ["Conv", "Gemm", "MatMul"]
+# Half precision ends at 65,504; unseen pictures may give larger values than those looked at.
+HALF_LIMIT = 65504 / 4
 
 
 def export_fp32(model: DeployedModel) -> onnx.ModelProto:
@@ -49,11 +52,19 @@ def export_fp32(model: DeployedModel) -> onnx.ModelProto:
     return _without_traces(program.model_proto)
 
 
-def to_fp16(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the graph in half precision; inputs and outputs stay what they are."""
+def to_fp16(graph: onnx.ModelProto, pictures: NDArray[np.uint8]) -> onnx.ModelProto:
+    """Return the graph in half precision; inputs, outputs and what half precision cannot hold stay what they are.
+
+    Args:
+        graph: Graph in single precision.
+        pictures: Training pictures that show how large values get, (N, 3, S, S).
+    """
     with _quiet():
-        half = OnnxModel(convert_float_to_float16(graph, keep_io_types=True))
-    # The converter appends the casts that it adds.
+        wide = _wide_nodes(graph, pictures)
+        half = OnnxModel(convert_float_to_float16(graph, keep_io_types=True, node_block_list=wide))
+        # The converter also casts to half precision and back what goes from one node in single precision to another.
+        half.remove_cascaded_cast_nodes()
+    # It appends the casts that it adds.
     half.topological_sort()
     return half.model  # type: ignore[no-any-return]
 
@@ -86,6 +97,31 @@ def to_int8(graph: onnx.ModelProto, pictures: NDArray[np.uint8]) -> onnx.ModelPr
             calibrate_method=CalibrationMethod.MinMax,
         )
         return onnx.load(quantised)
+
+
+def _wide_nodes(graph: onnx.ModelProto, pictures: NDArray[np.uint8]) -> list[str]:
+    """Return the names of the nodes with a value near or beyond the range of half precision.
+
+    The sums of an EmoNet's residual blocks, which nothing normalises, and the variances of its batch-norms get there.
+    """
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.graph.initializer}
+    large = {name for name, values in constants.items() if _peak(values) > HALF_LIMIT}
+    with TemporaryDirectory() as folder:
+        plain = Path(folder) / "plain.onnx"
+        onnx.save(graph, plain)
+        augmented = str(Path(folder) / "augmented.onnx")
+        calibrator = create_calibrator(
+            plain, None, augmented_model_path=augmented, calibrate_method=CalibrationMethod.MinMax
+        )
+        calibrator.collect_data(_Pictures(pictures))
+        for name, data in calibrator.compute_data().items():
+            if _peak(np.array(data.range_value)) > HALF_LIMIT:
+                large.add(name)
+    return [node.name for node in graph.graph.node if large & {*node.input, *node.output}]
+
+
+def _peak(values: NDArray[np.float32]) -> float:
+    return float(np.abs(values).max()) if values.size and np.issubdtype(values.dtype, np.floating) else 0.0
 
 
 def save(graph: onnx.ModelProto, path: Path, model: DeployedModel, precision: str) -> None:

@@ -4,9 +4,10 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+import torch
 
 from src.exporting.deployed import DeployedModel
-from src.exporting.onnx_files import export_fp32, save
+from src.exporting.onnx_files import export_fp32, save, to_fp16
 from src.models.onnx_metadata import licence
 from src.models.spec import ModelSpec
 from src.utils.resolvers import ROOT
@@ -73,6 +74,27 @@ def test_official_weights_keep_their_licence():
     spec = tiny_model().spec
     spec.backbone["name"] = "emonet_8"
     assert licence(spec).startswith("CC BY-NC-ND 4.0")
+
+
+def test_half_precision_leaves_alone_what_it_cannot_hold(tmp_path):
+    """Sums of residual blocks in the hundred thousands, as trained weights have them: half precision ends at 65,504."""
+    model, large = tiny_model(), 1e6
+    with torch.no_grad():
+        for parameter in model.backbone.conv1x1_input_emo_2.parameters():
+            parameter *= large
+        for block in model.backbone.emo_net_2[::2]:
+            block.bn1.running_mean *= large
+            block.bn1.running_var *= large**2
+        model.head.fc[0].weight /= large
+    deployed = DeployedModel(model, ())
+    graph = to_fp16(export_fp32(deployed), faces(24))
+    save(graph, tmp_path / "half.onnx", deployed, "fp16")
+    expected = torch_outputs(model, without_colours(faces(24)))
+    found = ort.InferenceSession(tmp_path / "half.onnx").run(["probabilities"], {"images": faces(24)})[0]
+    np.testing.assert_allclose(found, expected["probabilities"], atol=2e-2)
+    kernels = [tensor for tensor in graph.graph.initializer if tensor.name.endswith("conv2.weight")]
+    assert kernels
+    assert all(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in kernels), "the rest is in half precision"
 
 
 def test_half_precision_halves_the_weights_and_keeps_the_answers(exported):

@@ -72,7 +72,8 @@ def export_tiny(folder):
     deployed = DeployedModel(model, ("heatmap", "landmarks"))
     graph = export_fp32(deployed)
     files = {}
-    for precision, convert in (("fp32", lambda g: g), ("fp16", to_fp16), ("int8", lambda g: to_int8(g, faces(24)))):
+    kinds = {"fp32": lambda g: g, "fp16": lambda g: to_fp16(g, faces(24)), "int8": lambda g: to_int8(g, faces(24))}
+    for precision, convert in kinds.items():
         copy = type(graph)()
         copy.CopyFrom(graph)
         files[precision] = folder / f"{precision}.onnx"
