@@ -1,8 +1,11 @@
 from dataclasses import replace
+from functools import partial
 
 import cv2
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from src.data.faces import draw_scene
 from src.inference.detection import SEARCH_SIDE, HaarDetector, WholePicture, YunetDetector, build_detector
@@ -69,6 +72,48 @@ def test_no_face_in_nothing(shape):
 
 def test_none_takes_the_whole_picture():
     assert WholePicture()(np.zeros((30, 50, 3), np.uint8))[0].box == Box(0, 0, 50, 30)
+
+
+def bright_cell_network(path):
+    """Write a network with YuNet's inputs and outputs to which every bright cell of 32 x 32 pixels is a face."""
+    constant = partial(helper.make_tensor, data_type=TensorProto.FLOAT)
+    constants = [constant("zero", dims=[1], vals=[0.0]), constant("unit", dims=[1], vals=[1 / 255])]
+    constants.append(helper.make_tensor("column", TensorProto.INT64, [3], [1, -1, 1]))
+    nodes, outputs = [], []
+    for stride in (8, 16, 32):
+        size = [stride, stride]
+        nodes += [
+            helper.make_node("AveragePool", ["input"], [f"cells_{stride}"], kernel_shape=size, strides=size),
+            helper.make_node("ReduceMean", [f"cells_{stride}"], [f"grey_{stride}"], axes=[1], keepdims=1),
+            helper.make_node("Reshape", [f"grey_{stride}", "column"], [f"row_{stride}"]),
+            helper.make_node("Mul", [f"row_{stride}", "zero"], [f"nothing_{stride}"]),
+            helper.make_node("Mul", [f"row_{stride}", "unit" if stride == 32 else "zero"], [f"cls_{stride}"]),
+            helper.make_node("Mul", [f"row_{stride}", "unit" if stride == 32 else "zero"], [f"obj_{stride}"]),
+            helper.make_node("Concat", [f"nothing_{stride}"] * 4, [f"bbox_{stride}"], axis=2),
+            helper.make_node("Concat", [f"nothing_{stride}"] * 10, [f"kps_{stride}"], axis=2),
+        ]
+        for name, width in (("cls", 1), ("obj", 1), ("bbox", 4), ("kps", 10)):
+            shape = [1, (320 // stride) ** 2, width]
+            outputs.append(helper.make_tensor_value_info(f"{name}_{stride}", TensorProto.FLOAT, shape))
+    given = helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 3, 320, 320])
+    graph = helper.make_graph(nodes, "cells", [given], outputs, constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=7)
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+
+
+def test_yunet_runs_a_network_in_opencv(tmp_path):
+    """YuNet itself is not ours to ship; this one has its layout, and goes through OpenCV's own decoding."""
+    bright_cell_network(tmp_path / "yunet.onnx")
+    detector = build_detector("yunet", str(tmp_path / "yunet.onnx"))
+    picture = np.zeros((300, 420, 3), np.uint8)  # neither square nor a multiple of 32
+    assert detector(picture) == []
+    picture[96:128, 320:352] = picture[192:224, 64:96] = 255
+    left, right = detector(picture)
+    # A box has the side of its cell, about the cell's corner.
+    assert left.box == pytest.approx((48, 176, 32, 32), abs=1)
+    assert right.box == pytest.approx((304, 80, 32, 32), abs=1)
+    assert left.score == pytest.approx(1, abs=1e-3)
 
 
 def test_yunet_boxes_are_scaled_back(tmp_path, monkeypatch):
