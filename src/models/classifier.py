@@ -67,10 +67,10 @@ class ExpressionClassifier(LightningModule):
             loss: Classification loss; None for a model that is not trained.
             optimizer: Makes the optimiser from parameter groups.
             scheduler: Makes the schedule, see `src.models.schedules`.
-            freeze: Which part of the backbone is not trained: `all`, `fan` or `none`.
+            freeze: Which part of the backbone is not trained: `all`, `fused`, `fan` or `none`.
             lr_multiplier: The backbone's learning rate is this many times the head's.
-            auxiliary_weight: Weight of the losses of valence/arousal and of a second vocabulary, each, where the head
-                has these outputs.
+            auxiliary_weight: Weight of the losses of valence/arousal, of a second vocabulary and of landmarks, each,
+                where the model has these outputs.
             absent_classes: Classes that the data set lacks: never predicted.
         """
         super().__init__()
@@ -229,7 +229,7 @@ class ExpressionClassifier(LightningModule):
 
     def probabilities(self, prediction: Prediction) -> Tensor:
         """Return the class probabilities (B, n_classes) in float32; classes that the data lack have none."""
-        logits = prediction.logits.float()
+        logits = prediction.logits.float().clone()
         logits[:, self.absent_classes] = -torch.inf
         return logits.softmax(dim=1)
 

@@ -161,6 +161,6 @@ def _guarded(name: str, work: Callable[[], View]) -> View:
         return View(notice(text, "alert"))
     except ConfigError as error:
         return View(notice(str(error), "alert"))
-    except Exception:
+    except Exception:  # whatever a stranger's file brings about, the page goes on
         log.exception("Error: %s could not be analysed", name)
         return View(notice(f"{name} could not be analysed; the terminal says why.", "alert"))

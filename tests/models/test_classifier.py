@@ -118,6 +118,9 @@ def test_absent_classes_are_never_predicted(make_classifier: MakeClassifier) -> 
     assert not probabilities[:, [0, 6]].any()
     torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(4))
     assert set(probabilities.argmax(dim=1).tolist()) <= {1, 2, 3, 4, 5}
+    prediction = model(batch()["image"])
+    model.probabilities(prediction)
+    assert prediction.logits.isfinite().all(), "the prediction stays what it was"
 
 
 @pytest.mark.parametrize("valence_arousal", [False, True])
