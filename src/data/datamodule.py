@@ -361,7 +361,7 @@ class StoreDataModule(LightningDataModule, ABC):
             collate_fn=identity,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
             worker_init_fn=_single_threaded,
             # An iterator draws its base seed: from its own generator, or it would move the global one.
             generator=torch.Generator(),

@@ -51,8 +51,7 @@ def heatmap_loss(heatmaps: Sequence[Tensor], landmarks: Tensor) -> Tensor:
     known = ~torch.isnan(target)
     target = target.nan_to_num()
     energy = target.square().sum()
-    if not bool(energy > 0):
-        return heatmaps[-1].sum() * 0.0
+    energy = torch.where(energy > 0, energy, torch.inf)
     errors = [((maps.float() - target).square() * known).sum() / energy for maps in heatmaps]
     return torch.stack(errors).mean()
 

@@ -84,14 +84,20 @@ def valence_arousal_loss(prediction: Tensor, target: Tensor) -> Tensor:
     Returns:
         The loss; 0, with a zero gradient, if fewer than two values are annotated.
     """
+    # Masks, not selections: the number of annotated values would have to come back from a GPU first.
     known = ~torch.isnan(target)
-    if int(known.sum()) < 2:
-        return prediction.sum() * 0.0
-    p, t = prediction[known].to(target.dtype), target[known]  # moments in half precision would be off by percents
-    covariance = ((p - p.mean()) * (t - t.mean())).mean()
-    spread = p.var(correction=0) + t.var(correction=0) + (p.mean() - t.mean()) ** 2
+    n = known.sum()
+    # Moments in half precision would be off by percents.
+    p, t = (torch.where(known, values.to(target.dtype), 0) for values in (prediction, target))
+
+    def mean(values: Tensor) -> Tensor:
+        return (values * known).sum() / n.clamp_min(1)
+
+    p_mean, t_mean = mean(p), mean(t)
+    covariance = mean((p - p_mean) * (t - t_mean))
+    spread = mean((p - p_mean).square()) + mean((t - t_mean).square()) + (p_mean - t_mean).square()
     ccc = 2 * covariance / spread.clamp_min(1e-8)
-    return 1 - ccc + F.mse_loss(p, t)
+    return (1 - ccc + mean((p - t).square())) * (n >= 2)
 
 
 def partial_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
@@ -105,9 +111,8 @@ def partial_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
         The loss; 0, with a zero gradient, if no picture has a target.
     """
     known = ~torch.isnan(target[:, 0])
-    if not bool(known.any()):
-        return logits.sum() * 0.0
-    return F.cross_entropy(logits[known], target[known])
+    losses = F.cross_entropy(logits, target.nan_to_num(), reduction="none")
+    return (losses * known).sum() / known.sum().clamp_min(1)
 
 
 def _class_weights(counts: Sequence[int], mode: str) -> Tensor | None:
