@@ -1,5 +1,6 @@
 """Tests of training on cached features: the same results, one pass of the backbone, clear refusals."""
 
+import os
 import re
 import shutil
 from collections import namedtuple
@@ -99,6 +100,24 @@ def test_the_cache_changes_no_prediction(tmp_path, data_dir, backbone, recipe):
     assert len(ours) == 200
     for key in ("val/loss", "val/f1_macro", *(k for k in results[0] if k.startswith("val/valence"))):
         assert results[0][key] == pytest.approx(results[1][key], rel=0.02, abs=1e-3), key
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("FER2013_PATH" not in os.environ, reason="needs FER2013_PATH")
+@pytest.mark.parametrize("transform", ["none", "flip"])
+def test_the_cache_changes_no_prediction_of_real_pictures(tmp_path, data_dir, transform):
+    """An epoch of 6,144 pictures in whatever precision this machine has, then all of PublicTest."""
+    options = ["data=fer2013", f"data.path={os.environ['FER2013_PATH']}", "backbone=emonet_fer", "head=linear"]
+    options += [f"transform={transform}", "data.batch_size=512", "trainer.max_epochs=1", "test=false"]
+    torch.set_num_threads(os.cpu_count() or 1)
+    for cache in ("true", "false"):
+        cfg = tiny_config(tmp_path / cache, data_dir, *options, f"cache={cache}", "trainer.limit_train_batches=12")
+        fit_and_test(cfg)
+    ours, theirs = (pd.read_csv(tmp_path / cache / "predictions.csv") for cache in ("true", "false"))
+    same = (ours["prediction"] == theirs["prediction"]).mean()
+    print(f"transform={transform}: the same class for {same:.2%} of {len(ours):,} pictures")
+    assert len(ours) == 3589
+    assert same >= 0.995
 
 
 def test_heads_and_seeds_share_one_pass(tmp_path, own_data, backbone, pictures):

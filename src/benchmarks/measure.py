@@ -109,7 +109,7 @@ def markdown(rows: list[Row]) -> str:
     """Return the rows as a Markdown table."""
     lines = ["| measured | median (min to max) | baseline | ratio | |", "| --- | --- | --- | --- | --- |"]
     for r in rows:
-        ratio = "" if r.ratio is None else f"{r.ratio:.1f}x"
+        ratio = "" if r.ratio is None else f"{r.ratio:.3g}x"
         lines.append(f"| {r.suite}: {r.name} | {_span(r)} | {r.baseline or ''} | {ratio} | {r.note} |")
     return "\n".join(lines)
 
@@ -120,7 +120,7 @@ def terminal_table(rows: list[Row]) -> Table:
     for column in ("suite", "measured", "median (min to max)", "baseline", "ratio", "note"):
         table.add_column(column)
     for r in rows:
-        ratio = "" if r.ratio is None else f"{r.ratio:.1f}x"
+        ratio = "" if r.ratio is None else f"{r.ratio:.3g}x"
         table.add_row(r.suite, r.name, _span(r), r.baseline or "", ratio, r.note)
     return table
 
