@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from pytorch_lightning import LightningModule
@@ -11,15 +11,15 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MeanMetric
-from torchmetrics.classification import MulticlassAccuracy
 
-from src.metrics.affect import DIMENSIONS, AffectAgreement
-from src.metrics.classification import classification_metrics, training_metrics
-from src.metrics.landmarks import LandmarkError
+from src.metrics.affect import DIMENSIONS
+from src.metrics.classification import training_metrics
+from src.metrics.evaluation import EvaluationMetrics
 from src.models.emonet import EmoNet, Freeze, Tap
 from src.models.heads.base import Head
 from src.models.landmarks import heatmap_loss
 from src.models.losses import partial_cross_entropy, valence_arousal_loss
+from src.models.parameter_groups import parameter_groups
 from src.models.prediction import EvaluationOutput, Prediction
 from src.models.schedules import Schedule
 from src.models.spec import ModelSpec
@@ -86,11 +86,9 @@ class ExpressionClassifier(LightningModule):
         self.to(memory_format=torch.channels_last)
         self.train_loss = MeanMetric()
         self.train_metrics = training_metrics(len(spec.class_names)).clone(prefix="train/")
-        self.val_metrics = classification_metrics(spec.class_names).clone(prefix="val/")
-        self.test_metrics = classification_metrics(spec.class_names).clone(prefix="test/")
-        self.test_single_view = MulticlassAccuracy(len(spec.class_names), average="micro")
-        self.val_affect, self.test_affect = AffectAgreement(), AffectAgreement()
-        self.val_landmarks, self.test_landmarks = LandmarkError(), LandmarkError()
+        self.evaluation = nn.ModuleDict(
+            {split: EvaluationMetrics(spec.class_names, spec.outputs) for split in ("val", "test")}
+        )
 
     def features(self, image: Tensor) -> Tensor:
         """Return the backbone's features at the head's tap for RGB pictures in [0, 1], (B, 3, S, S)."""
@@ -192,8 +190,7 @@ class ExpressionClassifier(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Forget what the sanity check counted."""
-        for metric in (self.val_metrics, self.val_affect, self.val_landmarks):
-            metric.reset()
+        self._metrics("val").reset()
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics of the validation split."""
@@ -214,11 +211,11 @@ class ExpressionClassifier(LightningModule):
             loss = self._loss(prediction, batch)
             self.log(f"{split}/loss", loss, on_step=False, on_epoch=True, batch_size=len(label), sync_dist=True)
         probabilities = self.probabilities(prediction)
+        metrics = self._metrics(split)
         if self.test_time_augmentation != "none":
-            self.test_single_view.update(probabilities, label)
+            metrics.single_view.update(probabilities, label)
             prediction, probabilities = self._average_views(batch["image"], prediction)
-        getattr(self, f"{split}_metrics").update(probabilities, label)
-        self._count_further(prediction, batch, split)
+        metrics.update(probabilities, prediction, batch)
         return EvaluationOutput(
             row=batch["row"],
             label=label,
@@ -243,30 +240,12 @@ class ExpressionClassifier(LightningModule):
         return plain._replace(valence=valence, arousal=arousal), probabilities
 
     def _log_split(self, split: str) -> None:
-        metrics = getattr(self, f"{split}_metrics")
-        self.log_dict(metrics.compute(), sync_dist=True)
+        metrics = self._metrics(split)
+        self.log_dict({f"{split}/{name}": value for name, value in metrics.compute().items()}, sync_dist=True)
         metrics.reset()
-        if self.test_time_augmentation != "none":
-            self.log(f"{split}/accuracy_single_view", self.test_single_view.compute(), sync_dist=True)
-            self.test_single_view.reset()
-        for output, suffix in (("valence_arousal", "affect"), ("landmarks", "landmarks")):
-            if output in self.spec.outputs:
-                metric: AffectAgreement | LandmarkError = getattr(self, f"{split}_{suffix}")
-                if not metric.update_called:  # cached features have no landmarks
-                    continue
-                self.log_dict({f"{split}/{name}": value for name, value in metric.compute().items()})
-                metric.reset()
 
-    def _count_further(self, prediction: Prediction, batch: dict[str, Tensor], split: str) -> None:
-        """Count valence, arousal and landmarks, if they are trained outputs; the data may still lack them."""
-        if "valence_arousal" in self.spec.outputs:
-            predicted = torch.stack([getattr(prediction, name) for name in DIMENSIONS], dim=1)
-            annotated = torch.stack([batch[name] for name in DIMENSIONS], dim=1)
-            getattr(self, f"{split}_affect").update(predicted, annotated)
-        found = prediction.landmarks
-        if found is not None:
-            annotated = batch.get("landmarks", torch.full_like(found, torch.nan))
-            getattr(self, f"{split}_landmarks").update(found, annotated)
+    def _metrics(self, split: str) -> EvaluationMetrics:
+        return cast(EvaluationMetrics, self.evaluation[split])
 
     def _loss(self, prediction: Prediction, batch: dict[str, Tensor]) -> Tensor:
         if self.loss is None:
@@ -297,18 +276,8 @@ class ExpressionClassifier(LightningModule):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the trainable parameters: head and backbone, weight decay on weight matrices and kernels only."""
-        groups: list[dict[str, Any]] = []
-        base_lr = _learning_rate(self._optimizer)
-        for name, part, factor in (("head", self.head, 1.0), ("backbone", self.backbone, self.lr_multiplier)):
-            parameters = [p for p in part.parameters() if p.requires_grad]
-            lr = {} if base_lr is None else {"lr": base_lr * factor}
-            decayed = [p for p in parameters if p.ndim > 1]
-            plain = [p for p in parameters if p.ndim <= 1]
-            if decayed:
-                groups.append({"params": decayed, "name": name, **lr})
-            if plain:
-                groups.append({"params": plain, "name": f"{name}_no_decay", "weight_decay": 0.0, **lr})
-        return groups
+        learning_rate = getattr(self._optimizer, "keywords", {}).get("lr")
+        return parameter_groups(self.head, self.backbone, learning_rate, self.lr_multiplier)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the model's description, in names and numbers."""
@@ -320,8 +289,3 @@ class ExpressionClassifier(LightningModule):
         names = {"optimizer": self._optimizer, "scheduler": self._scheduler}
         chosen = {key: getattr(getattr(factory, "func", None), "__name__", "") for key, factory in names.items()}
         return {**chosen, "backbone.freeze": self._freeze_level}
-
-
-def _learning_rate(factory: OptimizerFactory | None) -> float | None:
-    keywords: dict[str, Any] = getattr(factory, "keywords", {})
-    return keywords.get("lr")

@@ -1,0 +1,67 @@
+"""All metrics of a validation or test split, over an epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torchmetrics.classification import MulticlassAccuracy
+
+from src.metrics.affect import DIMENSIONS, AffectAgreement
+from src.metrics.classification import classification_metrics
+from src.metrics.landmarks import LandmarkError
+from src.models.prediction import Prediction
+
+
+class EvaluationMetrics(nn.Module):
+    """Metrics of the classes and, where they are trained outputs, of valence, arousal and landmarks.
+
+    Attributes:
+        single_view: Accuracy without test-time augmentation, for tests that average over views.
+    """
+
+    def __init__(self, class_names: Sequence[str], outputs: Sequence[str]) -> None:
+        """Create the metrics.
+
+        Args:
+            class_names: Classes in the order of the logits.
+            outputs: Names of the trained outputs, see `ModelSpec`.
+        """
+        super().__init__()
+        self.outputs = tuple(outputs)
+        self.classification = classification_metrics(class_names)
+        self.single_view = MulticlassAccuracy(len(class_names), average="micro")
+        self.valence_arousal, self.landmarks = AffectAgreement(), LandmarkError()
+
+    def update(self, probabilities: Tensor, prediction: Prediction, batch: Mapping[str, Tensor]) -> None:
+        """Count a batch.
+
+        Args:
+            probabilities: Of the classes, (B, n_classes).
+            prediction: All that was predicted.
+            batch: The batch with its `label`; valence, arousal and landmarks may be missing.
+        """
+        self.classification.update(probabilities, batch["label"])
+        if "valence_arousal" in self.outputs:
+            predicted = torch.stack([getattr(prediction, name) for name in DIMENSIONS], dim=1)
+            self.valence_arousal.update(predicted, torch.stack([batch[name] for name in DIMENSIONS], dim=1))
+        found = prediction.landmarks
+        if found is not None:
+            self.landmarks.update(found, batch.get("landmarks", torch.full_like(found, torch.nan)))
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return the values of all processes' batches by name."""
+        values: dict[str, Tensor] = self.classification.compute()
+        if self.single_view.update_called:
+            values["accuracy_single_view"] = self.single_view.compute()
+        for name in ("valence_arousal", "landmarks"):
+            metric: AffectAgreement | LandmarkError = getattr(self, name)
+            if name in self.outputs and metric.update_called:  # cached features have no landmarks
+                values |= metric.compute()
+        return values
+
+    def reset(self) -> None:
+        """Forget all batches."""
+        for metric in (self.classification, self.single_view, self.valence_arousal, self.landmarks):
+            metric.reset()
