@@ -49,8 +49,8 @@ lint: $(STAMP) ## Check style and formatting
 types: $(STAMP) ## Check types
 	$(VENV)/bin/mypy src
 
-unit: $(STAMP) ## Run the tests
-	$(PY) -m pytest
+unit: $(STAMP) ## Run the tests, a worker a core
+	$(PY) -m pytest --numprocesses=auto --dist=loadfile
 
 test-browser: $(STAMP) ## Test the page in a headless Chromium; installs Debian's, which takes root, if there is none
 	@command -v chromium >/dev/null || \

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pytorch_lightning import Callback, Trainer, seed_everything
@@ -62,6 +64,7 @@ def fit_and_test(cfg: DictConfig) -> Results:
         ConfigError: If something in the configuration cannot work.
     """
     seed_everything(cfg.seed, workers=True, verbose=False)
+    _check_nodes(cfg)
     resume = find_resume_point(cfg)
     start = starting_weights(cfg.backbone.weights, cfg.backbone.sha256)
     with closed_wandb():
@@ -174,6 +177,17 @@ def _check_mixing(data: StoreDataModule) -> None:
                 f"vocabulary (data={data.name}): mixed pictures have no such values; expected transform.{key}=0. Set "
                 "it, or leave these outputs out."
             )
+
+
+def _check_nodes(cfg: DictConfig) -> None:
+    """Refuse nodes that would each write into a folder named after their own start."""
+    hydra = HydraConfig.get()
+    told = any(override.startswith("hydra.run.dir=") for override in hydra.overrides.hydra)
+    if cfg.trainer.num_nodes > 1 and hydra.mode != RunMode.MULTIRUN and not told:
+        raise ConfigError(
+            f"trainer.num_nodes={cfg.trainer.num_nodes} without hydra.run.dir; expected one folder that all nodes see. "
+            "Start the command on every node with the same hydra.run.dir=outputs/runs/<run>."
+        )
 
 
 def _check_batch_norm(model: ExpressionClassifier, data: StoreDataModule) -> None:

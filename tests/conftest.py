@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 
 from src.data.store import PackedStore, Record, write_store  # first of all: it sets OpenMP up
 
@@ -53,13 +55,19 @@ def drawn_run(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
     from src.utils.run_directory import environment, update_provenance, write_config
     from tests.running import tiny_config
 
-    torch.set_num_threads(1)
-    run_dir = tmp_path_factory.mktemp("drawn")
-    data = ["data.n_train=1200", "data.n_val=140", "data.n_test=64", "data.batch_size=32", "transform=flip"]
-    model = ["backbone.width=32", "backbone.landmarks=true", "head.valence_arousal=true", "auxiliary_weight=2"]
-    steps = ["trainer.max_epochs=12", "optimizer.lr=5e-3", "scheduler=one_cycle", "trainer.precision=32-true"]
-    cfg = tiny_config(run_dir, data_dir, *data, *model, *steps)
-    write_config(run_dir, cfg)
-    update_provenance(run_dir, **environment([], {"data": "synthetic"}))
-    fit_and_test(cfg)
+    # Workers of pytest-xdist have folders side by side: one trains, the others wait.
+    base = tmp_path_factory.getbasetemp()
+    run_dir = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "drawn"
+    with FileLock(f"{run_dir}.lock"):
+        if run_dir.exists():
+            return run_dir
+        torch.set_num_threads(1)
+        run_dir.mkdir()
+        data = ["data.n_train=1200", "data.n_val=140", "data.n_test=64", "data.batch_size=32", "transform=flip"]
+        model = ["backbone.width=32", "backbone.landmarks=true", "head.valence_arousal=true", "auxiliary_weight=2"]
+        steps = ["trainer.max_epochs=12", "optimizer.lr=5e-3", "scheduler=one_cycle", "trainer.precision=32-true"]
+        cfg = tiny_config(run_dir, data_dir, *data, *model, *steps)
+        write_config(run_dir, cfg)
+        update_provenance(run_dir, **environment([], {"data": "synthetic"}))
+        fit_and_test(cfg)
     return run_dir

@@ -213,6 +213,7 @@ MISTAKES = {
     "official weights": (["backbone=emonet_8", "backbone.weights=/no/emonet_8.pth"], "face-analysis/emonet"),
     "monitor": (["monitor=val/beauty"], "monitor=val/beauty"),
     "accelerator": (["trainer=gpu"], "trainer.accelerator=gpu"),
+    "nodes": (["trainer=ddp_cpu", "trainer.num_nodes=2"], "trainer.num_nodes=2 without hydra.run.dir"),
     "nothing to resume": (["ckpt_path=last"], "ckpt_path=last, but"),
     "checkpoint": (["ckpt_path=nowhere"], "ckpt_path=nowhere does not exist"),
     "transform": (["transform.erase=2"], "transform.erase=2"),
