@@ -20,14 +20,14 @@ COMMON = ["trainer=cpu", "trainer.max_epochs=2", "trainer.enable_progress_bar=fa
 COMMON += ["data.n_val=64", "data.n_test=64", "transform=light", "callbacks.early_stopping=null"]
 FULL = "backbone=emonet_scratch"
 COSTS = {
-    "emonet_tiny, 64 px": ["data.n_train=4096"],
+    "emonet_tiny, 64 px": ["data.n_train=2048"],
     "emonet_tiny, 128 px": ["data.n_train=1024", "data.image_size=128"],
     "emonet_scratch, 64 px": [FULL, "data.n_train=512"],
     "emonet_scratch, 64 px, head alone": [FULL, "data.n_train=1024", "backbone.freeze=all", "cache=false"],
     "emonet_scratch, 128 px, batches of 32": [FULL, "data.n_train=128", "data.image_size=128", "data.batch_size=32"],
     "emonet_scratch, 256 px, batches of 8": [FULL, "data.n_train=32", "data.image_size=256", "data.batch_size=8"],
 }
-PICTURES = {f"{n:,} pictures": [f"data.n_train={n}"] for n in (1024, 4096, 16384)}
+PICTURES = {f"{n:,} pictures": [f"data.n_train={n}"] for n in (1024, 2048, 8192)}
 SHARED = ["data.n_train=2048", "data.batch_size=32", "trainer=ddp_cpu"]
 # Name -> options, nodes, threads a process.
 PROCESSES = {
@@ -36,6 +36,7 @@ PROCESSES = {
     "2 processes, 1 thread each": ([*SHARED, "trainer.devices=2"], 1, 1),
     "2 nodes, 1 process of 1 thread each": ([*SHARED, "trainer.devices=1", "trainer.num_nodes=2"], 2, 1),
 }
+TABLES = ("costs", "pictures", "processes")
 
 
 def train(folder: Path, name: str, options: list[str], n_nodes: int = 1, threads: int = 2) -> None:
@@ -65,9 +66,11 @@ def main() -> None:
     """Measure the tables asked for."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
-    parser.add_argument("tables", nargs="*", choices=["costs", "pictures", "processes", []], default=[])
+    parser.add_argument("tables", nargs="*", help=f"of {', '.join(TABLES)}; all of them if none is named")
     args = parser.parse_args()
-    wanted = args.tables or ["costs", "pictures", "processes"]
+    wanted = args.tables or list(TABLES)
+    if unknown := set(wanted) - set(TABLES):
+        parser.error(f"no such table: {', '.join(unknown)}")
     print("| | pictures a second | time a picture | whole fit | memory at most | last.ckpt |")
     print("| --- | --- | --- | --- | --- | --- |")
     for table, rows in (("costs", COSTS), ("pictures", PICTURES)):
