@@ -59,10 +59,10 @@ def drawn_run(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
     base = tmp_path_factory.getbasetemp()
     run_dir = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "drawn"
     with FileLock(f"{run_dir}.lock"):
-        if run_dir.exists():
+        if (run_dir / "metrics.json").exists():
             return run_dir
         torch.set_num_threads(1)
-        run_dir.mkdir()
+        run_dir.mkdir(exist_ok=True)
         data = ["data.n_train=1200", "data.n_val=140", "data.n_test=64", "data.batch_size=32", "transform=flip"]
         model = ["backbone.width=32", "backbone.landmarks=true", "head.valence_arousal=true", "auxiliary_weight=2"]
         steps = ["trainer.max_epochs=12", "optimizer.lr=5e-3", "scheduler=one_cycle", "trainer.precision=32-true"]

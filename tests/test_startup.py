@@ -1,15 +1,12 @@
 """How long a user waits before something happens, on a machine that has nothing else to do: `make test-slow`."""
 
 import os
-import subprocess
-import sys
 import time
 
 import pytest
 from pytorch_lightning import Callback
 
-from src.utils.resolvers import ROOT
-from tests.test_cli import environment, start
+from tests.test_cli import start
 
 pytestmark = pytest.mark.slow
 
@@ -40,12 +37,9 @@ def test_the_first_step_comes_within_fifteen_seconds(tmp_path, data_dir, backbon
     assert prepared.returncode == 0, prepared.stderr
     options += [f"backbone={backbone}", "data.image_size=64", "trainer.max_epochs=1", "trainer.limit_train_batches=2"]
     options += ["trainer.limit_val_batches=1", "test=false", "+callbacks.first._target_=tests.test_startup.FirstStep"]
-    command = [sys.executable, "-m", "src.train", *options, f"hydra.run.dir={tmp_path / 'run'}"]
     began = time.clock_gettime(time.CLOCK_MONOTONIC)
     # As a user has it, with Weights & Biases, offline, and all cores.
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment(OMP_NUM_THREADS=""), capture_output=True, text=True, timeout=300
-    )
+    done = start("train", *options, f"hydra.run.dir={tmp_path / 'run'}", OMP_NUM_THREADS="")
     assert done.returncode == 0, done.stderr
     took = float(done.stdout.split("first step: ")[1].split()[0]) - began
     print(f"{backbone}: {took:.1f} s to the first step")

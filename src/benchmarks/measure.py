@@ -105,12 +105,15 @@ def machine() -> dict[str, Any]:
     }
 
 
+def _ratio(row: Row) -> str:
+    return "" if row.ratio is None else f"{row.ratio:.3g}x"
+
+
 def markdown(rows: list[Row]) -> str:
     """Return the rows as a Markdown table."""
     lines = ["| measured | median (min to max) | baseline | ratio | |", "| --- | --- | --- | --- | --- |"]
     for r in rows:
-        ratio = "" if r.ratio is None else f"{r.ratio:.3g}x"
-        lines.append(f"| {r.suite}: {r.name} | {_span(r)} | {r.baseline or ''} | {ratio} | {r.note} |")
+        lines.append(f"| {r.suite}: {r.name} | {_span(r)} | {r.baseline or ''} | {_ratio(r)} | {r.note} |")
     return "\n".join(lines)
 
 
@@ -120,8 +123,7 @@ def terminal_table(rows: list[Row]) -> Table:
     for column in ("suite", "measured", "median (min to max)", "baseline", "ratio", "note"):
         table.add_column(column)
     for r in rows:
-        ratio = "" if r.ratio is None else f"{r.ratio:.3g}x"
-        table.add_row(r.suite, r.name, _span(r), r.baseline or "", ratio, r.note)
+        table.add_row(r.suite, r.name, _span(r), r.baseline or "", _ratio(r), r.note)
     return table
 
 

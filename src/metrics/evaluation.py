@@ -40,7 +40,7 @@ class EvaluationMetrics(nn.Module):
         Args:
             probabilities: Of the classes, (B, n_classes).
             prediction: All that was predicted.
-            batch: The batch with its `label`; valence, arousal and landmarks may be missing.
+            batch: The batch with its `label`, and valence and arousal where they are outputs; landmarks may be missing.
         """
         self.classification.update(probabilities, batch["label"])
         if "valence_arousal" in self.outputs:

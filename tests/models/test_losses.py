@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor
 
-from src.models.losses import CrossEntropy, FocalLoss, valence_arousal_loss
+from src.models.losses import CrossEntropy, FocalLoss, partial_cross_entropy, valence_arousal_loss
 from src.utils.errors import ConfigError
 
 COUNTS = [5, 1, 20, 8]
@@ -151,3 +151,15 @@ def test_constant_predictions_have_finite_gradients() -> None:
     prediction = torch.zeros(5, requires_grad=True)
     valence_arousal_loss(prediction, torch.zeros(5)).backward()
     assert prediction.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("n_known", [0, 1, 3, 4])
+def test_pictures_without_a_second_target_do_not_count(n_known: int) -> None:
+    logits, target = torch.randn(4, 5, requires_grad=True), torch.rand(4, 5).softmax(dim=1)
+    target[n_known:] = torch.nan
+    loss = partial_cross_entropy(logits, target)
+    loss.backward()
+    expected = F.cross_entropy(logits[:n_known], target[:n_known]).item() if n_known else 0
+    assert loss.item() == pytest.approx(expected, rel=1e-6)
+    assert logits.grad[n_known:].abs().sum() == 0
+    assert (logits.grad[:n_known] != 0).all()
