@@ -153,9 +153,13 @@ def write_page(sweep: Path, frame: pd.DataFrame, best: Job | None) -> None:
     names = [str(column) for column in frame]
     hidden = ("test_dedup/", "test/f1/", "val/f1/")
     numbers = sorted(n for n in names if n.startswith(("val/", "test/")) and not n.startswith(hidden))
-    numbers.sort(key=lambda name: not name.startswith("val/"))
-    rest = [n for n in names if not n.startswith(("val/", "test/", *hidden))]
-    shown = frame[rest + numbers]
+    # What most come for is visible without scrolling: first the columns of the terminal, last what the runs cost.
+    numbers.sort(
+        key=lambda name: (COLUMNS.index(name) if name in COLUMNS else len(COLUMNS), not name.startswith("val/"))
+    )
+    costs = [n for n in names if n.startswith(("fit/", "model/"))]
+    rest = [n for n in names if n not in costs and not n.startswith(("val/", "test/", *hidden))]
+    shown = frame[rest + numbers + costs]
     position = [] if best is None else [list(frame["job"]).index(best.path.name)]
     lead = "No job has finished." if best is None else f"Best on the validation split: {best.path.name}."
     parts: list[str] = [note(lead), page_table(shown, best=position)]
