@@ -123,7 +123,7 @@ def new_model(cfg: DictConfig, data: StoreDataModule, start: Weights | None, pre
         outputs.append("valence_arousal")
     if _has_landmarks(cfg, data, start):
         outputs.append("landmarks")
-    if cfg.head.valence_arousal or cfg.backbone.landmarks or data.vocabularies:
+    if cfg.backbone.landmarks:
         _check_mixing(data)
     spec = new_spec(
         backbone,
@@ -168,14 +168,13 @@ def _has_landmarks(cfg: DictConfig, data: StoreDataModule, start: Weights | None
 
 
 def _check_mixing(data: StoreDataModule) -> None:
-    """Refuse to train further outputs on mixed pictures: half of one face and half of another have no such value."""
+    """Refuse to train landmarks on mixed pictures, which show two faces."""
     for key in ("mixup", "cutmix"):
         value = getattr(data.transform, key)
         if value:
             raise ConfigError(
-                f"transform.{key}={value} with head.valence_arousal=true, backbone.landmarks=true or a second "
-                f"vocabulary (data={data.name}): mixed pictures have no such values; expected transform.{key}=0. Set "
-                "it, or leave these outputs out."
+                f"transform.{key}={value} with backbone.landmarks=true: a mixed picture shows two faces; expected "
+                f"transform.{key}=0. Set it, or leave the landmarks out."
             )
 
 

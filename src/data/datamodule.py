@@ -9,6 +9,7 @@ from typing import Any, cast
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import BatchSampler, DataLoader
@@ -77,7 +78,7 @@ class StoreDataModule(LabelledPictures, LightningDataModule):
     @cached_property
     def mix(self) -> BatchMix:
         """MixUp and CutMix of training batches."""
-        return BatchMix(self.transform, len(self.class_names))
+        return BatchMix(self.transform)
 
     def _dataset(self, split: Split) -> StoreDataset:
         rows, labels, _ = self.split_rows(split)
@@ -176,11 +177,22 @@ class StoreDataModule(LabelledPictures, LightningDataModule):
         image = batch["image"].to(torch.float32, memory_format=torch.channels_last) / 255
         batch = Batch(**{**batch, "image": image})
         if self.trainer is not None and self.trainer.training and self.mix:
-            target = batch.get("target", batch["label"])
-            batch["image"], mixed = self.mix(image, target)
-            if mixed is not target:
-                batch["target"], batch["label"] = mixed, mixed.argmax(dim=1)
+            self._mix_with_targets(batch)
         return batch
+
+    def _mix_with_targets(self, batch: Batch) -> None:
+        """Mix pictures, and what is known of them in the same shares: what half of a mixture lacks, it lacks."""
+        own = batch.get("target", F.one_hot(batch["label"], len(self.class_names)))
+        parts = {"target": own, "valence": batch["valence"][:, None], "arousal": batch["arousal"][:, None]}
+        if "second_target" in batch:
+            parts["second_target"] = batch["second_target"]
+        targets = torch.cat([part.float() for part in parts.values()], dim=1)
+        batch["image"], mixed = self.mix(batch["image"], targets)
+        if mixed is targets:
+            return
+        values = dict(zip(parts, mixed.split([part.shape[1] for part in parts.values()], dim=1), strict=True))
+        values.update({name: values[name].squeeze(1) for name in ("valence", "arousal")})
+        batch.update(cast(Batch, {**values, "label": values["target"].argmax(dim=1)}))
 
 
 def _batch_sampler(keys: Iterable[Any], batch_size: int, drop_last: bool = False) -> BatchSampler:

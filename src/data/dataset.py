@@ -26,8 +26,7 @@ class Inputs(TypedDict, total=False):
             (B, C); absent where pictures are served.
         landmarks: x and y of the 68 iBUG points in pixels of `image`, 0 being the centre of the first one,
             (B, 68, 2), NaN where missing; absent without `image` and if the store has none. They follow the
-            augmentation of a picture and may lie outside it. After MixUp or CutMix they are, as valence and arousal,
-            those of the picture before.
+            augmentation of a picture and may lie outside it. MixUp and CutMix leave them as they are.
     """
 
     image: Tensor
@@ -40,7 +39,8 @@ class Batch(Inputs):
 
     Attributes:
         label: Class indices (B,).
-        valence: (B,), NaN where not annotated: the NaNs are the mask, which losses and metrics leave out.
+        valence: (B,), NaN where not annotated: the NaNs are the mask, which losses and metrics leave out. Mixed, as
+            targets are, where pictures are.
         arousal: (B,), NaN where not annotated.
         row: Row in the store, (B,).
         target: What training fits instead of the label, class probabilities (B, n_classes), of the votes of several

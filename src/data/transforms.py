@@ -211,36 +211,35 @@ def _steps(c: TransformConfig) -> list[A.BasicTransform]:
 class BatchMix:
     """MixUp (Zhang et al., ICLR 2018) and CutMix (Yun et al., ICCV 2019) of a batch, or neither."""
 
-    def __init__(self, config: TransformConfig, n_classes: int) -> None:
+    def __init__(self, config: TransformConfig) -> None:
         """Create the transform.
 
         Args:
             config: `mixup` and `cutmix` are the parameters of the Beta distribution; 0 leaves one out. Where both are
                 set, each batch takes one of them.
-            n_classes: Number of classes of the soft labels.
         """
         self.probability = config.mix_probability
         self._choices: list[v2.Transform] = []
         if config.mixup:
-            self._choices.append(v2.MixUp(alpha=config.mixup, num_classes=n_classes))
+            self._choices.append(v2.MixUp(alpha=config.mixup))
         if config.cutmix:
-            self._choices.append(v2.CutMix(alpha=config.cutmix, num_classes=n_classes))
+            self._choices.append(v2.CutMix(alpha=config.cutmix))
 
     def __bool__(self) -> bool:
         """Whether any mixing is on."""
         return bool(self._choices)
 
-    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Mix a batch.
 
         Args:
             images: (B, 3, S, S).
-            labels: Class indices (B,).
+            targets: What is known of them, class probabilities and other values, (B, n).
 
         Returns:
-            The images, and the labels: (B, n_classes) probabilities if mixed, else unchanged.
+            The images and the targets, both mixed in the same shares, or both unchanged.
         """
         if not self._choices or float(torch.rand(())) >= self.probability:
-            return images, labels
+            return images, targets
         choice = self._choices[int(torch.randint(len(self._choices), ()))]
-        return cast(tuple[Tensor, Tensor], choice(images, labels))
+        return cast(tuple[Tensor, Tensor], choice(images, targets))

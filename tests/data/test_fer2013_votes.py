@@ -8,12 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from pytorch_lightning import Trainer
 
 from src.data.circumplex import COORDINATES, project
 from src.data.fer2013 import LABELS
 from src.data.vocabulary import CANONICAL, canonical_order
 from src.evaluation import test as run_evaluation
 from src.models.weights import load_weights
+from src.pipeline import build_data
 from src.training import fit_and_test
 from src.utils.errors import ConfigError
 from tests.data.test_fer2013 import pixels, text
@@ -57,8 +59,6 @@ def test_projection_is_the_mean_of_the_coordinates():
 
 
 def test_both_targets_are_served(files, tmp_path):
-    from src.pipeline import build_data
-
     cfg = compose_config("train", "data=fer2013_votes", *files, f"data_dir={tmp_path}")
     data = build_data(cfg, transform={"name": "none"}, image_size=64)
     data.prepare_data()
@@ -153,10 +153,32 @@ def test_a_head_starts_from_the_weights(trained, files, tmp_path):
     assert results["test/n"] == expected["test/n"]
 
 
-def test_mixing_is_refused(files, tmp_path):
-    options = ["data=fer2013_votes", *files, "head=emonet", "transform.mixup=0.2"]
-    with pytest.raises(ConfigError, match=r"transform.mixup=0.2 .* second vocabulary"):
-        fit_and_test(tiny_config(tmp_path, tmp_path / "data", *options))
+@pytest.mark.parametrize("mixing", [{"mixup": 1.0}, {"cutmix": 1.0}])
+def test_pictures_and_all_their_targets_are_mixed_in_the_same_shares(files, tmp_path, mixing):
+    cfg = compose_config("train", "data=fer2013_votes", *files, f"data_dir={tmp_path}")
+    data = build_data(cfg, transform={"name": "none", **mixing}, image_size=64)
+    data.prepare_data()
+    data.setup()
+    data.trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    data.trainer.training = True
+    before = next(iter(data.train_dataloader()))
+    after = data.on_after_batch_transfer(before, 0)
+    own = {name: before[name] for name in ("second_target", "valence", "arousal")}
+    own["target"] = torch.nn.functional.one_hot(before["label"], 7).float()
+    pair = int(torch.nonzero(before["label"] != before["label"].roll(1))[0])
+    share = after["target"][pair, before["label"][pair]]
+    assert 0 < share < 1
+    for name, values in own.items():
+        torch.testing.assert_close(after[name], share * values + (1 - share) * values.roll(1, 0), equal_nan=True)
+    assert torch.equal(after["label"], after["target"].argmax(dim=1))
+
+
+def test_what_mixed_pictures_lack_spoils_no_weight(files, tmp_path):
+    options = ["data=fer2013_votes", *files, "head=emonet", "head.valence_arousal=true", "transform.mixup=0.4"]
+    results = fit_and_test(tiny_config(tmp_path, tmp_path / "data", *options))
+    assert np.isfinite(results["test/loss"])
+    state = load_weights(tmp_path / "checkpoints" / "best.safetensors").state
+    assert all(value.isfinite().all() for value in state.values())
 
 
 def test_the_test_split_stays_unseen_without_test(files, tmp_path):

@@ -131,12 +131,12 @@ def test_values_outside_their_range_are_refused(key: str, value: object) -> None
 
 @pytest.fixture
 def batch() -> tuple[Tensor, Tensor]:
-    """Eight pictures of eight classes of ten."""
-    return torch.rand(8, 3, 16, 16), torch.randperm(8)
+    """Eight pictures and the probabilities of their classes, eight of ten."""
+    return torch.rand(8, 3, 16, 16), F.one_hot(torch.randperm(8), 10).float()
 
 
 def test_no_mixing(batch: tuple[Tensor, Tensor]) -> None:
-    mix = BatchMix(TransformConfig("test"), n_classes=10)
+    mix = BatchMix(TransformConfig("test"))
     assert not mix
     images, labels = mix(*batch)
     assert images is batch[0]
@@ -145,7 +145,7 @@ def test_no_mixing(batch: tuple[Tensor, Tensor]) -> None:
 
 @pytest.mark.parametrize("keys", [{"mixup": 0.4}, {"cutmix": 1.0}, {"mixup": 0.4, "cutmix": 1.0}])
 def test_mixed_labels_are_probabilities(batch: tuple[Tensor, Tensor], keys: dict[str, float]) -> None:
-    mix = BatchMix(TransformConfig("test", **keys), n_classes=10)
+    mix = BatchMix(TransformConfig("test", **keys))
     assert mix
     for _ in range(10):
         _, labels = mix(*batch)
@@ -163,16 +163,18 @@ def partner_of(labels: Tensor, own: Tensor) -> Tensor:
 
 
 def test_mixup_mixes_pictures_as_labels(batch: tuple[Tensor, Tensor]) -> None:
-    images, own = batch
-    mixed, labels = BatchMix(TransformConfig("test", mixup=5.0), n_classes=10)(images, own)
+    images, targets = batch
+    own = targets.argmax(dim=1)
+    mixed, labels = BatchMix(TransformConfig("test", mixup=5.0))(images, targets)
     share = labels[torch.arange(8), own][:, None, None, None]
     assert 0 < share[0].item() < 1
     torch.testing.assert_close(mixed, share * images + (1 - share) * images[partner_of(labels, own)])
 
 
 def test_cutmix_pastes_a_box_of_the_labels_share(batch: tuple[Tensor, Tensor]) -> None:
-    images, own = batch
-    mixed, labels = BatchMix(TransformConfig("test", cutmix=5.0), n_classes=10)(images, own)
+    images, targets = batch
+    own = targets.argmax(dim=1)
+    mixed, labels = BatchMix(TransformConfig("test", cutmix=5.0))(images, targets)
     pasted = images[partner_of(labels, own)]
     kept = (mixed == images).all(dim=1)
     assert torch.equal(mixed, torch.where(kept[:, None], images, pasted))
@@ -183,8 +185,8 @@ def test_cutmix_pastes_a_box_of_the_labels_share(batch: tuple[Tensor, Tensor]) -
 
 def test_mix_probability(batch: tuple[Tensor, Tensor]) -> None:
     def mixed_share(probability: float) -> float:
-        mix = BatchMix(TransformConfig("test", mixup=1.0, mix_probability=probability), n_classes=10)
-        return float(np.mean([mix(*batch)[1].ndim == 2 for _ in range(200)]))
+        mix = BatchMix(TransformConfig("test", mixup=1.0, mix_probability=probability))
+        return float(np.mean([mix(*batch)[1] is not batch[1] for _ in range(200)]))
 
     assert mixed_share(0) == 0
     assert mixed_share(1) == 1
@@ -192,7 +194,7 @@ def test_mix_probability(batch: tuple[Tensor, Tensor]) -> None:
 
 
 def test_both_mixings_are_used(batch: tuple[Tensor, Tensor]) -> None:
-    mix = BatchMix(TransformConfig("test", mixup=1.0, cutmix=1.0), n_classes=10)
+    mix = BatchMix(TransformConfig("test", mixup=1.0, cutmix=1.0))
     black_and_white = torch.arange(8.0).remainder(2)[:, None, None, None].expand(8, 3, 16, 16)
     results = [mix(black_and_white, batch[1])[0] for _ in range(40)]
     blended = [bool(((images > 0) & (images < 1)).any()) for images in results]
@@ -200,7 +202,7 @@ def test_both_mixings_are_used(batch: tuple[Tensor, Tensor]) -> None:
 
 
 def test_mixing_follows_the_global_seed(batch: tuple[Tensor, Tensor]) -> None:
-    mix = BatchMix(TransformConfig("test", mixup=1.0, cutmix=1.0), n_classes=10)
+    mix = BatchMix(TransformConfig("test", mixup=1.0, cutmix=1.0))
     results = []
     for seed in (3, 3, 4):
         torch.manual_seed(seed)
@@ -209,11 +211,11 @@ def test_mixing_follows_the_global_seed(batch: tuple[Tensor, Tensor]) -> None:
     assert not torch.equal(results[0], results[2])
 
 
-def test_mixed_labels_equal_torch_one_hot_without_a_partner() -> None:
-    images, own = torch.rand(1, 3, 8, 8), torch.tensor([2])
-    mixed, labels = BatchMix(TransformConfig("test", mixup=1.0), n_classes=4)(images, own)
+def test_a_picture_without_a_partner_stays_as_it_is() -> None:
+    images, targets = torch.rand(1, 3, 8, 8), torch.tensor([[0.2, 0.8]])
+    mixed, labels = BatchMix(TransformConfig("test", mixup=1.0))(images, targets)
     torch.testing.assert_close(mixed, images)
-    torch.testing.assert_close(labels, F.one_hot(own, 4).float())
+    torch.testing.assert_close(labels, targets)
 
 
 def test_unknown_keys_are_refused() -> None:
