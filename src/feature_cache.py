@@ -64,7 +64,7 @@ def serve_features(cfg: DictConfig, model: ExpressionClassifier, data: StoreData
     if obstacle is None:
         store, description = _open(model, data, str(trainer.precision))
         missing = _missing(store, data, test=cfg.test)
-        obstacle = _too_large(store, missing)
+        obstacle = _too_large(store, missing, insist=cfg.cache is True)
         if obstacle is None and cfg.cache == "auto" and missing and not _pays(cfg, data):
             return
     if obstacle is None:
@@ -147,13 +147,16 @@ def _missing(store: FeatureStore, data: StoreDataModule, test: bool) -> list[Mis
     return [part for part in parts if len(part.rows)]
 
 
-def _too_large(store: FeatureStore, missing: list[Missing]) -> str | None:
+def _too_large(store: FeatureStore, missing: list[Missing], insist: bool) -> str | None:
+    """Return that the disk has no room for the features, with the remedy; who did not ask for them keeps half of it."""
     wanted, free = _bytes(store, missing), store.free_bytes()
-    if not missing or wanted + SPARE_BYTES <= free:
+    spare = SPARE_BYTES if insist else max(SPARE_BYTES, free // 2)
+    if not missing or wanted + spare <= free:
         return None
+    more = "" if insist else f" or cache=true to leave no more than {_size(SPARE_BYTES)},"
     return (
         f"the features take {_size(wanted)} ({_size(store.picture_bytes)} a picture), and {store.path.parent} has "
-        f"{_size(free)} free, of which {_size(SPARE_BYTES)} are to stay. Set data_dir to a larger disk, choose a "
+        f"{_size(free)} free, of which {_size(spare)} are to stay. Set data_dir to a larger disk,{more} choose a "
         "deeper tap (head.tap=emotion2 or pooled) or a smaller data.image_size, remove features of former runs there, "
         "or set cache=false."
     )

@@ -19,7 +19,14 @@ from pathlib import Path
 
 OPTIONS = [
     *("data.n_train=200", "data.n_val=28", "data.n_test=35", "data.batch_size=8", "data.image_size=64"),
-    *("backbone.width=16", "trainer=cpu", "trainer.precision=32-true", "trainer.max_epochs=8", "logger=csv"),
+    *(
+        "backbone=emonet_tiny",
+        "backbone.width=16",
+        "trainer=cpu",
+        "trainer.precision=32-true",
+        "trainer.max_epochs=8",
+        "logger=csv",
+    ),
     *("trainer.enable_progress_bar=false", "transform=strong", "transform.mixup=0.2", "callbacks=ema"),
 ]
 

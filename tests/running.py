@@ -15,6 +15,7 @@ from src.utils.resolvers import ROOT, register_resolvers
 TINY_DATA = ["data.n_train=26", "data.n_val=14", "data.n_test=21", "data.batch_size=8"]
 TINY = [
     *TINY_DATA,
+    "backbone=emonet_tiny",
     "backbone.width=16",
     "trainer=cpu",
     "trainer.max_epochs=2",
@@ -37,8 +38,12 @@ def compose_config(name: str, *overrides: str) -> DictConfig:
 def tiny_config(run_dir: Path, data_dir: Path, *overrides: str) -> DictConfig:
     """Compose a training of seconds."""
     run_dir.mkdir(parents=True, exist_ok=True)
-    own_data = any(override.startswith("data=") for override in overrides)
-    tiny = [option for option in TINY if not (own_data and option in TINY_DATA)]
+    keys = {override.split("=")[0] for override in overrides}
+    if "data" in keys:
+        keys.update(option.split("=")[0] for option in TINY_DATA)
+    if "experiment" in keys:  # it chooses its backbone
+        keys.add("backbone")
+    tiny = [option for option in TINY if option.split("=")[0] not in keys]
     return compose_config("train", *tiny, f"run_dir={run_dir}", f"data_dir={data_dir}", *overrides)
 
 

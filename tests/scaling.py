@@ -18,21 +18,21 @@ from tests.test_cli import environment
 
 COMMON = ["trainer=cpu", "trainer.max_epochs=2", "trainer.enable_progress_bar=false", "logger=none", "test=false"]
 COMMON += ["data.n_val=64", "data.n_test=64", "transform=light", "callbacks.early_stopping=null"]
-FULL = "backbone=emonet_scratch"
+TINY, FULL = "backbone=emonet_tiny", "backbone=emonet_scratch"
 COSTS = {
-    "emonet_tiny, 64 px": ["data.n_train=2048"],
-    "emonet_tiny, 128 px": ["data.n_train=1024", "data.image_size=128"],
+    "emonet_tiny, 64 px": [TINY, "data.n_train=2048"],
+    "emonet_tiny, 128 px": [TINY, "data.n_train=1024", "data.image_size=128"],
     "emonet_scratch, 64 px": [FULL, "data.n_train=512"],
     "emonet_scratch, 64 px, head alone": [FULL, "data.n_train=1024", "backbone.freeze=all", "cache=false"],
     "emonet_scratch, 128 px, batches of 32": [FULL, "data.n_train=128", "data.image_size=128", "data.batch_size=32"],
     "emonet_scratch, 256 px, batches of 8": [FULL, "data.n_train=32", "data.image_size=256", "data.batch_size=8"],
 }
-PICTURES = {f"{n:,} pictures": [f"data.n_train={n}"] for n in (1024, 2048, 8192)}
-SHARED = ["data.n_train=2048", "data.batch_size=32", "trainer=ddp_cpu"]
+PICTURES = {f"{n:,} pictures": [TINY, f"data.n_train={n}"] for n in (1024, 2048, 8192)}
+SHARED = [TINY, "data.n_train=2048", "data.batch_size=32", "trainer=ddp_cpu"]
 # Name -> options, nodes, threads a process.
 PROCESSES = {
-    "1 process, 2 threads": (["data.n_train=2048"], 1, 2),
-    "1 process, 1 thread": (["data.n_train=2048"], 1, 1),
+    "1 process, 2 threads": ([TINY, "data.n_train=2048"], 1, 2),
+    "1 process, 1 thread": ([TINY, "data.n_train=2048"], 1, 1),
     "2 processes, 1 thread each": ([*SHARED, "trainer.devices=2"], 1, 1),
     "2 nodes, 1 process of 1 thread each": ([*SHARED, "trainer.devices=1", "trainer.num_nodes=2"], 2, 1),
 }

@@ -47,7 +47,9 @@ def pictures(monkeypatch):
 def backbone(tmp_path_factory, data_dir):
     """A run whose backbone others freeze, with all taps."""
     run_dir = tmp_path_factory.mktemp("backbone")
-    fit_and_test(tiny_config(run_dir, data_dir, "head=emonet", "trainer.max_epochs=1", "test=false", *QUICK))
+    fit_and_test(
+        tiny_config(run_dir, data_dir, "head=emonet", "transform=light", "trainer.max_epochs=1", "test=false", *QUICK)
+    )
     return f"backbone.weights={run_dir}"
 
 
@@ -238,6 +240,19 @@ def test_a_small_disk_is_refused_with_advice(tmp_path, own_data, backbone, monke
     serve(tmp_path, own_data, backbone, "cache=true")
     assert len(caches(own_data)) == 1
     assert "Caching the features of 61 pictures (8 KiB each, 488 KiB in all" in caplog.text
+
+
+def test_who_does_not_insist_keeps_half_of_the_disk(tmp_path, own_data, backbone, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    options = [backbone, "cache=auto", "trainer.max_epochs=9"]
+    monkeypatch.setattr(feature_cache, "SPARE_BYTES", 0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: DiskUsage(0, 0, 2 * 61 * 8192 - 2))
+    serve(tmp_path, own_data, *options)
+    assert not caches(own_data)
+    assert "of which 488 KiB are to stay. Set data_dir to a larger disk, or cache=true" in caplog.text
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: DiskUsage(0, 0, 2 * 61 * 8192))
+    serve(tmp_path, own_data, *options)
+    assert len(caches(own_data)) == 1
 
 
 def test_a_full_disk_is_no_traceback(tmp_path, own_data, backbone, monkeypatch):

@@ -29,7 +29,7 @@ def test_help_comes_within_three_seconds(entry):
     assert took < 3
 
 
-@pytest.mark.parametrize("backbone", ["emonet_tiny", "emonet_scratch"])
+@pytest.mark.parametrize("backbone", ["emonet_fer", "emonet_tiny", "emonet_scratch"])
 @pytest.mark.skipif("FER2013_PATH" not in os.environ, reason="needs FER2013_PATH")
 def test_the_first_step_comes_within_fifteen_seconds(tmp_path, data_dir, backbone):
     options = ["data=fer2013", f"data.path={os.environ['FER2013_PATH']}", f"data_dir={data_dir}"]

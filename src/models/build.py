@@ -17,6 +17,7 @@ from src.models.heads.emonet import EmoNetHead
 from src.models.spec import BACKBONE_KEYS, ModelSpec
 from src.models.weights import Weights, check_fingerprint, find_checkpoint, load_strictly, load_weights, read_official
 from src.utils.errors import ConfigError
+from src.utils.resolvers import ROOT
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ def starting_weights(location: str | None, sha256: str | None = None) -> Weights
 
     Args:
         location: `backbone.weights`.
-        sha256: `backbone.sha256`: what the file must be; None for anything.
+        sha256: `backbone.sha256`: what a file in `pretrained/` must be; None for anything.
 
     Raises:
         ConfigError: If they are missing, broken or other ones.
@@ -83,7 +84,8 @@ def starting_weights(location: str | None, sha256: str | None = None) -> Weights
     if location is None or str(location).endswith(".pth"):
         return None
     path = find_checkpoint(str(location), argument="backbone.weights")
-    check_fingerprint(path, sha256)
+    if path.resolve().is_relative_to(ROOT / "pretrained"):
+        check_fingerprint(path, sha256)
     return load_weights(path)
 
 

@@ -45,9 +45,15 @@ def load(run_dir: Path, data: SyntheticDataModule) -> Trained:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Trained:
-    """emonet_tiny, trained with the default configuration."""
+    """emonet_tiny, trained on all faces."""
     run_dir = tmp_path_factory.mktemp("claims")
-    quiet = ["trainer=cpu", "trainer.enable_progress_bar=false", "logger=none"]
+    quiet = [
+        "backbone=emonet_tiny",
+        "transform=light",
+        "trainer=cpu",
+        "trainer.enable_progress_bar=false",
+        "logger=none",
+    ]
     cfg = compose_config("train", *quiet, f"run_dir={run_dir}", f"data_dir={data_dir}")
     fit_and_test(cfg)
     data: Any = build_data(cfg, transform=plain(cfg.transform), image_size=64)

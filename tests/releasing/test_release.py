@@ -148,11 +148,14 @@ def test_shipped_weights_have_their_fingerprint(path):
         assert not (ROOT / "pretrained" / f"{path.stem}.safetensors").exists()
 
 
-def test_other_weights_are_refused(released):
-    path = str(released / "own.safetensors")
-    assert starting_weights(path, None).spec.temperatures
+def test_shipped_weights_must_be_what_the_code_knows():
+    assert starting_weights(str(SHIPPED), None).spec.temperatures
     with pytest.raises(ConfigError, match=r"expected backbone\.sha256=0123.*git checkout.*backbone\.sha256=null"):
-        starting_weights(path, "0123")
+        starting_weights(str(SHIPPED), "0123")
+
+
+def test_weights_from_elsewhere_need_no_fingerprint(released):
+    assert starting_weights(str(released / "own.safetensors"), "0123").spec.temperatures
 
 
 def test_a_temperature_divides_the_logits_of_its_vocabulary():

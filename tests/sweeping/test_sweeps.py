@@ -34,7 +34,7 @@ def names(folder):
 
 
 def test_a_grid_summarises_itself_and_the_best_job_can_be_repeated(tmp_path):
-    done = sweep(tmp_path, "optimizer.lr=0.001,0.003", "head=linear,multihead", "transform=flip", "seed=1")
+    done = sweep(tmp_path, "optimizer.lr=0.001,0.003", "head=linear,multihead", "transform=light", "seed=1")
     assert done.returncode == 0, done.stderr
     assert len(runs(tmp_path)) == 4
     table = pd.read_csv(tmp_path / "sweep" / "summary.csv")
@@ -45,7 +45,7 @@ def test_a_grid_summarises_itself_and_the_best_job_can_be_repeated(tmp_path):
     assert "2_optimizer.lr-0.003_head-linear" in page
     best = yaml.safe_load((tmp_path / "sweep" / "experiment" / "best.yaml").read_text())
     assert best["seed"] == 1
-    assert {"override /transform": "flip"} in best["defaults"]
+    assert {"override /transform": "light"} in best["defaults"]
 
     command = [f"--config-dir={tmp_path / 'sweep'}", "experiment=best", f"hydra.run.dir={tmp_path / 'again' / 'run'}"]
     again = subprocess.run(
