@@ -16,7 +16,7 @@ from zipfile import BadZipFile
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from src.models.classifier import SPEC_KEY, ExpressionClassifier
@@ -171,7 +171,8 @@ def save_safetensors(
     metadata = {SPEC_KEY: json.dumps(model.spec.to_dict())}
     if origin:
         metadata[ORIGIN_KEY] = json.dumps(dict(origin))
-    save_file(state, path, metadata=metadata)
+    # save_file lets nobody but the owner read the file.
+    path.write_bytes(save(state, metadata=metadata))
 
 
 def build_from_weights(weights: Weights, **options: Any) -> ExpressionClassifier:

@@ -246,6 +246,15 @@ def test_safetensors_round_trip(
     assert_same_outputs(build_from_weights(weights), model)
 
 
+def test_safetensors_are_as_readable_as_any_file(
+    tmp_path: Path, make_spec: MakeSpec, make_classifier: MakeClassifier
+) -> None:
+    (tmp_path / "any").touch()
+    save_safetensors(make_classifier(make_spec()), tmp_path / "own.safetensors")
+    modes = [(tmp_path / name).stat().st_mode for name in ("any", "own.safetensors")]
+    assert modes[0] == modes[1]
+
+
 def test_safetensors_hold_only_the_model(tmp_path: Path, make_classifier: MakeClassifier) -> None:
     save_safetensors(make_classifier(), tmp_path / "model.safetensors")
     assert all(key.startswith(("backbone.", "head.")) for key in load_file(tmp_path / "model.safetensors"))
