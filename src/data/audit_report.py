@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from rich.table import Table
 
 from src.data.audit import FORMAT, Audit, audit
 from src.data.store import SPLITS, PackedStore
+from src.utils.atomic import whole_file
 from src.utils.errors import ConfigError
 from src.utils.run_directory import read_json, write_json
 
@@ -136,9 +136,8 @@ def contact_sheet(store: PackedStore, path: Path) -> None:
         chosen = rows[np.unique(np.linspace(0, len(rows) - 1, PER_CLASS).round().astype(int))]
         bands.append(_band(name, f"{len(rows):,}", [store.image(row) for row in chosen]))
     sheet = cv2.cvtColor(np.vstack(bands), cv2.COLOR_RGB2BGR)
-    scratch = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    scratch.write_bytes(cv2.imencode(".png", sheet)[1].tobytes())
-    scratch.replace(path)
+    with whole_file(path) as scratch:
+        scratch.write_bytes(cv2.imencode(".png", sheet)[1].tobytes())
 
 
 def _band(title: str, number: str, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from src.data.near_duplicates import Matches, find_matches, fingerprints
 from src.data.store import FORMAT, SPLITS, PackedStore
+from src.utils.atomic import whole_file
 from src.utils.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -74,13 +74,10 @@ def _matches(store: PackedStore, other: PackedStore) -> Matches:
             return Matches(exact=known["exact"], near=known["near"], found=known["found"])
     log.info("Looking for the pictures of %s in %s", other.path.name, store.path.name)
     matches = find_matches(fingerprints(store), fingerprints(other))
-    scratch = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
-        with scratch.open("wb") as file:
+        with whole_file(path) as scratch, scratch.open("wb") as file:
             np.savez(file, exact=matches.exact, near=matches.near, found=matches.found)
-        scratch.replace(path)
     except OSError as error:
-        scratch.unlink(missing_ok=True)
         raise ConfigError(
             f"cannot write {path}: {error.strerror or error}; free some space or allow writing there, or set data_dir "
             "to another folder."

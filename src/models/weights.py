@@ -21,6 +21,7 @@ from torch import Tensor
 
 from src.models.classifier import SPEC_KEY, ExpressionClassifier
 from src.models.spec import ModelSpec
+from src.utils.atomic import whole_file
 from src.utils.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -172,7 +173,8 @@ def save_safetensors(
     if origin:
         metadata[ORIGIN_KEY] = json.dumps(dict(origin))
     # save_file lets nobody but the owner read the file.
-    path.write_bytes(save(state, metadata=metadata))
+    with whole_file(path) as scratch:
+        scratch.write_bytes(save(state, metadata=metadata))
 
 
 def build_from_weights(weights: Weights, **options: Any) -> ExpressionClassifier:

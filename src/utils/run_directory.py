@@ -15,6 +15,7 @@ from typing import Any, Literal, cast
 
 from omegaconf import DictConfig, OmegaConf
 
+from src.utils.atomic import whole_file
 from src.utils.processes import is_main_process
 from src.utils.resolvers import ROOT
 
@@ -30,13 +31,8 @@ PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "omegacon
 
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file so that a reader never sees half of it."""
-    scratch = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    try:
+    with whole_file(path) as scratch:
         scratch.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        scratch.replace(path)
-    except OSError:
-        scratch.unlink(missing_ok=True)
-        raise
 
 
 def read_json(path: Path) -> dict[str, Any]:
