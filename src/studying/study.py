@@ -10,7 +10,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from src.comparison.plots import colors
@@ -130,6 +130,7 @@ def _backbone(run_dir: Path) -> dict[str, str] | None:
         return None
     return {
         "accuracy": f"{100 * metrics['val/accuracy']:.1f} %",
+        "epochs": str(OmegaConf.load(run_dir / "config.yaml").trainer.max_epochs),
         "minutes": f"{metrics.get('fit/seconds', 0) / 60:.0f}",
     }
 

@@ -4,17 +4,19 @@ import json
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 import yaml
 from safetensors import safe_open
 
+from src.data.faces import draw_face
 from src.evaluation import test as run_evaluation
 from src.metrics.calibration import fit_temperature, retemper
 from src.models.build import starting_weights
 from src.models.classifier import ExpressionClassifier
-from src.models.weights import check_fingerprint, file_sha256, load_weights
+from src.models.weights import build_from_weights, check_fingerprint, file_sha256, load_weights
 from src.releasing.card import portable
 from src.releasing.release import release
 from src.utils.errors import ConfigError
@@ -146,6 +148,20 @@ def test_shipped_weights_have_their_fingerprint(path):
         check_fingerprint(ROOT / "pretrained" / f"{path.stem}.safetensors", keys["sha256"])
     else:
         assert not (ROOT / "pretrained" / f"{path.stem}.safetensors").exists()
+
+
+def test_the_small_network_is_small_and_agrees_with_its_teacher():
+    path = SHIPPED.with_stem("emonet_fer_small")
+    assert path.stat().st_size <= 5_000_000
+    small, teacher = (build_from_weights(load_weights(file)).eval() for file in (path, SHIPPED))
+    assert sum(parameter.numel() for parameter in small.parameters()) <= 2_000_000
+    faces = np.stack([draw_face(0, index, grayscale=True).image for index in range(70)])
+    image = torch.from_numpy(faces).permute(0, 3, 1, 2) / 255
+    with torch.no_grad():
+        labels = [model(image).logits.argmax(dim=1) for model in (small, teacher)]
+    assert small.spec.class_names == teacher.spec.class_names
+    # By chance, it would be a third at most.
+    assert (labels[0] == labels[1]).float().mean() > 0.5
 
 
 def test_shipped_weights_must_be_what_the_code_knows():

@@ -54,6 +54,7 @@ def test_from_the_backbone_to_the_page(tmp_path, data_dir):
     text = write_page(folder, tmp_path / "docs" / "study.md")
     assert (tmp_path / "docs" / "images" / "study.png").stat().st_size > 10_000
     assert "14 val pictures" in text
+    assert "from scratch, 1 epochs in 0 minutes" in text
     for arm in arms:
         assert f"(`{arm}`)" in text
     assert f"Not run: {ARMS['sampled']}; {ARMS['half']}." in text
