@@ -15,7 +15,7 @@ from rich.console import Console
 
 from src.comparison.plots import colors
 from src.studying.arms import ARMS, Contrast, Study
-from src.studying.verdicts import corrected, verdicts
+from src.studying.verdicts import ATTENTION, BASELINE, corrected, verdicts
 from src.utils.run_directory import read_json
 
 METRICS = ("accuracy", "f1_macro", "f1_weighted")
@@ -52,6 +52,7 @@ def write_study(cfg: DictConfig) -> Path:
         arms=[_arm(study, arm) for arm in study.arms],
         missing=[ARMS[arm] for arm in ARMS if arm not in study.arms],
         verdicts=[{"verdict": v, "rows": _rows(v.contrasts, v.p_values)} for v in verdicts(study)],
+        gains=_gains(study),
         balance=_effects(study, BALANCED_ARMS, "f1_macro") + _effects(study, BALANCED_ARMS, "accuracy"),
         seen=_seen(study),
         backbone=_backbone(folder / "backbone"),
@@ -99,6 +100,17 @@ def _row(c: Contrast, p: float) -> dict[str, str]:
         "interval": f"[{100 * c.low:+.2f}, {100 * c.high:+.2f}]",
         "p": "< 0.001" if p < 0.001 else f"{p:.3f}",
     }
+
+
+def _gains(study: Study) -> list[dict[str, str]]:
+    """Return what each attention head gains over the baseline in every arm."""
+    found = [
+        study.contrast(f"`{arm}`: {head} - {BASELINE}", [(arm, head)], [(arm, BASELINE)], "f1_weighted")
+        for head in ATTENTION
+        for arm in study.arms
+    ]
+    kept = [c for c in found if c is not None]
+    return _rows(kept, corrected(kept))
 
 
 def _effects(study: Study, arms: tuple[str, ...], metric: str) -> list[dict[str, str]]:

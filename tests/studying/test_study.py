@@ -60,6 +60,7 @@ def test_from_the_backbone_to_the_page(tmp_path, data_dir):
     assert f"Not run: {ARMS['sampled']}; {ARMS['half']}." in text
     assert "left open** (runs are missing)" in text
     assert "linear: seen minus unseen" in text
+    assert "| `fused`: multihead - linear |" in text
     for block in (b.splitlines() for b in text.split("\n\n") if b.startswith("|")):
         assert len({line.count("|") for line in block}) == 1, block
     # A head on frozen features trains itself alone; on emotion2, two blocks of the backbone, too.
