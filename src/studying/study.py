@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -67,12 +68,11 @@ def write_study(cfg: DictConfig) -> Path:
 def _arm(study: Study, arm: str) -> dict[str, Any]:
     heads = study.heads(arm)
     pairs = [study.contrast(f"{a} - {b}", [(arm, a)], [(arm, b)], "f1_weighted") for a, b in combinations(heads, 2)]
-    found = [pair for pair in pairs if pair is not None]
     return {
         "name": arm,
         "title": ARMS[arm],
         "heads": [_head(study, arm, head) for head in heads],
-        "pairs": _rows(found, corrected(found)),
+        "pairs": _table(pairs),
     }
 
 
@@ -87,6 +87,12 @@ def _head(study: Study, arm: str, head: str) -> dict[str, str]:
     trained = [run.metrics.get("model/trainable_parameters", 0) for run in runs]
     seconds = [run.metrics["fit/seconds"] for run in runs if run.metrics.get("fit/seconds") is not None]
     return {**row, "parameters": f"{trained[0]:,}", "seconds": f"{np.mean(seconds):.0f}" if seconds else "-"}
+
+
+def _table(wanted: Sequence[Contrast | None]) -> list[dict[str, str]]:
+    """Return rows of the contrasts that have runs, corrected together."""
+    contrasts = [contrast for contrast in wanted if contrast is not None]
+    return _rows(contrasts, corrected(contrasts))
 
 
 def _rows(contrasts: Any, p_values: Any) -> list[dict[str, str]]:
@@ -109,8 +115,7 @@ def _gains(study: Study) -> list[dict[str, str]]:
         for head in ATTENTION
         for arm in study.arms
     ]
-    kept = [c for c in found if c is not None]
-    return _rows(kept, corrected(kept))
+    return _table(found)
 
 
 def _effects(study: Study, arms: tuple[str, ...], metric: str) -> list[dict[str, str]]:
@@ -120,8 +125,7 @@ def _effects(study: Study, arms: tuple[str, ...], metric: str) -> list[dict[str,
         for arm in arms
         for head in ("linear", "self_attention", "multihead")
     ]
-    kept = [c for c in found if c is not None]
-    return _rows(kept, corrected(kept))
+    return _table(found)
 
 
 def _seen(study: Study) -> list[dict[str, str]]:
@@ -131,8 +135,7 @@ def _seen(study: Study) -> list[dict[str, str]]:
         study.contrast(f"{head}: seen minus unseen", [("crossfit_seen", head)], [("crossfit", head)], "f1_weighted")
         for head in heads
     ]
-    kept = [c for c in found if c is not None]
-    return _rows(kept, corrected(kept))
+    return _table(found)
 
 
 def _backbone(run_dir: Path) -> dict[str, str] | None:
