@@ -48,7 +48,7 @@ def test(cfg: DictConfig) -> Results:
     write_config(Path(cfg.run_dir), cfg)
     seed_everything(cfg.seed, workers=True, verbose=False)
     model, data = load_model_and_data(cfg)
-    precision = choose_precision(cfg, model.spec.precision)
+    precision = choose_precision(cfg)
     data.prepare_data()
     model.absent_classes = data.absent_classes
     model.test_time_augmentation = cfg.tta

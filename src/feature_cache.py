@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import shlex
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,8 +29,10 @@ from src.utils.errors import ConfigError
 log = logging.getLogger(__name__)
 
 Compute = Callable[[NDArray[np.int64], View], Tensor]
-# Features are kept in the precision in which the head would get them; of float32 the nearest half is taken.
-DTYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16, "32-true": torch.float16}
+# Features are kept in the precision in which the head would get them, of float32 in the nearest half; where that cannot
+# hold them, in single precision.
+NARROW = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16, "32-true": torch.float16}
+WIDE = torch.float32
 # Pictures in a batch at 64 px; fewer at larger sides.
 BATCH = 256
 # What a kill may cost.
@@ -56,31 +59,81 @@ def serve_features(cfg: DictConfig, model: ExpressionClassifier, data: StoreData
         trainer: The trainer, whose device and precision count.
 
     Raises:
-        ConfigError: If `cache=true` cannot be had, or the disk is full.
+        ConfigError: If `cache=true` cannot be had.
     """
     if cfg.cache is False:
         return
     obstacle = _obstacle(model, data, str(trainer.precision))
     if obstacle is None:
-        store, description = _open(model, data, str(trainer.precision))
+        try:
+            obstacle = _serve(cfg, model, data, trainer)
+        except ConfigError as error:
+            if cfg.cache is True:
+                raise
+            # Who did not ask for the cache is not to be stopped by it.
+            log.warning("Training goes on without cached features: %s", error)
+            return
+    if obstacle is not None and cfg.cache is True:
+        raise ConfigError(f"cache=true, but {obstacle}")
+    if obstacle is not None and model.frozen_tap is not None:
+        log.info("The backbone is frozen, but its features are not cached: %s", obstacle)
+
+
+def _serve(cfg: DictConfig, model: ExpressionClassifier, data: StoreDataModule, trainer: Trainer) -> str | None:
+    """Compute what is missing and serve it, in the narrowest width that holds it.
+
+    Returns:
+        Why it does not fit on the disk, or None. Nothing is served either where it would not pay.
+    """
+    precision = str(trainer.precision)
+    origin = _origin(model, data, precision)
+    narrow, wide = (_open(origin, data, dtype) for dtype in (NARROW[precision], WIDE))
+    # What was too large once is so again.
+    for store in [wide] if wide.path.exists() else [narrow, wide]:
         missing = _missing(store, data, test=cfg.test)
         obstacle = _too_large(store, missing, insist=cfg.cache is True)
-        if obstacle is None and cfg.cache == "auto" and missing and not _pays(cfg, data):
-            return
-    if obstacle is None:
-        if missing:
-            _announce(store, missing)
-            compute = _compute(model, data, trainer)
-            batch_size = max(1, BATCH * 64**2 // data.image_size**2)
-            with store.locked(description):
-                for part in _missing(store, data, test=cfg.test):  # another process may have been faster
-                    _fill(store, part, compute, batch_size, show=cfg.trainer.enable_progress_bar)
+        if obstacle is not None or (cfg.cache == "auto" and missing and not _pays(cfg, data)):
+            return obstacle
+        try:
+            _complete(cfg, store, origin, _compute(model, data, trainer), data)
+        except OverflowError as error:
+            if store.dtype == WIDE:
+                raise ConfigError(
+                    f"the backbone's features are not finite in trainer.precision={precision}. Set "
+                    "trainer.precision=32-true, or use other weights."
+                ) from error
+            log.info("Half precision cannot hold these features: they are kept in single precision.")
+            shutil.rmtree(store.path, ignore_errors=True)
+            continue
         log.info("Features of the frozen backbone: %s", store.path)
         data.features = store
-    elif cfg.cache is True:
-        raise ConfigError(f"cache=true, but {obstacle}")
-    elif model.frozen_tap is not None:
-        log.info("The backbone is frozen, but its features are not cached: %s", obstacle)
+        return None
+    return None
+
+
+def _complete(
+    cfg: DictConfig, store: FeatureStore, origin: dict[str, Any], compute: Compute, data: StoreDataModule
+) -> None:
+    """Compute what a store lacks.
+
+    Raises:
+        OverflowError: If the store's width cannot hold it.
+        ConfigError: If it cannot be written.
+    """
+    missing = _missing(store, data, test=cfg.test)
+    if not missing:
+        return
+    _announce(store, missing)
+    batch_size = max(1, BATCH * 64**2 // data.image_size**2)
+    try:
+        with store.locked(_description(origin, store.dtype)):
+            for part in _missing(store, data, test=cfg.test):  # another process may have been faster
+                _fill(store, part, compute, batch_size, show=cfg.trainer.enable_progress_bar)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write the features to {store.path}: {error.strerror or error}. Those written so far are kept: "
+            f"free some space and start again, or remove {shlex.quote(str(store.path))} and set cache=false."
+        ) from error
 
 
 def _obstacle(model: ExpressionClassifier, data: StoreDataModule, precision: str) -> str | None:
@@ -92,35 +145,43 @@ def _obstacle(model: ExpressionClassifier, data: StoreDataModule, precision: str
             f"transform={data.transform.name} gives every epoch other pictures. Set transform=none or flip, or "
             "cache=false."
         )
-    if precision not in DTYPES:
-        return f"trainer.precision={precision} is not kept in half precision. Set cache=false, or another precision."
+    if precision not in NARROW:
+        return f"features of trainer.precision={precision} are not kept. Set cache=false, or another precision."
     return None
 
 
-def _open(model: ExpressionClassifier, data: StoreDataModule, precision: str) -> tuple[FeatureStore, dict[str, Any]]:
-    """Return the store of all that determines the features, and its description."""
+def _origin(model: ExpressionClassifier, data: StoreDataModule, precision: str) -> dict[str, Any]:
+    """Return all that determines the features."""
     tap, width, backbone = _tap(model), model.backbone.width, model.backbone
     side = tap_side(tap, data.image_size, backbone.n_blocks)
-    shape = (width,) if tap == "pooled" else (width, side, side)
     # What is trained after the tap has no part in the features.
     frozen = {k: v for k, v in backbone.state_dict().items() if tap != "fused" or not k.startswith("emo_net_2.")}
-    description = {
+    return {
         "format": FORMAT,
         "data": data.fingerprint,
         "backbone": model.spec.backbone["name"],
         "weights": weights_digest(frozen),
+        "mask_limit": backbone.mask_limit,
+        "feature_scale": backbone.feature_scale,
         "normalize": model.spec.normalize,
         "image_size": data.image_size,
         "grayscale": data.grayscale,
         "tap": tap,
-        "shape": list(shape),
+        "shape": [width] if tap == "pooled" else [width, side, side],
         "precision": precision,
-        "dtype": str(DTYPES[precision]).removeprefix("torch."),
     }
-    text = json.dumps({key: value for key, value in description.items() if key != "backbone"}, sort_keys=True)
-    name = f"{data.name}-{tap}-{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
-    folder = data.cache_dir / "features" / name
-    return FeatureStore(folder, len(data.store), shape, DTYPES[precision]), description
+
+
+def _description(origin: dict[str, Any], dtype: torch.dtype) -> dict[str, Any]:
+    return {**origin, "dtype": str(dtype).removeprefix("torch.")}
+
+
+def _open(origin: dict[str, Any], data: StoreDataModule, dtype: torch.dtype) -> FeatureStore:
+    """Return the store of features of one width."""
+    description = {key: value for key, value in _description(origin, dtype).items() if key != "backbone"}
+    text = json.dumps(description, sort_keys=True)
+    name = f"{data.name}-{origin['tap']}-{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
+    return FeatureStore(data.cache_dir / "features" / name, len(data.store), tuple(origin["shape"]), dtype)
 
 
 def _tap(model: ExpressionClassifier) -> Tap:
@@ -206,23 +267,13 @@ def _fill(store: FeatureStore, part: Missing, compute: Compute, batch_size: int,
     """Compute what is missing, in parts that stay whatever happens next."""
     batches = [part.rows[i : i + batch_size] for i in range(0, len(part.rows), batch_size)]
     title = f"Features of {part.view} pictures"
-    try:
-        with store.writer(part.view) as writer:
-            start = saved = time.monotonic()
-            for done, rows in enumerate(track(batches, title, disable=not show), start=1):
-                writer.add(rows, compute(rows, part.view))
-                now = time.monotonic()
-                if now - saved > COMMIT_SECONDS or done == len(batches):
-                    writer.commit()
-                    saved = now
-                    left = (now - start) / done * (len(batches) - done)
-                    log.info("%s: %d %%, %.0f s left", title, 100 * done // len(batches), left)
-    except OverflowError as error:
-        raise ConfigError(
-            f"the features cannot be cached: {error}. Set trainer.precision=bf16-mixed, or cache=false."
-        ) from error
-    except OSError as error:
-        raise ConfigError(
-            f"cannot write the features to {store.path}: {error.strerror or error}. Those written so far are kept: "
-            f"free some space and start again, or remove {shlex.quote(str(store.path))} and set cache=false."
-        ) from error
+    with store.writer(part.view) as writer:
+        start = saved = time.monotonic()
+        for done, rows in enumerate(track(batches, title, disable=not show), start=1):
+            writer.add(rows, compute(rows, part.view))
+            now = time.monotonic()
+            if now - saved > COMMIT_SECONDS or done == len(batches):
+                writer.commit()
+                saved = now
+                left = (now - start) / done * (len(batches) - done)
+                log.info("%s: %d %%, %.0f s left", title, 100 * done // len(batches), left)

@@ -6,7 +6,6 @@ import logging
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
@@ -14,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import LearningRateMonitor, ProgressBar
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.plugins import MixedPrecision
 from rich.console import Console
 from rich.table import Table
 
@@ -26,7 +26,7 @@ from src.metrics.landmarks import LANDMARK_METRIC
 from src.models.classifier import ExpressionClassifier
 from src.utils.checkpoint_io import AtomicCheckpointIO
 from src.utils.errors import ConfigError
-from src.utils.precision import resolve_precision
+from src.utils.precision import device_kind, resolve_precision
 from src.utils.processes import is_main_process
 from src.utils.run_directory import write_json
 from src.wandb_logger import run_loggers
@@ -75,7 +75,16 @@ def build_trainer(cfg: DictConfig, callbacks: list[Callback], loggers: list[Logg
     if SLURMEnvironment.detect():
         # submitit requeues; if Lightning did, too, a job would start twice.
         plugins.append(SLURMEnvironment(auto_requeue=False))
-    options = {"precision": precision, "callbacks": kept, "logger": loggers or False, "plugins": plugins}
+    options: dict[str, Any] = {
+        "precision": precision,
+        "callbacks": kept,
+        "logger": loggers or False,
+        "plugins": plugins,
+    }
+    if precision == "16-mixed" and device_kind(cfg.trainer.accelerator) == "cpu":
+        # Given the name, Lightning would take bf16 on a CPU, and say so in a warning.
+        options["precision"] = None
+        plugins.append(MixedPrecision("16-mixed", "cpu"))
     options["default_root_dir"] = cfg.run_dir
     try:
         return cast(Trainer, instantiate(cfg.trainer, **options, _convert_="all"))
@@ -87,17 +96,9 @@ def build_trainer(cfg: DictConfig, callbacks: list[Callback], loggers: list[Logg
         ) from error
 
 
-def choose_precision(cfg: DictConfig, known: str | None = None) -> str:
-    """Return the precision to run in, and print it.
-
-    Args:
-        cfg: Whole configuration.
-        known: Precision that a checkpoint was trained in, which `auto` repeats, but for fp16 without CUDA.
-    """
-    wanted = cfg.trainer.precision
-    if wanted == "auto" and known and (known != "16-mixed" or torch.cuda.is_available()):
-        wanted = known
-    precision = resolve_precision(wanted, cfg.trainer.accelerator)
+def choose_precision(cfg: DictConfig) -> str:
+    """Return the precision to run in, and print it: `trainer.precision`, or for `auto` what suits this machine."""
+    precision = resolve_precision(cfg.trainer.precision, cfg.trainer.accelerator)
     log.info("Precision: %s", precision)
     return precision
 

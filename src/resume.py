@@ -41,6 +41,7 @@ class ResumePoint:
 
     Attributes:
         path: Its file.
+        spec: Its model.
         epochs_to_end: Number of epochs at which training ends, where it has stopped early; None elsewhere.
     """
 
@@ -60,9 +61,9 @@ class ResumePoint:
             raise ConfigError(
                 f"ckpt_path={self._name} ({self.path}) is no checkpoint of a training; expected last.ckpt."
             )
-        self._spec = ModelSpec.from_dict(checkpoint.get(SPEC_KEY) or {})
+        self.spec = ModelSpec.from_dict(checkpoint.get(SPEC_KEY) or {})
         self._training: Plain = checkpoint.get(TRAINING_KEY, {})
-        self._refuse_unless_equal("head", self._spec.head["name"], cfg.head.name)
+        self._refuse_unless_equal("head", self.spec.head["name"], cfg.head.name)
         done = int(checkpoint["epoch"]) + 1
         run_dir = Path(cfg.run_dir)
         untested = self.path == last_checkpoint(run_dir) and not (run_dir / "metrics.json").exists()
@@ -92,7 +93,7 @@ class ResumePoint:
         Raises:
             ConfigError: If something differs.
         """
-        theirs, ours = self._spec, model.spec
+        theirs, ours = self.spec, model.spec
         self._refuse_unless_equal("head", theirs.head, ours.head)
         self._refuse_unless_equal("backbone", theirs.backbone, ours.backbone)
         self._refuse_unless_equal("outputs", theirs.outputs, ours.outputs)

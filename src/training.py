@@ -23,6 +23,7 @@ from src.metrics.classification import metric_names
 from src.metrics.landmarks import LANDMARK_METRIC
 from src.models.build import build_model, continue_spec, new_spec, starting_weights
 from src.models.classifier import ExpressionClassifier
+from src.models.spec import ModelSpec
 from src.models.weights import (
     MODEL_PREFIXES,
     Weights,
@@ -77,11 +78,13 @@ def fit_and_test(cfg: DictConfig) -> Results:
         size = cfg.data.image_size or (start.spec.image_size if start else cfg.backbone.image_size)
         data = build_data(cfg, transform=plain(cfg.transform), image_size=size)
         data.prepare_data()
-        model = new_model(cfg, data, start, precision)
+        model = new_model(cfg, data, start, precision, resume.spec if resume else None)
         _check_batch_norm(model, data)
         _check_monitor(cfg, model)
         if resume:
             resume.check(model)
+            # Features of a frozen backbone are computed before Lightning loads the checkpoint.
+            load_strictly(model, load_weights(resume.path).state, resume.path, MODEL_PREFIXES)
             _forget_results(Path(cfg.run_dir))
             if resume.epochs_to_end:
                 trainer.fit_loop.max_epochs = resume.epochs_to_end
@@ -107,8 +110,17 @@ def fit_and_test(cfg: DictConfig) -> Results:
     return results
 
 
-def new_model(cfg: DictConfig, data: StoreDataModule, start: Weights | None, precision: str) -> ExpressionClassifier:
+def new_model(
+    cfg: DictConfig, data: StoreDataModule, start: Weights | None, precision: str, resumed: ModelSpec | None = None
+) -> ExpressionClassifier:
     """Build the model of `backbone=` and `head=` for a data set, starting from weights if there are any.
+
+    Args:
+        cfg: Configuration of `conf/train.yaml`.
+        data: Data set.
+        start: Weights to start from.
+        precision: Lightning's name of the numeric precision.
+        resumed: Model of the run that is resumed, which may be older than today's ranges of features.
 
     Raises:
         ConfigError: If model and data do not fit.
@@ -139,6 +151,8 @@ def new_model(cfg: DictConfig, data: StoreDataModule, start: Weights | None, pre
     )
     if start:
         spec = continue_spec(spec, start.spec, backbone)
+    if resumed:
+        spec = spec.with_range(resumed)
     data.grayscale = spec.grayscale
     return build_model(
         spec,

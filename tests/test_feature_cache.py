@@ -1,10 +1,13 @@
 """Tests of training on cached features: the same results, one pass of the backbone, clear refusals."""
 
+import json
+import math
 import os
 import re
 import shutil
 from collections import namedtuple
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -15,7 +18,7 @@ from src.evaluation import test as run_evaluation
 from src.feature_cache import serve_features
 from src.models.build import starting_weights
 from src.models.emonet import EmoNet
-from src.models.weights import load_weights
+from src.models.weights import build_from_weights, find_checkpoint, load_weights, save_safetensors
 from src.pipeline import build_data, build_trainer, plain
 from src.training import fit_and_test, new_model
 from src.utils.errors import ConfigError
@@ -65,11 +68,16 @@ def serve(folder, data_dir, *options):
         for loader in loaders:
             for batch in loader:
                 model.predict_batch(data.on_after_batch_transfer(batch, 0))
+    return model, data
+
+
+def features_folders(data_dir):
+    folder = data_dir / "cache" / "features"
+    return sorted(folder.iterdir()) if folder.exists() else []
 
 
 def caches(data_dir):
-    folder = data_dir / "cache" / "features"
-    return {path.name for path in folder.iterdir()} if folder.exists() else set()
+    return {path.name for path in features_folders(data_dir)}
 
 
 @pytest.fixture
@@ -91,17 +99,85 @@ RECIPES = {
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_the_cache_changes_no_prediction(tmp_path, data_dir, backbone, recipe):
-    options = [backbone, *FROZEN, *RECIPES[recipe], "data.n_test=200"]
+def test_training_on_features_is_training_on_pictures(tmp_path, data_dir, backbone, recipe, monkeypatch):
+    """With a width that loses nothing, all that differs is the rounding of batches of another size."""
+    monkeypatch.setitem(feature_cache.NARROW, "32-true", torch.float32)
+    options = [backbone, *FROZEN, *RECIPES[recipe], "data.n_test=60"]
     results = [
         fit_and_test(tiny_config(tmp_path / str(cache), data_dir, *options, f"cache={cache}"))
         for cache in ("true", "false")
     ]
+    # The unit roundoff of the precision, over two epochs of steps.
+    tolerance = 32 * torch.finfo(torch.bfloat16).eps if "bf16" in recipe else 1e4 * torch.finfo(torch.float32).eps
     ours, theirs = (pd.read_csv(tmp_path / cache / "predictions.csv") for cache in ("true", "false"))
-    assert (ours["prediction"] == theirs["prediction"]).mean() >= 0.995
-    assert len(ours) == 200
-    for key in ("val/loss", "val/f1_macro", *(k for k in results[0] if k.startswith("val/valence"))):
-        assert results[0][key] == pytest.approx(results[1][key], rel=0.02, abs=1e-3), key
+    assert len(ours) == 60
+    assert list(ours["id"]) == list(theirs["id"])
+    columns = [name for name in ours if name not in ("id", "split", "label", "prediction", "in_dedup")]
+    assert len(columns) >= 5
+    np.testing.assert_allclose(ours[columns], theirs[columns], atol=tolerance)
+    assert results[0]["val/loss"] == pytest.approx(results[1]["val/loss"], rel=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("32-true", "float16"), ("16-mixed", "float16"), ("bf16-mixed", "bfloat16")]
+)
+def test_features_are_rounded_to_their_width_and_no_further(tmp_path, own_data, backbone, precision, dtype):
+    options = [backbone, "cache=true", "test=false", f"trainer.precision={precision}"]
+    _, data = serve(tmp_path, own_data, *options)
+    (description,) = [json.loads((path / "features.json").read_text()) for path in features_folders(own_data)]
+    assert description["dtype"] == dtype
+    model, pictures = serve(tmp_path, own_data, *options[:1], "cache=false", "test=false", *options[2:])
+    kinds = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+    for cached, batch in zip(data.val_dataloader(), pictures.val_dataloader(), strict=True):
+        image = pictures.on_after_batch_transfer(batch, 0)["image"]
+        with torch.no_grad(), torch.autocast("cpu", kinds.get(precision), enabled=precision in kinds):
+            exact = model.features(image).float()
+        # Half a unit in the last place; a whole one where batches of another size are rounded to the neighbour.
+        unit = torch.finfo(getattr(torch, dtype)).eps
+        torch.testing.assert_close(cached["features"].float(), exact, rtol=2 * unit, atol=unit)
+
+
+@pytest.fixture
+def large_backbone(backbone, tmp_path):
+    """Weights whose features half precision cannot hold."""
+    weights = load_weights(find_checkpoint(backbone.removeprefix("backbone.weights=")))
+    model = build_from_weights(weights)
+    with torch.no_grad():
+        model.backbone.conv1x1_input_emo_2.weight.mul_(1e6)
+    save_safetensors(model, tmp_path / "large.safetensors")
+    return f"backbone.weights={tmp_path / 'large.safetensors'}"
+
+
+def test_features_too_large_for_half_precision_are_kept_in_single(tmp_path, own_data, large_backbone, pictures, caplog):
+    caplog.set_level("INFO")
+    _, data = serve(tmp_path, own_data, large_backbone, "test=false")
+    assert "they are kept in single precision" in caplog.text
+    (folder,) = features_folders(own_data)
+    assert json.loads((folder / "features.json").read_text())["dtype"] == "float32"
+    largest = max(float(batch["features"].abs().max()) for batch in data.val_dataloader())
+    assert 65504 < largest < math.inf
+    pictures.clear()
+    serve(tmp_path, own_data, large_backbone, "test=false", "head=multihead")
+    assert not pictures, "what was too large once is not tried again"
+
+
+def test_no_cache_ends_a_run_that_did_not_ask_for_it(tmp_path, own_data, large_backbone, caplog, monkeypatch):
+    """Half precision overflows within the backbone here; then the folder cannot be written."""
+    options = [large_backbone, "test=false"]
+    serve(tmp_path, own_data, *options, "trainer.precision=16-mixed")
+    assert "goes on without cached features: the backbone's features are not finite" in caplog.text
+    with pytest.raises(ConfigError, match=r"not finite in trainer.precision=16-mixed. Set trainer.precision=32-true"):
+        serve(tmp_path, own_data, *options, "trainer.precision=16-mixed", "cache=true")
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    caplog.clear()
+    monkeypatch.setattr(feature_cache.FeatureStore, "writer", full)
+    serve(tmp_path, own_data, *options)
+    assert "goes on without cached features: cannot write the features" in caplog.text
+    monkeypatch.setattr(feature_cache.FeatureStore, "locked", full)
+    serve(tmp_path, own_data, *options)
 
 
 @pytest.mark.slow
@@ -216,7 +292,7 @@ def test_a_cache_belongs_to_all_that_makes_it(tmp_path, own_data, backbone):
 MISTAKES = {
     "trained backbone": (["backbone.freeze=fan"], "the backbone is trained"),
     "transform": (["transform=light"], "transform=light gives every epoch other pictures"),
-    "precision": (["trainer.precision=64-true"], "trainer.precision=64-true is not kept"),
+    "precision": (["trainer.precision=64-true"], "features of trainer.precision=64-true are not kept"),
 }
 
 

@@ -26,8 +26,6 @@ from src.utils.run_directory import write_json
 
 View = Literal["plain", "mirrored"]
 VIEWS: tuple[View, ...] = get_args(View)
-# Half-precision numbers as numpy, which has no bf16, moves them.
-BITS = np.int16
 FORMAT = 1
 
 
@@ -38,7 +36,7 @@ class FeatureStore:
         path: Folder.
         n: Number of pictures of the packed store.
         shape: Shape of a picture's features: (C, H, W), or (C,) for a vector.
-        dtype: `torch.bfloat16` or `torch.float16`.
+        dtype: `torch.bfloat16`, `torch.float16` or `torch.float32`.
     """
 
     def __init__(self, path: Path, n: int, shape: tuple[int, ...], dtype: torch.dtype) -> None:
@@ -52,7 +50,7 @@ class FeatureStore:
     @property
     def picture_bytes(self) -> int:
         """Size of the features of one picture in one view."""
-        return math.prod(self.shape) * np.dtype(BITS).itemsize
+        return math.prod(self.shape) * self.dtype.itemsize
 
     def missing(self, rows: NDArray[np.int64], view: View) -> NDArray[np.int64]:
         """Return those of some rows whose features are not there."""
@@ -101,10 +99,10 @@ class FeatureStore:
         return shutil.disk_usage(place).free
 
     @cached_property
-    def _maps(self) -> dict[View, NDArray[np.int16]]:
-        shape = (self.n, math.prod(self.shape))
+    def _maps(self) -> dict[View, NDArray[np.uint8]]:
+        shape = (self.n, self.picture_bytes)  # in bytes: numpy has no bf16
         files = {view: self._values(view) for view in VIEWS}
-        return {view: np.memmap(file, BITS, "r", shape=shape) for view, file in files.items() if file.is_file()}
+        return {view: np.memmap(file, np.uint8, "r", shape=shape) for view, file in files.items() if file.is_file()}
 
     def read(self, rows: NDArray[np.int64], mirrored: NDArray[np.bool_]) -> Tensor:
         """Return the features of B rows, each in one view.
@@ -116,7 +114,7 @@ class FeatureStore:
         Returns:
             (B, C, H, W), channels last, or (B, C), in `dtype`.
         """
-        found = np.empty((len(rows), math.prod(self.shape)), BITS)
+        found = np.empty((len(rows), self.picture_bytes), np.uint8)
         for i, (row, mirror) in enumerate(zip(rows.tolist(), mirrored.tolist(), strict=True)):
             found[i] = self._maps["mirrored" if mirror else "plain"][row]
         values = torch.from_numpy(found).view(self.dtype)
@@ -137,13 +135,13 @@ class FeatureWriter:
         """Write the features of some rows, (B, *shape).
 
         Raises:
-            OverflowError: If a value is too large for the store's half precision.
+            OverflowError: If a value is too large for the store's precision.
         """
         values = features.to(self._store.dtype)
         if not bool(torch.isfinite(values).all()):
-            raise OverflowError("features are not finite in half precision")
+            raise OverflowError(f"features are not finite in {self._store.dtype}")
         values = (values.permute(0, 2, 3, 1) if values.ndim == 4 else values).cpu().contiguous()
-        entries = values.flatten(1).view(torch.int16).numpy()
+        entries = values.flatten(1).view(torch.uint8).numpy()
         for row, entry in zip(rows.tolist(), entries, strict=True):
             self._file.seek(row * self._store.picture_bytes)
             self._file.write(entry.data)

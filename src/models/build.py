@@ -14,7 +14,7 @@ from src.models.classifier import ExpressionClassifier
 from src.models.emonet import EmoNet
 from src.models.heads.base import Head
 from src.models.heads.emonet import EmoNetHead
-from src.models.spec import BACKBONE_KEYS, ModelSpec
+from src.models.spec import BACKBONE_SIZES, ModelSpec
 from src.models.weights import Weights, check_fingerprint, find_checkpoint, load_strictly, load_weights, read_official
 from src.utils.errors import ConfigError
 from src.utils.resolvers import ROOT
@@ -37,10 +37,12 @@ def new_spec(
         grayscale: Whether all pictures are grey, unless the backbone says.
         **contract: The remaining fields of `ModelSpec`.
     """
-    sizes = {key: backbone[key] for key in BACKBONE_KEYS}
+    architecture = {key: backbone[key] for key in ("name", *BACKBONE_SIZES)}
+    if backbone["mask_limit"] is not None:
+        architecture["mask_limit"] = float(backbone["mask_limit"])
     known = backbone["grayscale"]
     return ModelSpec(
-        backbone=sizes,
+        backbone=architecture,
         head={key: value for key, value in head.items() if key not in ("_target_", "vocabulary")},
         class_names=class_names,
         image_size=image_size,

@@ -7,6 +7,7 @@ Bulat and Tzimiropoulos (ICCV 2017). Parameter names are those of the published 
 
 from __future__ import annotations
 
+import math
 from typing import Literal, NamedTuple, cast, get_args
 
 import torch
@@ -55,6 +56,8 @@ class EmoNet(nn.Module):
     Attributes:
         width: Channels of the hourglasses and of every tap.
         n_blocks: Number of emotion blocks.
+        mask_limit: Largest magnitude of the mask that gates the features, or None.
+        feature_scale: What all that enters the fusion, and so every tap, is multiplied by.
         normalize: What is done to the pictures first.
     """
 
@@ -64,6 +67,8 @@ class EmoNet(nn.Module):
         width: int = 256,
         n_hourglass: int = 2,
         n_blocks: int = 4,
+        mask_limit: float | None = None,
+        feature_scale: float = 1.0,
     ) -> None:
         """Create the network with fresh weights.
 
@@ -73,6 +78,11 @@ class EmoNet(nn.Module):
             width: Channels of the hourglasses, a multiple of 16.
             n_hourglass: Number of stacked hourglasses, 1 or more.
             n_blocks: Number of emotion blocks, 2 to 4; each halves the map.
+            mask_limit: Magnitude that the mask approaches and never exceeds. None is the published network, whose mask
+                is a sum of 68 unbounded maps: trained without landmarks it has reached 1,272, and the features with it
+                221,279, beyond the range of half precision.
+            feature_scale: Factor of the features at every tap; 1 is the published network. `src.models.rescaling`
+                chooses a smaller one for trained weights, where half precision could not hold them.
 
         Raises:
             ConfigError: If an argument is outside its range.
@@ -80,7 +90,9 @@ class EmoNet(nn.Module):
         super().__init__()
         self._frozen: list[nn.Module] = []
         _check_architecture(width, n_hourglass, n_blocks)
+        _check_range(mask_limit, feature_scale)
         self.width, self.n_hourglass, self.n_blocks = width, n_hourglass, n_blocks
+        self.mask_limit, self.feature_scale = mask_limit, feature_scale
         self.normalize: nn.Module = nn.Identity()
         self.conv1 = nn.Conv2d(3, width // 4, 7, stride=2, padding=3)
         self.bn1 = nn.BatchNorm2d(width // 4)
@@ -90,7 +102,7 @@ class EmoNet(nn.Module):
         for i in range(n_hourglass):
             self._add_hourglass(i, last=i == n_hourglass - 1)
         self.conv1x1_input_emo_2 = nn.Conv2d(width * (1 + n_hourglass), width, 1)
-        blocks = [layer for _ in range(n_blocks) for layer in (ConvBlock(width, width), nn.MaxPool2d(2))]
+        blocks = [layer for _ in range(n_blocks) for layer in (ConvBlock(width, width, feature_scale), nn.MaxPool2d(2))]
         self.emo_net_2 = nn.Sequential(*blocks)
         if n_expression is not None:
             self.emo_fc_2 = emotion_classifier(width, n_expression + 2)
@@ -181,9 +193,18 @@ class EmoNet(nn.Module):
                 level = part(f"bl{i}")(level)
                 previous = previous + level + part(f"al{i}")(heatmaps[i])
             collected.append(level)
-        mask = heatmaps[-1].sum(dim=1, keepdim=True)
-        gated = torch.cat(collected, dim=1) * mask
+        gated = torch.cat(collected, dim=1) * self._mask(heatmaps[-1])
+        if self.feature_scale != 1:
+            x = x * self.feature_scale
         return self.conv1x1_input_emo_2(torch.cat((x, gated), dim=1)), tuple(heatmaps)
+
+    def _mask(self, heatmaps: Tensor) -> Tensor:
+        """Return the scaled sum of the last heat maps, (B, 1, H, W), in their precision."""
+        # In half precision, the sum alone could leave its range.
+        mask = heatmaps.sum(dim=1, keepdim=True, dtype=torch.promote_types(heatmaps.dtype, torch.float32))
+        if self.mask_limit is not None:
+            mask = self.mask_limit * torch.tanh(mask / self.mask_limit)
+        return (mask * self.feature_scale).to(heatmaps.dtype)
 
     def after_fusion(self, fused: Tensor, tap: Tap) -> Tensor:
         """Return the features at a tap, given those at `fused`."""
@@ -266,3 +287,10 @@ def _check_architecture(width: int, n_hourglass: int, n_blocks: int) -> None:
         raise ConfigError(f"backbone.n_hourglass={n_hourglass}; expected 1 or more.")
     if not 2 <= n_blocks <= 4:
         raise ConfigError(f"backbone.n_blocks={n_blocks}; expected 2, 3 or 4 (each block halves the map).")
+
+
+def _check_range(mask_limit: float | None, feature_scale: float) -> None:
+    if mask_limit is not None and not 0 < mask_limit < math.inf:
+        raise ConfigError(f"backbone.mask_limit={mask_limit}; expected a number above 0, or null for no limit.")
+    if not 0 < feature_scale < math.inf:
+        raise ConfigError(f"feature_scale={feature_scale}; expected a number above 0.")

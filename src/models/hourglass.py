@@ -14,14 +14,16 @@ HOURGLASS_DEPTH = 4
 class ConvBlock(nn.Module):
     """Hierarchical, parallel, multi-scale residual block (Bulat and Tzimiropoulos, ICCV 2017), pre-activation."""
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, residual_scale: float = 1.0) -> None:
         """Create the block.
 
         Args:
             in_channels: Channels of the input map.
             out_channels: Channels of the output map, a multiple of 4.
+            residual_scale: Factor of what is added to the shortcut.
         """
         super().__init__()
+        self.residual_scale = residual_scale
         half, quarter = out_channels // 2, out_channels // 4
         self.bn1 = nn.BatchNorm2d(in_channels)
         self.conv1 = nn.Conv2d(in_channels, half, 3, padding=1, bias=False)
@@ -41,7 +43,8 @@ class ConvBlock(nn.Module):
         middle = self.conv2(F.relu(self.bn2(wide)))
         narrow = self.conv3(F.relu(self.bn3(middle)))
         shortcut = x if self.downsample is None else self.downsample(x)
-        return torch.cat((wide, middle, narrow), dim=1) + shortcut
+        residual = torch.cat((wide, middle, narrow), dim=1)
+        return (residual if self.residual_scale == 1 else residual * self.residual_scale) + shortcut
 
 
 class HourGlass(nn.Module):

@@ -15,7 +15,9 @@ from src.models.normalization import Normalization
 from src.utils.errors import ConfigError
 from src.utils.groups import load_group
 
-BACKBONE_KEYS = ("name", "width", "n_hourglass", "n_blocks")
+BACKBONE_SIZES = ("width", "n_hourglass", "n_blocks")
+# Of the published network, and of weights described before these existed: no limit, and a scale of 1.
+BACKBONE_RANGE = ("mask_limit", "feature_scale")
 # Name of the classification of a model that has one.
 ONLY_VOCABULARY = "expression"
 # The pictures that every model of this framework is given.
@@ -28,7 +30,8 @@ class ModelSpec:
     """Architecture, vocabulary and input contract of a model.
 
     Attributes:
-        backbone: `name`, `width`, `n_hourglass` and `n_blocks` of the EmoNet.
+        backbone: `name`, `width`, `n_hourglass` and `n_blocks` of the EmoNet; `mask_limit` and `feature_scale` if they
+            are not those of the published network.
         head: `name` (a file of `conf/head/`), `tap` and the head's own arguments.
         class_names: Classes in the order of the logits.
         vocabularies: Names and classes of all classifications of a model that has several, in the order of the head's
@@ -101,6 +104,12 @@ class ModelSpec:
             )
         return replace(self, class_names=self.vocabularies[name])
 
+    def with_range(self, other: ModelSpec) -> ModelSpec:
+        """Return the same model with the range of another one's features: its `mask_limit` and `feature_scale`."""
+        sizes = {key: value for key, value in self.backbone.items() if key not in BACKBONE_RANGE}
+        ranges = {key: value for key, value in other.backbone.items() if key in BACKBONE_RANGE}
+        return replace(self, backbone=sizes | ranges)
+
     def to_dict(self) -> Plain:
         """Return plain lists, dictionaries, names and numbers."""
         vocabularies = {name: list(classes) for name, classes in self.vocabularies.items()}
@@ -116,7 +125,7 @@ class ModelSpec:
         """
         try:
             return ModelSpec(
-                backbone={key: data["backbone"][key] for key in BACKBONE_KEYS},
+                backbone=_backbone(data["backbone"]),
                 head={str(key): _plain(key, value) for key, value in data["head"].items()},
                 class_names=tuple(str(name) for name in data["class_names"]),
                 image_size=int(data["image_size"]),
@@ -132,15 +141,18 @@ class ModelSpec:
                 # Weights written before these entries existed have none of them.
                 derived=tuple(str(name) for name in data.get("derived", ())),
                 normalize=None if data.get("normalize") is None else str(data["normalize"]),
-                temperatures={str(k): _positive(k, value) for k, value in data.get("temperatures", {}).items()},
+                temperatures={
+                    str(k): _positive(f"temperatures.{k}", value) for k, value in data.get("temperatures", {}).items()
+                },
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ConfigError(f"the model description in the checkpoint is broken ({error!r}).") from error
 
     def build_backbone(self, *, n_expression: int | None = None) -> EmoNet:
         """Return a fresh backbone, whole; `n_expression` adds EmoNet's own classifier."""
-        sizes = {key: int(self.backbone[key]) for key in BACKBONE_KEYS if key != "name"}
-        backbone = EmoNet(n_expression, **sizes)
+        sizes = {key: int(self.backbone[key]) for key in BACKBONE_SIZES}
+        ranges = {key: self.backbone[key] for key in BACKBONE_RANGE if key in self.backbone}
+        backbone = EmoNet(n_expression, **sizes, **ranges)
         if self.normalize is not None:
             backbone.normalize = Normalization(self.normalize)
         return backbone
@@ -164,9 +176,18 @@ class ModelSpec:
         return cast(Head, head(channels=int(self.backbone["width"]), side=side, n_classes=self.n_logits, **own))
 
 
+def _backbone(data: Mapping[str, Any]) -> Plain:
+    ranges = {key: data[key] for key in BACKBONE_RANGE if data.get(key) is not None}
+    return {
+        "name": data["name"],
+        **{key: data[key] for key in BACKBONE_SIZES},
+        **{key: _positive(key, value) for key, value in ranges.items()},
+    }
+
+
 def _positive(key: str, value: Any) -> float:
     if not 0 < float(value) < math.inf:
-        raise ValueError(f"temperatures.{key}={value!r}")
+        raise ValueError(f"{key}={value!r}")
     return float(value)
 
 

@@ -14,8 +14,16 @@ from rich.console import Console
 
 from src.comparison.run import Run
 from src.metrics.calibration import class_probabilities, expected_calibration_error, fit_temperature, retemper
+from src.models.rescaling import rescale
 from src.models.spec import ONLY_VOCABULARY, ModelSpec
-from src.models.weights import build_from_weights, file_sha256, find_checkpoint, load_weights, save_safetensors
+from src.models.weights import (
+    build_from_weights,
+    file_sha256,
+    find_checkpoint,
+    load_weights,
+    read_origin,
+    save_safetensors,
+)
 from src.releasing.card import portable, write_card
 from src.utils.errors import ConfigError
 from src.utils.run_directory import read_json
@@ -65,9 +73,12 @@ def _write_weights(cfg: DictConfig, path: Path) -> None:
     derived = weights.spec.derived if cfg.derived is None else tuple(_listed(cfg.derived))
     spec = replace(weights.spec, temperatures=temperatures, derived=derived)
     model = build_from_weights(replace(weights, spec=spec))
+    for name, factor in rescale(model).items():
+        log.info("Scaled %s by %g, within what follows: half precision holds its values now.", name, factor)
     run_dir = source.parent.parent
     origin = read_json(run_dir / "provenance.json")
-    kept = {key: origin[key] for key in ORIGIN if key in origin}
+    kept = read_origin(source) if source.suffix == ".safetensors" else {}
+    kept |= {key: origin[key] for key in ORIGIN if key in origin}
     kept["overrides"] = portable(kept.get("overrides", []))
     numbers = read_json(run_dir / "metrics.json")
     kept |= {"fit/seconds": numbers["fit/seconds"]} if "fit/seconds" in numbers else {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 
 from src.utils.errors import ConfigError
@@ -14,11 +16,11 @@ def resolve_precision(precision: str | int, accelerator: str) -> str:
 
     Args:
         precision: One of `PRECISIONS`; also Lightning's short forms 32, 64, bf16 and 16.
-        accelerator: Lightning's accelerator: `cpu`, `gpu`, `cuda` or `auto`.
+        accelerator: Lightning's accelerator: `cpu`, `gpu`, `cuda`, `mps` or `auto`.
 
     Returns:
-        For `auto`, bf16-mixed where the hardware has it (CUDA capability 8.0 and up; AMX or AVX512-bf16), else
-        16-mixed on CUDA, else 32-true.
+        For `auto`, what the machine does natively and fast: bf16-mixed where the hardware has it (CUDA capability 8.0
+        and up; AMX or AVX512-bf16), else 16-mixed on CUDA, else 32-true.
 
     Raises:
         ConfigError: If the precision is unknown.
@@ -29,9 +31,20 @@ def resolve_precision(precision: str | int, accelerator: str) -> str:
         raise ConfigError(f"trainer.precision={precision}; expected one of {', '.join(PRECISIONS)}.")
     if name != "auto":
         return name
-    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+    device = device_kind(accelerator)
+    if device == "cuda":
         return "bf16-mixed" if torch.cuda.get_device_capability() >= (8, 0) else "16-mixed"
-    return "bf16-mixed" if native_bf16() else "32-true"
+    # Half precision on Apple's GPUs has never been run here.
+    return "bf16-mixed" if device == "cpu" and native_bf16() else "32-true"
+
+
+def device_kind(accelerator: str) -> Literal["cuda", "mps", "cpu"]:
+    """Return the kind of device that Lightning's accelerator means on this machine."""
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return "cuda"
+    if accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
+        return "mps"
+    return "cpu"
 
 
 def native_bf16() -> list[str]:

@@ -80,6 +80,7 @@ RULES: dict[str, tuple[str, Any]] = {
     "backbone.width": ("a multiple of 16", Annotated[Positive, MultipleOf(16)]),
     "backbone.n_hourglass": ("a whole number of 1 or more", Positive),
     "backbone.n_blocks": ("2, 3 or 4", Annotated[StrictInt, Interval(ge=2, le=4)]),
+    "backbone.mask_limit": ("a number above 0, or null", PositiveNumber | None),
     "backbone.image_size": ("a multiple of 64", Annotated[Positive, MultipleOf(64)]),
     "backbone.grayscale": ("true, false or null", StrictBool | None),
     "backbone.landmarks": ("true or false", StrictBool),

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from src.models.emonet import FREEZE_LEVELS, TAPS, EmoNet, EmoNetOutput, tap_side
 from src.utils.errors import ConfigError
+from src.utils.groups import load_group
 from tests.models.reference import reference_pictures, reference_state
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "emonet_golden.npz"
@@ -260,3 +261,54 @@ def test_normalisation_is_imagenets(make_spec, make_classifier):
         assert not torch.allclose(logits, models[1](image).logits)
     with pytest.raises(ConfigError, match=r"backbone\.normalize=mean; expected null or one of imagenet"):
         make_classifier(make_spec(normalize="mean"))
+
+
+def hot(**options: float | None) -> EmoNet:
+    """Return a fresh network whose heat maps are in the hundreds, and their sum in the ten thousands."""
+    torch.manual_seed(0)
+    model = EmoNet(None, width=16, n_hourglass=1, **options).train()  # type: ignore[arg-type]
+    with torch.no_grad():
+        model.l0.weight.uniform_(0, 100)
+    return model
+
+
+def test_a_limited_mask_keeps_features_within_half_precision():
+    """Whatever the heat maps become: without the limit, half precision cannot hold what they gate."""
+    pictures = torch.rand(4, 3, 64, 64)
+    with torch.no_grad(), torch.autocast("cpu", torch.float16):
+        free, limited = (hot(mask_limit=limit).features(pictures, "pooled") for limit in (None, 16.0))
+    assert not bool(free.isfinite().all())
+    assert float(limited.abs().max()) < 8192
+    with torch.no_grad():
+        exact = hot(mask_limit=16.0).features(pictures, "pooled")
+    torch.testing.assert_close(limited.float(), exact, rtol=0.02, atol=0.02 * float(exact.abs().max()))
+
+
+def test_a_limit_hardly_touches_an_ordinary_mask():
+    torch.manual_seed(0)
+    model, pictures = EmoNet(None, width=16, n_hourglass=1, mask_limit=16.0).eval(), torch.rand(2, 3, 64, 64)
+    mask = model.fuse(pictures)[1][-1].sum(dim=1, keepdim=True)
+    limited = model._mask(model.fuse(pictures)[1][-1])
+    torch.testing.assert_close(limited, 16 * torch.tanh(mask / 16))
+    assert float((limited - mask).abs().max()) < 0.01
+
+
+@pytest.mark.parametrize("name", ["emonet_scratch", "emonet_small", "emonet_tiny"])
+def test_trainings_from_scratch_limit_the_mask(name: str):
+    assert load_group("backbone", name)["mask_limit"] == 16
+
+
+def test_a_mask_learns_at_its_limit():
+    """Gradients do not vanish at once: a mask that would be twice the limit can still be unlearned."""
+    model = hot(mask_limit=16.0)
+    with torch.no_grad():
+        model.l0.weight.zero_()
+        model.l0.bias.fill_(32 / 68)
+    model.features(torch.rand(2, 3, 64, 64), "pooled").sum().backward()
+    assert float(model.l0.bias.grad.abs().max()) > 0
+
+
+@pytest.mark.parametrize(("argument", "value"), [("mask_limit", 0.0), ("mask_limit", -1.0), ("feature_scale", 0.0)])
+def test_impossible_ranges_are_refused(argument: str, value: float):
+    with pytest.raises(ConfigError, match=f"{argument}={value}; expected a number above 0"):
+        EmoNet(None, width=16, **{argument: value})  # type: ignore[arg-type]

@@ -70,6 +70,11 @@ class Head(nn.Module, ABC):
     def _shape(self) -> str:
         return f"{self.channels} x {self.side} x {self.side}"
 
+    @property
+    def input_layers(self) -> tuple[nn.Module, ...]:
+        """Layers whose weights, halved, make up for doubled features; none if the head does not say."""
+        return ()
+
     @abstractmethod
     def forward(self, features: Tensor) -> Tensor:
         """Map features (B, channels, side, side), or (B, channels) for the pooled tap, to (B, n_outputs).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from src.models.emonet import emotion_classifier
 from src.models.heads.base import Head
@@ -22,6 +22,11 @@ class EmoNetHead(Head):
         """Create the head; see `Head` for the arguments."""
         super().__init__(**features)
         self.fc = emotion_classifier(self.channels, self.n_outputs)
+
+    @property
+    def input_layers(self) -> tuple[nn.Module, ...]:
+        """See `Head`."""
+        return (self.fc[0],)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map (B, channels) to (B, n_outputs)."""

@@ -20,6 +20,11 @@ class LinearHead(Head):
         self.reduce = conv_bn_relu(self.channels, BOTTLENECK)
         self.classify = nn.Linear(BOTTLENECK, self.n_outputs)
 
+    @property
+    def input_layers(self) -> tuple[nn.Module, ...]:
+        """See `Head`."""
+        return (self.reduce[0],)
+
     def forward(self, features: Tensor) -> Tensor:
         """Map (B, channels, side, side) to (B, n_outputs)."""
         return cast(Tensor, self.classify(self.reduce(features).mean(dim=(2, 3))))
@@ -35,6 +40,11 @@ class LinearFlatHead(Head):
         super().__init__(**features)
         self.reduce = conv_bn_relu(self.channels, 1)
         self.classify = nn.Linear(self.side**2, self.n_outputs)
+
+    @property
+    def input_layers(self) -> tuple[nn.Module, ...]:
+        """See `Head`."""
+        return (self.reduce[0],)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map (B, channels, side, side) to (B, n_outputs)."""
@@ -55,6 +65,11 @@ class LinearBottleneckHead(Head):
             conv_bn_relu(self.channels, BOTTLENECK), conv_bn_relu(BOTTLENECK, 1), nn.AvgPool2d(2)
         )
         self.classify = nn.Linear((self.side // 2) ** 2, self.n_outputs)
+
+    @property
+    def input_layers(self) -> tuple[nn.Module, ...]:
+        """See `Head`."""
+        return (cast(nn.Sequential, self.reduce[0])[0],)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map (B, channels, side, side) to (B, n_outputs)."""

@@ -49,6 +49,11 @@ class MultiHead(AttentionHead):
             nn.Linear(n_patches * embed_dim, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, self.n_outputs)
         )
 
+    @property
+    def input_layers(self) -> tuple[nn.Module, ...]:
+        """See `Head`."""
+        return (cast(nn.Sequential, self.reduce[0])[0],)
+
     def forward(self, features: Tensor) -> Tensor:
         """Map (B, channels, side, side) to (B, n_outputs)."""
         tokens = self._tokens(features)

@@ -35,6 +35,11 @@ class SelfAttentionHead(AttentionHead):
         self.gain = nn.Parameter(torch.zeros(1))
         self.classify = nn.Linear(self.channels, self.n_outputs)
 
+    @property
+    def input_layers(self) -> tuple[nn.Module, ...]:
+        """See `Head`."""
+        return (self.query, self.key, self.classify)
+
     def forward(self, features: Tensor) -> Tensor:
         """Map (B, channels, side, side) to (B, n_outputs)."""
         query, key, value = (_positions(conv(features)) for conv in (self.query, self.key, self.value))
