@@ -7,7 +7,6 @@ there). The values are on the disk before they are marked, so a killed job costs
 
 from __future__ import annotations
 
-import fcntl
 import math
 import os
 import shutil
@@ -22,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from src.utils.locks import alone
 from src.utils.run_directory import write_json
 
 View = Literal["plain", "mirrored"]
@@ -77,8 +77,7 @@ class FeatureStore:
             description: Content of `features.json`.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("w") as lock:
-            fcntl.lockf(lock, fcntl.LOCK_EX)
+        with alone(self.path / ".lock"):
             write_json(self.path / "features.json", description)
             yield
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from src.data.vocabulary import CANONICAL, canonical_order
 from src.utils.errors import ConfigError
+from src.utils.locks import alone
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -139,7 +140,7 @@ def write_store(
     """Write a store atomically and open it.
 
     Args:
-        path: Folder to create. If another process creates it meanwhile, its store is used.
+        path: Folder to create. If another process is creating it, its store is awaited and used.
         entries: Pictures, and those that could not be read.
         max_bad: Largest share of unreadable pictures that is accepted, in [0, 1].
         left_out: What `entries` does not hold, reason -> number of pictures; read once they are exhausted.
@@ -151,32 +152,40 @@ def write_store(
         ConfigError: If nothing was readable, too much was not, or the disk is full.
     """
     scratch = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    _remove_abandoned(path)
     try:
-        scratch.mkdir(parents=True)
-        _fill(scratch, entries, max_bad, {} if left_out is None else left_out)
-        try:
-            scratch.rename(path)
-        except OSError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with alone(path.with_name(f".{path.name}.lock")) as no_other_writes:
+            if no_other_writes:
+                _remove_abandoned(path)
             if not path.exists():
-                raise
+                _write_and_rename(scratch, path, entries, max_bad, {} if left_out is None else left_out)
     except OSError as error:
         raise ConfigError(
             f"cannot write the picture store {path}: {error.strerror or error}; free some space there or set data_dir "
             "to a folder with room."
         ) from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return PackedStore(path)
 
 
 def _remove_abandoned(path: Path) -> None:
     """Remove what killed processes left half-written."""
     for scratch in path.parent.glob(f"{path.name}.tmp-*"):
-        pid = scratch.name.rsplit("-", 1)[1]
-        # A container gives every run the same id: what carries ours is an earlier run's.
-        if pid == str(os.getpid()) or not Path("/proc", pid).exists():
-            shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _write_and_rename(
+    scratch: Path, path: Path, entries: Iterable[Record | Skipped], max_bad: float, left_out: Mapping[str, int]
+) -> None:
+    try:
+        scratch.mkdir(exist_ok=True)
+        _fill(scratch, entries, max_bad, left_out)
+        try:
+            scratch.rename(path)
+        except OSError:
+            if not path.exists():  # without locks, another process may have created it meanwhile
+                raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _fill(folder: Path, entries: Iterable[Record | Skipped], max_bad: float, left_out: Mapping[str, int]) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
-import os
 import platform
 import subprocess
 from datetime import UTC, datetime
@@ -13,9 +11,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from filelock import BaseFileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from src.utils.atomic import whole_file
+from src.utils.locks import new_lock
 from src.utils.processes import is_main_process
 from src.utils.resolvers import ROOT
 
@@ -70,7 +70,7 @@ def write_config(run_dir: Path, cfg: DictConfig) -> None:
     OmegaConf.save(OmegaConf.create(plain), run_dir / "config.yaml")
 
 
-_held: dict[Path, int] = {}
+_held: dict[Path, BaseFileLock] = {}
 
 
 def hold_directory(run_dir: Path) -> bool:
@@ -81,25 +81,22 @@ def hold_directory(run_dir: Path) -> bool:
     path = run_dir.resolve() / ".lock"
     if path in _held or not is_main_process():
         return True
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    lock = new_lock(path)
     try:
-        # Not flock: that one would pass to loader processes, which outlive a killed run by seconds.
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        os.close(descriptor)
+        lock.acquire(blocking=False)
+    except Timeout:
         return False
     except OSError:
-        os.close(descriptor)
         return True
-    _held[path] = descriptor
+    _held[path] = lock
     return True
 
 
 def release_directory(run_dir: Path) -> None:
     """Free a run directory that this process holds."""
-    descriptor = _held.pop(run_dir.resolve() / ".lock", None)
-    if descriptor is not None:
-        os.close(descriptor)
+    lock = _held.pop(run_dir.resolve() / ".lock", None)
+    if lock is not None:
+        lock.release()
 
 
 def holds_a_run(path: Path) -> bool:

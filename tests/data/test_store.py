@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from src.data.fingerprint import source_fingerprint
 from src.data.store import PackedStore, Record, Skipped, write_store
@@ -118,7 +120,7 @@ def test_too_many_unreadable_pictures(tmp_path: Path) -> None:
         write_store(tmp_path / "store", [*MIXED, *bad], max_bad=0.7)
     for part in ("12 of 16", "75.0%", "data.max_bad=0.7", "0.png: truncated", "9.png", "and 2 more"):
         assert part in str(error.value)
-    assert not list(tmp_path.iterdir())
+    assert not visible(tmp_path)
 
 
 def test_the_accepted_share_is_inclusive(tmp_path: Path) -> None:
@@ -139,7 +141,7 @@ def test_a_failure_midway_leaves_nothing(tmp_path: Path, failure: type[BaseExcep
 
     with pytest.raises(failure, match="midway"):
         write_store(tmp_path / "store", entries(), max_bad=0)
-    assert not list(tmp_path.iterdir())
+    assert not visible(tmp_path)
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
@@ -148,39 +150,65 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
         write_store(tmp_path / "file" / "store", MIXED, max_bad=0)
 
 
-def test_leftovers_of_dead_processes_are_removed(tmp_path: Path) -> None:
-    process = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
-    dead, living = (tmp_path / f"store.tmp-{pid}" for pid in (int(process.stdout), os.getppid()))
-    for folder in (dead, living):
-        folder.mkdir()
-        (folder / "pixels.bin").write_bytes(b"half")
-    write_store(tmp_path / "store", MIXED, max_bad=0)
-    assert sorted(tmp_path.iterdir()) == [tmp_path / "store", living]
-
-
-def test_a_leftover_with_this_process_id_is_replaced(tmp_path: Path) -> None:
+def test_leftovers_of_killed_processes_are_removed(tmp_path: Path) -> None:
     # In a container every run may have the same id.
-    leftover = tmp_path / f"store.tmp-{os.getpid()}"
-    leftover.mkdir()
-    (leftover / "pixels.bin").write_bytes(b"half")
+    for pid in (os.getpid(), os.getppid()):
+        (tmp_path / f"store.tmp-{pid}").mkdir()
+        (tmp_path / f"store.tmp-{pid}" / "pixels.bin").write_bytes(b"half")
     assert len(write_store(tmp_path / "store", MIXED, max_bad=0)) == len(MIXED)
+    assert visible(tmp_path) == ["store"]
 
 
-def test_the_first_of_two_writers_wins(tmp_path: Path) -> None:
+def test_a_second_writer_waits_for_the_store_of_the_first(tmp_path: Path) -> None:
+    """It would otherwise remove what the first one has written so far."""
+    second: list[subprocess.Popen[bytes]] = []
+
     def entries() -> Iterator[Record]:
-        write_store_of_another_process(tmp_path / "store")
+        second.append(start_another_writer(tmp_path / "store"))
+        assert second[0].stdout is not None
+        second[0].stdout.readline()  # it starts to write
+        with pytest.raises(subprocess.TimeoutExpired):
+            second[0].wait(0.5)
+        assert visible(tmp_path) == [f"store.tmp-{os.getpid()}"]
+        yield record("first", picture(2, 2))
+
+    assert write_store(tmp_path / "store", entries(), max_bad=0).ids.tolist() == ["first"]
+    assert second[0].communicate(timeout=60)[0] == b"['first']\n"
+    assert visible(tmp_path) == ["store"]
+
+
+def test_without_locks_the_first_of_two_writers_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what may be another's work is left alone."""
+    monkeypatch.setattr(FileLock, "acquire", no_locks)
+    (tmp_path / "store.tmp-1").mkdir()
+
+    def entries() -> Iterator[Record]:
+        assert visible(tmp_path) == ["store.tmp-1", f"store.tmp-{os.getpid()}"]
+        other = tmp_path / "elsewhere" / "store"
+        start_another_writer(other).communicate(timeout=60)
+        other.rename(tmp_path / "store")
         yield record("late", picture(2, 2))
 
     assert write_store(tmp_path / "store", entries(), max_bad=0).ids.tolist() == ["early"]
-    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+    assert visible(tmp_path) == ["elsewhere", "store", "store.tmp-1"]
 
 
-def write_store_of_another_process(path: Path) -> None:
+def no_locks(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOLCK, "no locks available")
+
+
+def visible(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def start_another_writer(path: Path) -> subprocess.Popen[bytes]:
     code = (
         "import sys; from pathlib import Path; import numpy as np; from src.data.store import Record, write_store;"
-        "write_store(Path(sys.argv[1]), [Record('early', 'train', 'sad', np.zeros((2, 2), np.uint8))], 0)"
+        "print('writing', flush=True);"
+        "entries = [Record('early', 'train', 'sad', np.zeros((2, 2), np.uint8))];"
+        "print(write_store(Path(sys.argv[1]), entries, 0).ids.tolist())"
     )
-    subprocess.run([sys.executable, "-c", code, str(path)], check=True)
+    return subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE)
 
 
 def test_fingerprint_follows_content_and_options(tmp_path: Path) -> None:

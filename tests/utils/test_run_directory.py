@@ -1,8 +1,37 @@
+import errno
 import json
+import os
+import signal
+import subprocess
+import sys
 
+import pytest
+from filelock import FileLock
 from omegaconf import OmegaConf
 
-from src.utils.run_directory import environment, read_json, update_provenance, write_config, write_status
+from src.utils.resolvers import ROOT
+from src.utils.run_directory import (
+    environment,
+    hold_directory,
+    read_json,
+    release_directory,
+    update_provenance,
+    write_config,
+    write_status,
+)
+
+# Holds a directory, then forks as a loader process would be; prints that one's id.
+HOLDER = """
+import os, sys, time
+from pathlib import Path
+from src.utils.run_directory import hold_directory
+
+assert hold_directory(Path(sys.argv[1]))
+loader = os.fork()
+if loader:
+    print(loader, flush=True)
+time.sleep(60)
+"""
 
 
 def test_status_tells_how_and_why(tmp_path):
@@ -31,3 +60,41 @@ def test_broken_files_read_as_empty(tmp_path):
     (tmp_path / "x.json").write_text("{")
     assert read_json(tmp_path / "x.json") == {}
     assert read_json(tmp_path / "absent.json") == {}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_killed_process_frees_its_directory_though_its_loaders_live_on(tmp_path):
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    loader = int(holder.stdout.readline())
+    try:
+        assert not hold_directory(tmp_path)
+        holder.kill()
+        holder.wait()
+        os.kill(loader, 0)  # it lives
+        assert hold_directory(tmp_path)
+    finally:
+        holder.kill()
+        holder.communicate()
+        os.kill(loader, signal.SIGKILL)
+        release_directory(tmp_path)
+
+
+def test_a_released_directory_is_free(tmp_path):
+    for _ in range(2):
+        assert hold_directory(tmp_path)
+        with pytest.raises(TimeoutError):
+            FileLock(tmp_path / ".lock").acquire(blocking=False)
+        release_directory(tmp_path)
+        with FileLock(tmp_path / ".lock").acquire(blocking=False):
+            pass
+
+
+def test_where_there_are_no_locks_nothing_is_reserved(tmp_path, monkeypatch):
+    def no_locks(*_, **__):
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    assert hold_directory(tmp_path)
+    release_directory(tmp_path)
