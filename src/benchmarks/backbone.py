@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from src.benchmarks.measure import Row, against, time_rounds
+from src.benchmarks.measure import Row, against, scratch_folder, time_rounds
 from src.models.classifier import ExpressionClassifier
 from src.models.compiled import compile_for_prediction
 from src.models.weights import build_from_weights, find_checkpoint, load_weights
@@ -41,7 +40,7 @@ def backbone_suite(cfg: DictConfig) -> list[Row]:
     if native_bf16():
         tasks["eager bf16, channels last"] = _prediction(model, channels_last, bf16=True)
     notes = {}
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         for kind, bf16 in precisions.items():
             compiled = copy.deepcopy(model)
             seconds = compile_for_prediction(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import replace
 from functools import partial
 
 from omegaconf import DictConfig
 
-from src.benchmarks.measure import Row, against, time_rounds
+from src.benchmarks.measure import Row, against, scratch_folder, time_rounds
 from src.benchmarks.training import Training, prepare
 from src.feature_cache import serve_features
 from src.pipeline import build_trainer
@@ -30,7 +29,7 @@ def cache_suite(cfg: DictConfig) -> list[Row]:
         cfg: Configuration of `conf/benchmark.yaml`.
     """
     rows = []
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         for head, tap in HEADS:
             recomputed = _training(cfg, folder, head)
             cached = _training(cfg, folder, head)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import tempfile
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -15,7 +13,7 @@ from omegaconf import DictConfig
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-from src.benchmarks.measure import Row, compare, summarise, time_rounds
+from src.benchmarks.measure import Row, compare, peak_memory, scratch_folder, summarise, time_rounds
 from src.data.audit_report import open_audit
 from src.data.datamodule import StoreDataModule
 from src.data.store import PackedStore
@@ -44,14 +42,15 @@ def data_suite(cfg: DictConfig) -> list[Row]:
     Args:
         cfg: Configuration of `conf/benchmark.yaml`.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         data = build_data(cfg, transform={"name": "none"}, image_size=64, data_dir=folder)
         start = time.perf_counter()
         data.prepare_data()
         open_audit(data.store, data.own_classes)
         seconds = time.perf_counter() - start
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        ready = summarise(SUITE, f"{data.name}: source to audited store", [seconds], note=f"peak memory {peak:.2f} GiB")
+        peak = peak_memory()
+        note = "" if peak is None else f"peak memory {peak / 1024:.2f} GiB"
+        ready = summarise(SUITE, f"{data.name}: source to audited store", [seconds], note)
         path = data.store.path
         opened = time_rounds({"open": lambda: PackedStore(path)}, 9)["open"]
         return [ready, summarise(SUITE, "open the store again", opened), *_serving(cfg, data, Path(folder))]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
@@ -11,7 +10,7 @@ import torch
 from omegaconf import DictConfig
 from torch import nn
 
-from src.benchmarks.measure import Row, against, time_rounds
+from src.benchmarks.measure import Row, against, scratch_folder, time_rounds
 from src.benchmarks.training import Training, prepare
 
 SUITE = "loop"
@@ -29,7 +28,7 @@ def loop_suite(cfg: DictConfig) -> list[Row]:
         cfg: Configuration of `conf/benchmark.yaml`.
     """
     rows = []
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         for backbone, n_steps in N_STEPS.items():
             ours, plain, same = (_training(cfg, folder, backbone, n_steps * BATCH) for _ in range(3))
             plain.model.to(memory_format=torch.contiguous_format)

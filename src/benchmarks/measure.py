@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -91,6 +92,24 @@ def against(
 def summarise(suite: str, name: str, times: list[float], note: str = "") -> Row:
     """Return the row of a measurement without a baseline."""
     return Row(suite, name, None, statistics.median(times), min(times), max(times), note=note)
+
+
+def peak_memory() -> float | None:
+    """Return the largest resident memory of this process so far in MiB, or None where the system does not say.
+
+    Linux does. The ru_maxrss that macOS has, too, will not do: on Linux, it counts that of the process which started
+    this one.
+    """
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return None
+    text = status.read_text(encoding="utf-8")
+    return next(int(line.split()[1]) / 1024 for line in text.splitlines() if line.startswith("VmHWM"))
+
+
+def scratch_folder() -> tempfile.TemporaryDirectory[str]:
+    """Return a temporary folder, of which Windows keeps what is still mapped into memory at its end."""
+    return tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
 
 
 def machine() -> dict[str, Any]:

@@ -105,7 +105,7 @@ class Run:
 
     def test_set(self, with_pixels: bool) -> str:
         """Return a hash of what was tested: data set, names and labels of the pictures, and the pictures themselves."""
-        pairs = self.predictions[["id", "label"]].to_csv(index=False)
+        pairs = self.predictions[["id", "label"]].to_csv(index=False, lineterminator="\n")
         pixels = self.pixels if with_pixels else ""
         return hashlib.sha256(f"{self.data_name}\n{pixels}\n{pairs}".encode()).hexdigest()[:12]
 
@@ -191,7 +191,9 @@ def _add(runs: dict[Path, Run], path: Path, optional: bool) -> None:
         return
     if optional and not ((path / "metrics.json").exists() and (path / "predictions.csv").exists()):
         state = read_json(path / "status.json").get("state", "none")
-        if (path / "config.yaml").exists() and "task: compare" not in (path / "config.yaml").read_text():
+        if (path / "config.yaml").exists() and "task: compare" not in (path / "config.yaml").read_text(
+            encoding="utf-8"
+        ):
             log.warning("Left out, as it holds no finished test (status: %s): %s", state, path)
         return
     runs[key] = Run.read(key)

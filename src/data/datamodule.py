@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import BatchSampler, DataLoader
 
-from src.data.dataset import Batch, StoreDataset, identity
+from src.data.dataset import Batch, StoreDataset, identity, single_threaded
 from src.data.feature_dataset import FeatureDataset
 from src.data.feature_store import VIEWS, FeatureStore, View
 from src.data.labelled_pictures import LabelledPictures
@@ -165,7 +165,7 @@ class StoreDataModule(LabelledPictures, LightningDataModule):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
-            worker_init_fn=_single_threaded,
+            worker_init_fn=single_threaded,
             # An iterator draws its base seed: from its own generator, or it would move the global one.
             generator=torch.Generator(),
         )
@@ -198,7 +198,3 @@ class StoreDataModule(LabelledPictures, LightningDataModule):
 def _batch_sampler(keys: Iterable[Any], batch_size: int, drop_last: bool = False) -> BatchSampler:
     """Group keys of any kind; torch's annotation knows integers only."""
     return BatchSampler(keys, batch_size, drop_last)
-
-
-def _single_threaded(worker_id: int) -> None:
-    cv2.setNumThreads(0)

@@ -172,3 +172,11 @@ def _channels_first(images: NDArray[np.uint8]) -> Tensor:
 def identity(batch: Any) -> Any:
     """Collate nothing: the data set serves whole batches."""
     return batch
+
+
+def single_threaded(worker_id: int) -> None:
+    """Set OpenCV up in a loader process.
+
+    Here and not beside the loaders, as a process that is spawned imports this module: Lightning would double its start.
+    """
+    cv2.setNumThreads(0)

@@ -124,7 +124,8 @@ class PredictionJob:
             if self.cfg.annotate:
                 path = self._free_name(item.source, ".jpg")
                 image = Annotator(landmarks=self.cfg.landmarks).draw(prediction)
-                cv2.imwrite(str(path), image[..., ::-1], JPEG)
+                # Not imwrite, which writes nothing, and does not say so, to a folder with accents on Windows.
+                path.write_bytes(cv2.imencode(".jpg", image[..., ::-1], JPEG)[1].tobytes())
                 item.annotated = str(path.relative_to(self.folder))
             self._finish(item, _summary(prediction))
 

@@ -130,7 +130,8 @@ def _load_safetensors(path: Path) -> Weights:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # not a dict
+            # Copies: the tensors themselves are the file in memory, which Windows would not replace meanwhile.
+            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118  # not a dict
             state = {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
     except (SafetensorError, OSError) as error:
         raise ConfigError(f"{path} cannot be read as safetensors ({error}).") from error

@@ -100,7 +100,7 @@ def _require_slurm() -> None:
     remedy = "start the sweep on a login node of the cluster, or use hydra/launcher=submitit_local."
     if not shutil.which("scontrol"):
         _refuse(f"hydra/launcher=slurm, but this machine has no Slurm (no command scontrol); {remedy}")
-    answer = subprocess.run(["scontrol", "ping"], capture_output=True, text=True)
+    answer = subprocess.run(["scontrol", "ping"], capture_output=True, encoding="locale")
     if answer.returncode != 0:
         reason = (answer.stderr or answer.stdout).strip().splitlines()
         _refuse(f"hydra/launcher=slurm, but Slurm does not answer ({reason[-1] if reason else 'no reason'}); {remedy}")

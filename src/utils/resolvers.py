@@ -11,6 +11,8 @@ from omegaconf import OmegaConf
 
 ROOT = Path(__file__).parents[2]
 MAX_NAME = 100
+# Names that Windows keeps for devices, whatever comes after a dot.
+DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 SWEPT_KEYS = "EMONET_FER_SWEPT_KEYS"
 SWEEP_ID = "EMONET_FER_SWEEP_ID"
 
@@ -48,5 +50,9 @@ def input_name(given: object) -> str:
 
 
 def plain(text: str) -> str:
-    """Return text in A-Z, a-z, 0-9, '.', '_' and '-', at most 100 characters, so that it needs no quotes."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-")[:MAX_NAME]
+    """Return text in A-Z, a-z, 0-9, '.', '_' and '-', at most 100 characters, so that it needs no quotes.
+
+    It is a file name on Windows, too, which drops a '.' at the end, and whose devices have names such as `nul`.
+    """
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip("-")[:MAX_NAME].rstrip("-.")
+    return f"_{name}" if DEVICES.fullmatch(name) else name

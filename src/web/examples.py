@@ -66,4 +66,4 @@ def _frames() -> Iterator[Image]:
 
 
 def _write(path: Path, image: Image) -> None:
-    cv2.imwrite(str(path), image[..., ::-1])
+    path.write_bytes(cv2.imencode(path.suffix, image[..., ::-1])[1].tobytes())

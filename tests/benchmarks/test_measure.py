@@ -1,8 +1,9 @@
 import time
+from pathlib import Path
 
 import pytest
 
-from src.benchmarks.measure import compare, markdown, summarise, time_rounds, to_dict
+from src.benchmarks.measure import compare, markdown, peak_memory, summarise, time_rounds, to_dict
 
 
 def test_tasks_take_turns_and_the_first_round_does_not_count():
@@ -24,3 +25,17 @@ def test_reports():
     content = to_dict(rows)
     assert content["rows"][0]["seconds"] == 0.002
     assert content["machine"]["threads"] >= 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="this system does not say")
+def test_peak_memory_is_what_was_touched():
+    before = peak_memory()
+    ballast = bytearray(256 * 2**20)
+    ballast[:: 2**12] = bytes(len(ballast[:: 2**12]))
+    assert peak_memory() > min(before, 512)
+    assert 256 < peak_memory() < 16 * 1024
+
+
+def test_peak_memory_is_left_out_where_the_system_does_not_say(monkeypatch):
+    monkeypatch.setattr(Path, "exists", lambda self: False)
+    assert peak_memory() is None

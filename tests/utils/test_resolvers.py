@@ -18,3 +18,11 @@ def test_job_names_hold_the_swept_overrides(monkeypatch):
 @pytest.mark.parametrize("text", ["it's", "a b", "x=1,y=[2]", "fáce", "~/a", "é" * 300, "a/" * 90])
 def test_names_need_no_quotes(text):
     assert re.fullmatch(r"[A-Za-z0-9._-]{0,100}", plain(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("lr=1.", "lr-1"), ("a" * 99 + ".b", "a" * 99), ("nul", "_nul"), ("Aux.jpg", "_Aux.jpg"), ("console", "console")],
+)
+def test_names_are_legal_on_windows(text, name):
+    assert plain(text) == name
