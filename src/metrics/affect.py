@@ -81,7 +81,7 @@ def agreement(prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
     covariance = ((p - p.mean()) * (t - t.mean())).mean()
     var_p, var_t = p.var(correction=0), t.var(correction=0)
     constant = bool((p == p[0]).all() or (t == t[0]).all())
-    nothing = torch.tensor(torch.nan, dtype=torch.float64)
+    nothing = p.new_full((), torch.nan)
     values = {
         "ccc": nothing if constant else 2 * covariance / (var_p + var_t + (p.mean() - t.mean()) ** 2),
         "pcc": nothing if constant else covariance / (var_p * var_t).sqrt(),
