@@ -12,7 +12,7 @@ import cv2
 import pytest
 
 from src.data.faces import draw_face
-from src.utils.resolvers import ROOT
+from src.utils.resolvers import ROOT, SWEPT_KEYS, input_name, job_name, run_name
 from tests.kills import different
 from tests.test_cli import environment
 
@@ -52,9 +52,15 @@ def test_spawned_loader_processes_serve_what_the_training_process_would(made):
     assert different(made / "straight", made / "run") == []
 
 
-def test_names_of_files_are_legal_on_windows(made):
+def test_names_of_files_are_legal_on_windows(made, monkeypatch):
     names = {path.name for path in made.rglob("*")}
     assert len(names) > 40
+    monkeypatch.setenv(SWEPT_KEYS, "data.path,optimizer.lr")
+    names |= {
+        job_name(2, ["+data.path='C:\\\\a?'", "optimizer.lr=1."]),
+        run_name("eval", {"data": "a:b"}),
+        input_name("Nul.png"),
+    }
     assert [name for name in names if ILLEGAL.search(name) or DEVICES.fullmatch(name)] == []
     for path in made.rglob("*"):
         if path.is_dir():  # where `a` and `A` are one file
