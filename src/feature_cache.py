@@ -8,7 +8,7 @@ import logging
 import shlex
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from src.data.datamodule import StoreDataModule
 from src.data.feature_store import FORMAT, FeatureStore, View
 from src.models.classifier import ExpressionClassifier
 from src.models.emonet import Tap, tap_side
+from src.models.weights import weights_digest
 from src.utils.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -187,15 +188,6 @@ def _open(origin: dict[str, Any], data: StoreDataModule, dtype: torch.dtype) -> 
 def _tap(model: ExpressionClassifier) -> Tap:
     """Return the tap whose features are kept; a run that trains the whole backbone keeps none."""
     return model.frozen_tap or model.head.tap
-
-
-def weights_digest(state: Mapping[str, Any]) -> str:
-    """Return a hash of names, kinds and values of a state dict."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name, value in state.items():
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 def _missing(store: FeatureStore, data: StoreDataModule, test: bool) -> list[Missing]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from src.models.classifier import ExpressionClassifier
+from src.models.onnx_metadata import PROBABILITIES, named_outputs, probabilities_name
 from src.models.spec import ModelSpec
 from src.utils.errors import ConfigError
 
@@ -22,7 +24,7 @@ class DeployedModel(nn.Module):
 
     Attributes:
         output_names: Names of the outputs, see `src.models.onnx_metadata`.
-        spec: What it holds: the chosen classification, and the outputs that it gives.
+        spec: What it holds: the chosen classification, a second one if there is one, and the outputs that it gives.
     """
 
     def __init__(self, model: ExpressionClassifier, extra_outputs: tuple[str, ...] = ()) -> None:
@@ -43,10 +45,12 @@ class DeployedModel(nn.Module):
                 f"outputs: {', '.join(spec.outputs)}); leave onnx.extra_outputs out."
             )
         affect = ("valence", "arousal") if "valence_arousal" in spec.outputs else ()
-        self.output_names = ("probabilities", *affect, *extra_outputs)
+        second = () if spec.second_vocabulary is None else (probabilities_name(spec.second_vocabulary),)
+        self.output_names = (PROBABILITIES, *second, *affect, *extra_outputs)
         given = [name for name in spec.outputs if name != "landmarks" or "landmarks" in extra_outputs]
-        self.spec: ModelSpec = replace(spec, vocabularies={}, temperatures={}, outputs=tuple(given))
+        self.spec: ModelSpec = replace(spec, temperatures={}, outputs=tuple(given))
         self.model = fold_batch_norm(deepcopy(model).cpu().float()).eval()
+        self._trained = spec
         self.grayscale, self.landmarks = spec.grayscale, bool(extra_outputs)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -57,9 +61,8 @@ class DeployedModel(nn.Module):
             luma = red * LUMA[0] + green * LUMA[1] + blue * LUMA[2] + (1 << LUMA_SHIFT - 1)
             pixels = torch.div(luma, 1 << LUMA_SHIFT, rounding_mode="trunc").expand(-1, 3, -1, -1)
         prediction = self.model(pixels.float() / 255, landmarks=self.landmarks)
-        outputs = {"probabilities": prediction.logits.softmax(dim=1)}
-        outputs |= {name: getattr(prediction, name) for name in self.output_names if name != "probabilities"}
-        return tuple(outputs[name] for name in self.output_names)
+        outputs = named_outputs(prediction, self._trained)
+        return tuple(cast(Tensor, outputs[name]) for name in self.output_names)
 
 
 def fold_batch_norm(model: ExpressionClassifier) -> ExpressionClassifier:

@@ -17,9 +17,10 @@ from src.data.datamodule import StoreDataModule
 from src.data.dataset import StoreDataset
 from src.evaluation import load_model_and_data, take_data_from_run
 from src.exporting.deployed import DeployedModel
-from src.exporting.onnx_files import export_fp32, save, to_fp16, to_int8
+from src.exporting.onnx_files import export_fp32, publish, save, to_fp16, to_int8
 from src.exporting.parity import Parity, Pictures, measure, parity_table, refuse_missed, torch_outputs
-from src.models.weights import weights_id
+from src.models.onnx_metadata import onnx_beside, write_origin
+from src.models.weights import find_checkpoint, load_weights, weights_digest, weights_id
 from src.utils.run_directory import update_provenance, write_config, write_json
 
 log = logging.getLogger(__name__)
@@ -59,12 +60,24 @@ def export(cfg: DictConfig) -> list[Parity]:
     rows = [measure(path, precision, pictures, reference) for precision, path in paths.items()]
     source = {"data": data.fingerprint, "split": "val", "class_names": list(deployed.spec.class_names)}
     write_json(run_dir / "parity.json", {**source, "files": [row.to_dict() for row in rows]})
-    update_provenance(run_dir, data=data.fingerprint, weights=weights_id(cfg.ckpt_path or cfg.backbone.weights))
+    location = cfg.ckpt_path or cfg.backbone.weights
+    update_provenance(run_dir, data=data.fingerprint, weights=weights_id(location))
     console = Console(stderr=True)
     console.print(parity_table(rows))
     console.print(f"Run directory: {run_dir}", soft_wrap=True, highlight=False)
     refuse_missed(rows)
+    if cfg.onnx.beside:
+        _publish(find_checkpoint(location), rows, paths, source)
     return rows
+
+
+def _publish(weights: Path, rows: list[Parity], paths: dict[str, Path], source: dict[str, Any]) -> None:
+    """Put the files beside the weights, where `backend=auto` finds them."""
+    digest = weights_digest(load_weights(weights).state)
+    for row in rows:
+        target = onnx_beside(weights, row.precision)
+        publish(paths[row.precision], target, write_origin(digest, {**source, **row.to_dict()}))
+        log.info("For backend=auto: %s", target)
 
 
 def _converted(fp32: onnx.ModelProto, precision: str, cfg: DictConfig, data: StoreDataModule) -> onnx.ModelProto:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -22,6 +22,7 @@ from onnxruntime.transformers.onnx_model import OnnxModel
 
 from src.exporting.deployed import DeployedModel
 from src.models.onnx_metadata import INPUT_NAME, write_metadata
+from src.utils.atomic import whole_file
 
 OPSET = 18
 CALIBRATION_BATCH = 16
@@ -138,6 +139,15 @@ def save(graph: onnx.ModelProto, path: Path, model: DeployedModel, precision: st
     graph.producer_name = "emonet-fer"
     onnx.checker.check_model(graph)
     onnx.save(graph, path)
+
+
+def publish(source: Path, target: Path, notes: Mapping[str, str]) -> None:
+    """Copy a file to where others look for it, with notes added to its metadata."""
+    graph = onnx.load(source)
+    for key, value in notes.items():
+        graph.metadata_props.add(key=key, value=value)
+    with whole_file(target) as scratch:
+        onnx.save(graph, scratch)
 
 
 class _Pictures(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime is untyped

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.table import Table
+from torch import Tensor
 
 from src.inference.onnx_backend import OnnxBackend
 from src.models.classifier import ExpressionClassifier
+from src.models.onnx_metadata import named_outputs
 from src.utils.errors import ConfigError
 
 Outputs = dict[str, NDArray[np.float32]]
@@ -98,9 +100,8 @@ def torch_outputs(model: ExpressionClassifier, pictures: Pictures, names: tuple[
     with torch.inference_mode():
         for pixels in _batches(pictures.pixels):
             prediction = model(torch.from_numpy(pixels).float() / 255, landmarks=True)
-            found = {"probabilities": prediction.logits.softmax(dim=1)}
-            found |= {name: getattr(prediction, name) for name in names if name != "probabilities"}
-            parts.append({name: value.numpy() for name, value in found.items()})
+            found = named_outputs(prediction, model.spec)
+            parts.append({name: cast(Tensor, found[name]).numpy() for name in names})
     return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -115,10 +116,10 @@ class TorchBackend:
         """
         if location.endswith(".pth"):
             model = _official_model(location)
-        else:
-            model = build_from_weights(load_weights(find_checkpoint(location)))
-        model.spec = choose_vocabulary(model.spec, vocabulary)
-        return cls(model, **options)
+            model.spec = choose_vocabulary(model.spec, vocabulary)
+            return cls(model, **options)
+        weights = load_weights(find_checkpoint(location))
+        return cls(build_from_weights(replace(weights, spec=choose_vocabulary(weights.spec, vocabulary))), **options)
 
     def __call__(self, images: Tensor) -> BackendOutput:
         """Predict RGB crops in [0, 1], float32, (B, 3, S, S)."""

@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from src.inference.backend import BackendOutput
-from src.models.onnx_metadata import INPUT_NAME, read_metadata
+from src.models.onnx_metadata import INPUT_NAME, PROBABILITIES, probabilities_name, read_metadata, read_origin
 from src.utils.errors import ConfigError
-from src.utils.extras import require_extra
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -22,6 +21,7 @@ class OnnxBackend:
 
     Attributes:
         output_names: Names of the file's outputs.
+        origin: What the file says of the weights that it was made from, and how it compares with them.
         providers: What ONNX Runtime runs it on.
     """
 
@@ -30,7 +30,7 @@ class OnnxBackend:
 
         Args:
             location: The `.onnx` file.
-            vocabulary: Refused: a file has one classification, chosen by its export.
+            vocabulary: Which classification of a file that has several; None takes the one that its export chose.
             device: `auto` (CUDA if ONNX Runtime has it), `cpu` or `cuda`.
 
         Raises:
@@ -41,12 +41,6 @@ class OnnxBackend:
             raise ConfigError(
                 f"{location} does not exist; backend=onnx expects an .onnx file, which python -m src.export writes."
             )
-        if vocabulary is not None:
-            raise ConfigError(
-                f"head.vocabulary={vocabulary} does not go with backend=onnx: a file has one classification. Leave it "
-                f"out, or choose it in the export: python -m src.export head.vocabulary={vocabulary} ckpt_path=..."
-            )
-        require_extra("export", "onnxruntime")
         import onnxruntime as ort
 
         # onnxruntime has no common class of its errors; any of them means that the file cannot be run.
@@ -57,7 +51,12 @@ class OnnxBackend:
         except Exception as error:
             reason = str(error).strip().splitlines()[0]
             raise ConfigError(f"{location} cannot be read as an ONNX file ({reason}); export it again.") from error
-        spec = read_metadata(self._session.get_modelmeta().custom_metadata_map, location)
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        chosen = read_metadata(metadata, location)
+        spec = chosen if vocabulary is None else chosen.with_vocabulary(vocabulary)
+        own = spec.class_names == chosen.class_names
+        self._probabilities = PROBABILITIES if own else probabilities_name(str(vocabulary))
+        self.origin = read_origin(metadata)
         self.class_names, self.image_size, self.grayscale = spec.class_names, spec.image_size, spec.grayscale
         self.crop, self.outputs = spec.crop, spec.outputs
         self.output_names = tuple(output.name for output in self._session.get_outputs())
@@ -76,7 +75,9 @@ class OnnxBackend:
         """Predict RGB crops in [0, 1], float32, (B, 3, S, S); they are rounded to 8 bits, as pictures have them."""
         pixels = (images.detach().cpu().float() * 255).round().clamp(0, 255).to(torch.uint8)
         found = {name: torch.from_numpy(values) for name, values in self.run(pixels.numpy()).items()}
-        return BackendOutput(found["probabilities"], found.get("valence"), found.get("arousal"), found.get("landmarks"))
+        return BackendOutput(
+            found[self._probabilities], found.get("valence"), found.get("arousal"), found.get("landmarks")
+        )
 
 
 def _providers(device: str, available: list[str]) -> list[str]:

@@ -10,9 +10,9 @@ import numpy as np
 
 from src.data.pictures import decode_picture
 from src.inference.backend import Backend, BackendOutput, TorchBackend
+from src.inference.choice import load_backend
 from src.inference.crop import crop_box, crop_rule, cut, to_tensor
 from src.inference.detection import Detection, Detector, build_detector
-from src.inference.onnx_backend import OnnxBackend
 from src.inference.results import Box, FacePrediction, Frame, Image, Prediction
 from src.inference.tracking import Tracker
 from src.utils.errors import ConfigError
@@ -45,7 +45,7 @@ class EmotionPredictor:
         *,
         detector: str | Detector = "haar",
         detector_path: str | None = None,
-        backend: str | Backend = "torch",
+        backend: str | Backend = "auto",
         vocabulary: str | None = None,
         batch_size: int = 32,
         device: str = "auto",
@@ -55,14 +55,14 @@ class EmotionPredictor:
         """Load a model and a detector.
 
         Args:
-            weights: A run directory, a `.ckpt` or a `.safetensors`.
+            weights: A run directory, a `.ckpt`, a `.safetensors` or an `.onnx`.
             detector: `haar`, `yunet`, `none` (pictures are crops of faces already), or one of your own.
             detector_path: The ONNX file of `yunet`.
-            backend: `torch`, `onnx`, or one of your own, which then has the weights.
+            backend: `auto` (the fastest here), `torch`, `onnx`, or one of your own, which then has the weights.
             vocabulary: Which classification of weights that have several; None takes `ferplus` if there is one.
             batch_size: Largest number of faces that the model sees at once.
             device: `auto`, `cpu` or `cuda`.
-            precision: `auto` (bf16 where the hardware has it), `32-true`, `bf16-mixed` or `16-mixed`.
+            precision: `auto` (what the machine does fastest), `32-true`, `bf16-mixed` or `16-mixed`.
             gradcam: Whether faces get their `heat`, where the evidence for the predicted class is; `torch` only.
 
         Raises:
@@ -71,7 +71,8 @@ class EmotionPredictor:
         if batch_size < 1:
             raise ConfigError(f"batch_size={batch_size}; expected a whole number of 1 or more.")
         if isinstance(backend, str):
-            backend = load_backend(backend, str(weights), vocabulary=vocabulary, device=device, precision=precision)
+            options = {"vocabulary": vocabulary, "device": device, "precision": precision}
+            backend = load_backend(backend, str(weights), gradients=gradcam, **options)  # type: ignore[arg-type]
         self.backend = backend
         if gradcam and not isinstance(backend, TorchBackend):
             raise ConfigError("gradcam=true needs gradients, which only backend=torch has; leave one of them out.")
@@ -173,28 +174,6 @@ class EmotionPredictor:
             landmarks=landmarks,
             score=detection.score,
         )
-
-
-def load_backend(
-    name: str, weights: str, *, vocabulary: str | None = None, device: str = "auto", precision: str = "auto"
-) -> Backend:
-    """Load weights into what runs them.
-
-    Args:
-        name: `torch`, or `onnx` for a file of `python -m src.export`, which has one vocabulary and its own precision.
-        weights: A run directory, a `.ckpt` or a `.safetensors`; for `onnx`, the `.onnx` file.
-        vocabulary: Which classification of weights that have several; None takes `ferplus` if there is one.
-        device: `auto`, `cpu` or `cuda`.
-        precision: Numeric precision as in `src.utils.precision`.
-
-    Raises:
-        ConfigError: If the weights cannot be had.
-    """
-    if name == "torch":
-        return TorchBackend.from_weights(weights, vocabulary=vocabulary, device=device, precision=precision)
-    if name == "onnx":
-        return OnnxBackend(weights, vocabulary=vocabulary, device=device)
-    raise ConfigError(f"backend={name}; expected torch or onnx.")
 
 
 def as_frame(picture: str | Path | Image | Frame) -> Frame:

@@ -134,15 +134,12 @@ class ExpressionClassifier(LightningModule):
     def split(self, outputs: Tensor) -> Prediction:
         """Name the head's outputs (B, n_outputs)."""
         n = self.head.n_classes
-        own = self.spec.columns()
-        second = next(
-            (self.spec.columns(name) for name in self.spec.vocabularies if self.spec.columns(name) != own), None
-        )
+        second = self.spec.second_vocabulary
         return Prediction(
-            outputs[:, own] / self.spec.temperature,
+            outputs[:, self.spec.columns()] / self.spec.temperature,
             outputs[:, n] if self.head.valence_arousal else None,
             outputs[:, n + 1] if self.head.valence_arousal else None,
-            None if second is None else outputs[:, second],
+            None if second is None else outputs[:, self.spec.columns(second)],
         )
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:

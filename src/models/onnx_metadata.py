@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
+from torch import Tensor
+
+from src.models.prediction import Prediction
 from src.models.spec import ModelSpec
 from src.utils.errors import ConfigError
 
 SPEC_KEY = "model_spec"
+ORIGIN_KEY = "origin"
 INPUT_NAME = "images"
-# What the graph's outputs are, by name; the first is always there.
+# What the graph's outputs are, by name. The first is always there; `probabilities_<vocabulary>` comes with a second
+# classification.
+PROBABILITIES = "probabilities"
 OUTPUTS = {
-    "probabilities": "class probabilities, (batch, classes), in the order of class_names",
+    PROBABILITIES: "class probabilities, (batch, classes), in the order of class_names",
     "valence": "valence, (batch,), trained towards [-1, 1]",
     "arousal": "arousal, (batch,), trained towards [-1, 1]",
     "heatmap": "landmark heat maps in iBUG order, (batch, 68, side / 4, side / 4)",
@@ -25,7 +33,7 @@ def write_metadata(spec: ModelSpec, output_names: tuple[str, ...], precision: st
     """Return the metadata of an exported file.
 
     Args:
-        spec: What the file holds: one classification, and the trained outputs that it gives.
+        spec: What the file holds: its classifications, and the trained outputs that it gives.
         output_names: The graph's outputs.
         precision: `fp32`, `fp16` or `int8`.
 
@@ -46,12 +54,38 @@ def write_metadata(spec: ModelSpec, output_names: tuple[str, ...], precision: st
     return {
         SPEC_KEY: json.dumps(spec.to_dict()),
         "input": json.dumps(picture),
-        "outputs": json.dumps({name: OUTPUTS[name] for name in output_names}),
+        "outputs": json.dumps({name: _description(name, spec) for name in output_names}),
         "class_names": json.dumps(spec.class_names),
         "precision": precision,
         "trained_on": spec.trained_on,
         "licence": licence(spec),
     }
+
+
+def named_outputs(prediction: Prediction, spec: ModelSpec) -> dict[str, Tensor | None]:
+    """Return what a model says by the names of `OUTPUTS`; what it does not have is None.
+
+    Args:
+        prediction: Outputs for a batch.
+        spec: The model.
+    """
+    named = {PROBABILITIES: prediction.logits.softmax(dim=1)}
+    if prediction.second_logits is not None and spec.second_vocabulary is not None:
+        temperature = spec.temperatures.get(spec.second_vocabulary, 1.0)
+        named[probabilities_name(spec.second_vocabulary)] = (prediction.second_logits / temperature).softmax(dim=1)
+    return named | {name: getattr(prediction, name) for name in OUTPUTS if name != PROBABILITIES}
+
+
+def probabilities_name(vocabulary: str) -> str:
+    """Return the name of the output for a classification that is not the file's first one."""
+    return f"{PROBABILITIES}_{vocabulary}"
+
+
+def _description(name: str, spec: ModelSpec) -> str:
+    if name in OUTPUTS:
+        return OUTPUTS[name]
+    classes = ", ".join(spec.vocabularies[name.removeprefix(f"{PROBABILITIES}_")])
+    return f"class probabilities of a second classification, (batch, classes): {classes}"
 
 
 def licence(spec: ModelSpec) -> str:
@@ -66,6 +100,30 @@ def licence(spec: ModelSpec) -> str:
         "Research use: the terms of the data apply that these weights, and those they started from, were trained on "
         f"({spec.trained_on}). {judged}"
     )
+
+
+def write_origin(weights: str, parity: Mapping[str, Any]) -> dict[str, str]:
+    """Return what an exported file says of where it comes from.
+
+    Args:
+        weights: Digest of the weights, see `src.models.weights.weights_digest`.
+        parity: How it compares with them, in names and numbers.
+    """
+    return {ORIGIN_KEY: json.dumps({"weights": weights, "parity": dict(parity)})}
+
+
+def onnx_beside(weights: Path, precision: str) -> Path:
+    """Return where the exported file of a weights file is looked for."""
+    return weights.with_name(f"{weights.stem}_{precision}.onnx")
+
+
+def read_origin(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """Return what `write_origin` wrote, {} for files without it."""
+    try:
+        content = json.loads(metadata.get(ORIGIN_KEY, "{}"))
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def read_metadata(metadata: Mapping[str, str], path: object) -> ModelSpec:

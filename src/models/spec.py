@@ -73,6 +73,12 @@ class ModelSpec:
         own = [name for name, names in self.vocabularies.items() if names == self.class_names]
         return self.temperatures.get(own[0] if own else ONLY_VOCABULARY, 1.0)
 
+    @property
+    def second_vocabulary(self) -> str | None:
+        """Name of the classification that `class_names` are not those of; None for a model with one."""
+        own = self.columns()
+        return next((name for name in self.vocabularies if self.columns(name) != own), None)
+
     def columns(self, name: str | None = None) -> slice:
         """Return where the logits of a vocabulary are among the head's outputs; None means those of `class_names`."""
         start = 0

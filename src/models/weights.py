@@ -274,6 +274,15 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def weights_digest(state: Mapping[str, Any]) -> str:
+    """Return a hash of names, kinds and values of a state dict."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, value in state.items():
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
 def weights_id(location: str | None) -> str | None:
     """Return the git blob id of the weights file that a run starts from, None if it starts afresh."""
     if location is None:

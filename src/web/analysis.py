@@ -98,7 +98,7 @@ class Analyst:
 
     def _predictor(self, model: str, heat: bool) -> tuple[EmotionPredictor, str]:
         """Return the model, set to show heat maps if asked for and possible, and a remark on them."""
-        predictor = self.shelf.predictor(model)
+        predictor = self.shelf.predictor(model, gradients=heat)
         predictor.gradcam = heat and isinstance(predictor.backend, TorchBackend)
         if not heat:
             return predictor, ""

@@ -102,24 +102,29 @@ class ModelShelf:
         """
         self.choices = find_models(locations)
         self._detector = build_detector(detector, detector_path)
-        self._loaded: OrderedDict[str, EmotionPredictor] = OrderedDict()
+        self._loaded: OrderedDict[tuple[str, str], EmotionPredictor] = OrderedDict()
         self.predictor(next(iter(self.choices)))
 
-    def predictor(self, name: str) -> EmotionPredictor:
+    def predictor(self, name: str, *, gradients: bool = False) -> EmotionPredictor:
         """Return a model.
+
+        Args:
+            name: Its name.
+            gradients: Whether to have it in PyTorch, if it is not an ONNX file.
 
         Raises:
             ConfigError: If there is none of that name, or it cannot be loaded.
         """
         if name not in self.choices:
             raise ConfigError(f"there is no model {name!r}.")
-        if name not in self._loaded:
-            choice = self.choices[name]
-            backend = "onnx" if choice.location.endswith(".onnx") else "torch"
-            self._loaded[name] = EmotionPredictor(
+        choice = self.choices[name]
+        backend = "torch" if gradients and not choice.location.endswith(".onnx") else "auto"
+        key = (name, backend)
+        if key not in self._loaded:
+            self._loaded[key] = EmotionPredictor(
                 choice.location, backend=backend, vocabulary=choice.vocabulary, detector=self._detector
             )
-        self._loaded.move_to_end(name)
+        self._loaded.move_to_end(key)
         while len(self._loaded) > MAX_LOADED:
             self._loaded.popitem(last=False)
-        return self._loaded[name]
+        return self._loaded[key]

@@ -80,14 +80,16 @@ def test_temperatures_are_applied_once():
     assert deployed.spec.temperature == 1
 
 
-def test_of_several_vocabularies_the_chosen_one_is_exported():
+def test_both_vocabularies_are_exported_the_chosen_one_first():
     eight = (*tiny_model().spec.class_names, "contempt")
-    vocabularies = {"fer2013": eight[:7], "ferplus": eight}
-    model = tiny_model(vocabularies=vocabularies, class_names=eight)
+    vocabularies, temperatures = {"fer2013": eight[:7], "ferplus": eight}, {"fer2013": 0.5, "ferplus": 2.0}
+    model = tiny_model(vocabularies=vocabularies, class_names=eight, temperatures=temperatures)
     deployed = DeployedModel(model)
     with torch.no_grad():
-        probabilities = deployed(torch.from_numpy(faces(2)))[0]
+        found = dict(zip(deployed.output_names, deployed(torch.from_numpy(faces(2))), strict=True))
         outputs = model.head(model.features(torch.from_numpy(without_colours(faces(2))).float() / 255))
-    torch.testing.assert_close(probabilities, outputs[:, 7:15].softmax(1), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(found["probabilities"], (outputs[:, 7:15] / 2).softmax(1), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(found["probabilities_fer2013"], (outputs[:, :7] * 2).softmax(1), atol=1e-5, rtol=1e-4)
     assert deployed.spec.class_names == eight
-    assert deployed.spec.vocabularies == {}
+    assert deployed.spec.vocabularies == vocabularies
+    assert deployed.spec.temperatures == {}

@@ -37,7 +37,7 @@ def test_predictor_runs_it(exported):
     expected = OnnxBackend(file).run(faces(1))["probabilities"][0]
     assert list(face.probabilities.values()) == pytest.approx(expected.tolist(), abs=1e-5)
     assert face.landmarks.shape == (68, 2)
-    with pytest.raises(ConfigError, match=r"vocabulary=ferplus does not go with backend=onnx"):
+    with pytest.raises(ConfigError, match=r"vocabulary=ferplus, but the weights have a single vocabulary"):
         EmotionPredictor(file, backend="onnx", vocabulary="ferplus")
 
 
