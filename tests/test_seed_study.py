@@ -41,7 +41,7 @@ def sources(tmp_path_factory):
             number += 1
     (root / "fer2013.csv").write_text("\n".join([*rows, ""]))
     torch.manual_seed(0)
-    state = EmoNet(8).state_dict()
+    state = EmoNet(8, width=16).state_dict()
     torch.save({f"module.{key}": value for key, value in state.items()}, root / "emonet_8.pth")
     return root
 
@@ -51,7 +51,7 @@ def parts(sources):
 
 
 def study(sources, run_dir, data_dir, *overrides):
-    small = ["backbone.width=256", "data.image_size=64", "data.batch_size=8", "trainer.precision=32"]
+    small = ["data.image_size=64", "data.batch_size=8", "trainer.precision=32"]
     options = [*small, f"backbone.weights={sources}/emonet_8.pth", parts(sources), *overrides]
     return tiny_config(run_dir, data_dir, "experiment=seed_study", *options, "data=combined")
 
