@@ -117,7 +117,7 @@ def test_with_all_its_defects(sources, tmp_path, data_dir):
     # Whoever tests the model normalises as it was trained.
     own = [f"ckpt_path={tmp_path / 'run'}", "data=combined", "data.dedup=false", parts(sources)]
     common = ["trainer=cpu", "trainer.enable_progress_bar=false", f"run_dir={tmp_path}", f"data_dir={data_dir}"]
-    tested = evaluate(compose_config("eval", *common, *own))
+    tested = evaluate(compose_config("eval", *common, "trainer.precision=32", *own))
     ours, theirs = (pd.read_csv(folder / "predictions.csv") for folder in (tmp_path, tmp_path / "run"))
     pd.testing.assert_frame_equal(ours, theirs, atol=1e-6)
     assert tested["test/n"] == 21
