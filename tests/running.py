@@ -13,6 +13,8 @@ from omegaconf import DictConfig, open_dict
 from src.utils.resolvers import ROOT, register_resolvers
 
 TINY_DATA = ["data.n_train=26", "data.n_val=14", "data.n_test=21", "data.batch_size=8"]
+# Drawing takes twice as long as the rest of a tiny run.
+NO_FIGURES = [f"callbacks.test_table.writers.{name}=null" for name in ("confusion_matrix", "precision_recall")]
 TINY = [
     *TINY_DATA,
     "backbone=emonet_tiny",
@@ -21,6 +23,9 @@ TINY = [
     "trainer.max_epochs=2",
     "trainer.enable_progress_bar=false",
     "logger=none",
+    *NO_FIGURES,
+    "callbacks.gradcam=null",
+    "callbacks.learning_curves=null",
 ]
 
 
@@ -35,15 +40,17 @@ def compose_config(name: str, *overrides: str) -> DictConfig:
     return cfg
 
 
-def tiny_config(run_dir: Path, data_dir: Path, *overrides: str) -> DictConfig:
-    """Compose a training of seconds."""
+def tiny_config(run_dir: Path, data_dir: Path, *overrides: str, figures: bool = False) -> DictConfig:
+    """Compose a training of seconds, which draws nothing unless told."""
     run_dir.mkdir(parents=True, exist_ok=True)
-    keys = {override.split("=")[0] for override in overrides}
+    keys = {override.split("=")[0].lstrip("~") for override in overrides}
     if "data" in keys:
         keys.update(option.split("=")[0] for option in TINY_DATA)
     if "experiment" in keys:  # it chooses its backbone
         keys.add("backbone")
     tiny = [option for option in TINY if option.split("=")[0] not in keys]
+    if figures:
+        tiny = [option for option in tiny if not option.startswith("callbacks.")]
     return compose_config("train", *tiny, f"run_dir={run_dir}", f"data_dir={data_dir}", *overrides)
 
 

@@ -11,6 +11,7 @@ import time
 import pytest
 
 from src.utils.resolvers import ROOT
+from tests.forking import run_forked
 from tests.running import TINY
 
 
@@ -22,6 +23,11 @@ def environment(**variables):
 def start(entry, *overrides, cwd=ROOT, **variables):
     command = [sys.executable, "-m", f"src.{entry}", *overrides]
     return subprocess.run(command, cwd=cwd, env=environment(**variables), capture_output=True, text=True, timeout=300)
+
+
+def fork(entry, *overrides, cwd=ROOT, **variables):
+    """Start an entry point without waiting for its imports; `start` is how a user does it."""
+    return run_forked(f"src.{entry}", *overrides, cwd=cwd, env=environment(**variables))
 
 
 def tiny(data_dir, *overrides):
@@ -44,7 +50,7 @@ def test_mistakes_end_with_one_message(tmp_path, data_dir, mistake):
     tiny_run = [o for o in TINY if o.split("=")[0] not in [x.split("=")[0] for x in overrides]]
     if "data=fer2013" in overrides:
         tiny_run = [o for o in tiny_run if not o.startswith("data.n_")]
-    done = start("train", *tiny_run, f"data_dir={data_dir}", f"hydra.run.dir={tmp_path / 'run'}", *overrides)
+    done = fork("train", *tiny_run, f"data_dir={data_dir}", f"hydra.run.dir={tmp_path / 'run'}", *overrides)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     for text in expected:
@@ -56,7 +62,7 @@ def test_mistakes_end_with_one_message(tmp_path, data_dir, mistake):
 
 def test_a_folder_that_cannot_be_made(data_dir, tmp_path):
     (tmp_path / "file").write_text("")
-    done = start("train", *tiny(data_dir), f"hydra.run.dir={tmp_path / 'file' / 'run'}")
+    done = fork("train", *tiny(data_dir), f"hydra.run.dir={tmp_path / 'file' / 'run'}")
     assert done.returncode == 1
     assert "cannot be made" in done.stderr
     assert "Traceback" not in done.stderr
@@ -65,7 +71,7 @@ def test_a_folder_that_cannot_be_made(data_dir, tmp_path):
 def test_a_run_records_offline_resumes_and_is_not_overwritten(data_dir, tmp_path):
     run = tmp_path / "run"
     overrides = [o for o in tiny(data_dir, f"hydra.run.dir={run}") if not o.startswith("logger")]
-    done = start("train", *overrides, "trainer.max_epochs=1", cwd=tmp_path)
+    done = fork("train", *overrides, "trainer.max_epochs=1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     lines = done.stderr.strip().splitlines()
     assert lines[-3] == f"Run directory: {run}"
@@ -79,17 +85,17 @@ def test_a_run_records_offline_resumes_and_is_not_overwritten(data_dir, tmp_path
     assert (run / "train.log").stat().st_size > 0
     assert (run / "csv" / "version_0" / "metrics.csv").exists()
 
-    again = start("train", *overrides, "trainer.max_epochs=1")
+    again = fork("train", *overrides, "trainer.max_epochs=1")
     assert again.returncode == 1
     assert "already holds a run" in again.stderr
 
     before = {p.name: p.read_bytes() for p in run.glob("*.json")}
-    refused = start("train", *overrides, "trainer.max_epochs=1", "ckpt_path=last")
+    refused = fork("train", *overrides, "trainer.max_epochs=1", "ckpt_path=last")
     assert refused.returncode == 1
     assert "already reached" in refused.stderr
     assert {p.name: p.read_bytes() for p in run.glob("*.json")} == before
 
-    resumed = start("train", *overrides, "trainer.max_epochs=2", "ckpt_path=last")
+    resumed = fork("train", *overrides, "trainer.max_epochs=2", "ckpt_path=last")
     assert resumed.returncode == 0, resumed.stderr
     assert json.loads((run / "provenance.json").read_text())["wandb_id"] == known["wandb_id"]
     assert (run / "csv" / "version_1" / "metrics.csv").exists()
@@ -100,7 +106,7 @@ def test_a_sweep_survives_a_failing_job(data_dir, tmp_path):
     heads = "head=linear,linear_bottleneck"
     taps = "head.tap=emotion"  # a map of one position, which linear_bottleneck cannot read
     options = ["trainer.max_epochs=1", heads, "seed=0,1", taps, f"hydra.sweep.dir={sweep}"]
-    done = start("train", "-m", *tiny(data_dir, *options))
+    done = fork("train", "-m", *tiny(data_dir, *options))
     assert done.returncode == 1
     names = sorted(p.parent.name for p in sweep.glob("*/status.json"))
     assert names == [
@@ -123,7 +129,7 @@ def test_sigterm_marks_the_run_interrupted(data_dir, tmp_path):
     run = tmp_path / "run"
     options = ["trainer.max_epochs=1000", "callbacks.early_stopping=null", f"hydra.run.dir={run}"]
     command = [sys.executable, "-m", "src.train", *tiny(data_dir, *options)]
-    process = subprocess.Popen(command, cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True)
     try:
         deadline = time.monotonic() + 120
         while not (run / "checkpoints" / "last.ckpt").exists() and time.monotonic() < deadline:

@@ -13,7 +13,7 @@ from src.models.emonet import EmoNet
 from src.training import fit_and_test
 from src.utils.errors import ConfigError
 from src.utils.run_directory import environment, update_provenance, write_config
-from tests.running import TINY_DATA, compose_config, tiny_config
+from tests.running import NO_FIGURES, TINY_DATA, compose_config, tiny_config
 
 IGNORED = ("fit/", "val/", "model/", "test/loss")
 
@@ -30,7 +30,7 @@ def trained(tmp_path_factory, data_dir):
 def evaluation_config(tmp_path, data_dir, *overrides):
     tmp_path.mkdir(exist_ok=True)
     common = ["trainer=cpu", "trainer.enable_progress_bar=false", f"run_dir={tmp_path}", f"data_dir={data_dir}"]
-    return compose_config("eval", *common, *overrides)
+    return compose_config("eval", *common, *NO_FIGURES, *overrides)
 
 
 @pytest.mark.parametrize("file", ["", "checkpoints/best.ckpt", "checkpoints/best.safetensors"])
@@ -69,8 +69,9 @@ def test_without_a_model_it_says_what_to_give(tmp_path, data_dir):
 def test_official_weights_need_no_checkpoint(tmp_path, data_dir, n, classes, unmapped):
     torch.manual_seed(0)
     weights = tmp_path / f"emonet_{n}.pth"
-    torch.save({f"module.{k}": v for k, v in EmoNet(n).state_dict().items()}, weights)
-    options = [f"backbone=emonet_{n}", "head=emonet", f"backbone.weights={weights}", "data.image_size=64"]
+    torch.save({f"module.{k}": v for k, v in EmoNet(n, width=16).state_dict().items()}, weights)
+    options = [f"backbone=emonet_{n}", "backbone.width=16", f"backbone.weights={weights}"]
+    options += ["head=emonet", "data.image_size=64"]
     data = ["data.n_train=8", "data.n_val=8", "data.n_test=21"]
     results = run_evaluation(evaluation_config(tmp_path, data_dir, *options, *data))
     table = pd.read_csv(tmp_path / "predictions.csv")

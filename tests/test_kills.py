@@ -3,20 +3,20 @@
 import errno
 import json
 import resource
-import subprocess
-import sys
+from functools import partial
 
 import pytest
 import torch
 
+from src.pipeline import build_data, plain
 from src.training import fit_and_test
 from src.utils.checkpoint_io import AtomicCheckpointIO
 from src.utils.errors import ConfigError
-from src.utils.resolvers import ROOT
 from src.utils.run_directory import hold_directory, release_directory
 from tests import kills
+from tests.forking import run_forked
 from tests.running import TINY, read_checkpoint, tiny_config
-from tests.test_cli import environment, start
+from tests.test_cli import environment, fork
 
 
 @pytest.mark.slow
@@ -42,20 +42,14 @@ def test_a_checkpoint_is_replaced_as_a_whole(tmp_path):
 
 
 def test_a_full_disk_is_said_and_the_run_goes_on_with_room(tmp_path, data_dir):
-    fit_and_test(tiny_config(tmp_path / "first", data_dir, "trainer.max_epochs=1"))  # draws the faces
-    command = [sys.executable, "-m", "src.train", *TINY, f"data_dir={data_dir}", f"hydra.run.dir={tmp_path / 'run'}"]
+    cfg = tiny_config(tmp_path, data_dir)
+    build_data(cfg, transform=plain(cfg.transform), image_size=64).prepare_data()  # there is room for the faces
+    options = [*TINY, f"data_dir={data_dir}", f"hydra.run.dir={tmp_path / 'run'}", "ckpt_path=auto"]
 
     def start_with(limit):
         limits = (limit, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
-        return subprocess.run(
-            [*command, "ckpt_path=auto"],
-            cwd=ROOT,
-            env=environment(),
-            capture_output=True,
-            text=True,
-            timeout=300,
-            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limits),
-        )
+        before = partial(resource.setrlimit, resource.RLIMIT_FSIZE, limits)
+        return run_forked("src.train", *options, env=environment(), before=before)
 
     full = start_with(60_000)  # less than a checkpoint
     assert full.returncode == 1
@@ -85,13 +79,9 @@ def test_early_stopping_is_not_forgotten(tmp_path, data_dir):
     assert read_checkpoint(tmp_path)["epoch"] == stopped
 
 
-def test_auto_starts_afresh_without_a_finished_epoch(tmp_path, data_dir):
+def test_auto_starts_afresh_and_a_truncated_checkpoint_is_refused_and_kept(tmp_path, data_dir):
     fit_and_test(tiny_config(tmp_path, data_dir, "trainer.max_epochs=1", "ckpt_path=auto"))
     assert read_checkpoint(tmp_path)["epoch"] == 0
-
-
-def test_a_truncated_checkpoint_is_refused_and_kept(tmp_path, data_dir):
-    fit_and_test(tiny_config(tmp_path, data_dir, "trainer.max_epochs=1"))
     path = tmp_path / "checkpoints" / "last.ckpt"
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(ConfigError, match="truncated"):
@@ -105,7 +95,7 @@ def test_a_directory_in_use_is_refused(tmp_path, data_dir):
     run.mkdir()
     assert hold_directory(run)
     try:
-        done = start("train", *TINY, f"data_dir={data_dir}", f"hydra.run.dir={run}")
+        done = fork("train", *TINY, f"data_dir={data_dir}", f"hydra.run.dir={run}")
     finally:
         release_directory(run)
     assert done.returncode == 1

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
-import sys
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from src.data.faces import draw_face
 from src.data.fer2013 import LABELS
 from src.prepare import prepare
 from src.utils.errors import ConfigError
-from src.utils.resolvers import ROOT
+from tests.forking import run_forked
 from tests.running import TINY_DATA, compose_config
 
 Image = NDArray[np.uint8]
@@ -103,8 +102,8 @@ def test_user_mistakes(tmp_path: Path) -> None:
 
 def test_command(tmp_path: Path, data_dir: Path) -> None:
     """The default needs no download, from any folder; what it prints says where everything is."""
-    command = [sys.executable, "-m", "src.prepare", *TINY_DATA, f"data_dir={data_dir}", f"hydra.run.dir={tmp_path}/run"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    options = [*TINY_DATA, f"data_dir={data_dir}", f"hydra.run.dir={tmp_path}/run"]
+    done = run_forked("src.prepare", *options, env=os.environ)
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "finished"
     assert json.loads((tmp_path / "run" / "audit.json").read_text())["pictures"] == 26 + 14 + 21

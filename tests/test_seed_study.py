@@ -41,7 +41,7 @@ def sources(tmp_path_factory):
             number += 1
     (root / "fer2013.csv").write_text("\n".join([*rows, ""]))
     torch.manual_seed(0)
-    state = EmoNet(8).state_dict()
+    state = EmoNet(8, width=16).state_dict()
     torch.save({f"module.{key}": value for key, value in state.items()}, root / "emonet_8.pth")
     return root
 
@@ -51,7 +51,7 @@ def parts(sources):
 
 
 def study(sources, run_dir, data_dir, *overrides):
-    small = ["backbone.width=256", "data.image_size=64", "data.batch_size=8", "trainer.precision=32"]
+    small = ["data.image_size=64", "data.batch_size=8", "trainer.precision=32"]
     options = [*small, f"backbone.weights={sources}/emonet_8.pth", parts(sources), *overrides]
     return tiny_config(run_dir, data_dir, "experiment=seed_study", *options, "data=combined")
 
@@ -117,7 +117,7 @@ def test_with_all_its_defects(sources, tmp_path, data_dir):
     # Whoever tests the model normalises as it was trained.
     own = [f"ckpt_path={tmp_path / 'run'}", "data=combined", "data.dedup=false", parts(sources)]
     common = ["trainer=cpu", "trainer.enable_progress_bar=false", f"run_dir={tmp_path}", f"data_dir={data_dir}"]
-    tested = evaluate(compose_config("eval", *common, *own))
+    tested = evaluate(compose_config("eval", *common, "trainer.precision=32", *own))
     ours, theirs = (pd.read_csv(folder / "predictions.csv") for folder in (tmp_path, tmp_path / "run"))
     pd.testing.assert_frame_equal(ours, theirs, atol=1e-6)
     assert tested["test/n"] == 21

@@ -4,16 +4,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
+from src.models.build import starting_weights
 from src.models.emonet import EmoNet
 from src.pipeline import build_data, plain, result_table
-from src.training import fit_and_test
+from src.training import fit_and_test, new_model
 from src.utils.errors import ConfigError
 from tests.data.picture_files import write
 from tests.running import read_checkpoint, tiny_config
 
 CLASSES = ["neutral", "happy", "sad", "surprise", "fear", "disgust", "angry"]
+SMALL = ["data.n_train=8", "data.n_val=7", "data.n_test=7", "trainer.max_epochs=1"]
 
 
 def assert_equal_states(a, b, where=""):
@@ -46,7 +49,7 @@ def learned(checkpoint):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, data_dir):
     run_dir = tmp_path_factory.mktemp("finished")
-    results = fit_and_test(tiny_config(run_dir, data_dir, "head.valence_arousal=true"))
+    results = fit_and_test(tiny_config(run_dir, data_dir, "head.valence_arousal=true", figures=True))
     return run_dir, results
 
 
@@ -65,6 +68,8 @@ def test_run_directory_is_complete(finished):
         "figures/learning_curves.png",
     ):
         assert (run_dir / name).stat().st_size > 0, name
+    with Image.open(run_dir / "figures" / "gradcam.png") as picture:
+        assert picture.size[0] > 200
     assert json.loads((run_dir / "metrics.json").read_text()) == results
     assert results["test/n"] == 21
     assert results["test/n_unmapped"] == 0
@@ -118,22 +123,30 @@ RECIPES = {
 }
 
 
+# The curves are part of what is resumed.
+HISTORY = "callbacks.learning_curves={_target_: src.callbacks.history.LearningCurves, run_dir: ${run_dir}}"
+
+
 @pytest.mark.parametrize(
-    ("recipe", "workers"), [(name, 0) for name in RECIPES] + [("default", 2), ("averaged, mixed, plateau", 2)]
+    ("recipe", "workers"), [("default", 0), ("averaged, mixed, plateau", 2), ("restarts, balanced", 0)]
 )
 def test_resumed_run_equals_the_straight_one(tmp_path, data_dir, recipe, workers):
-    options = [*RECIPES[recipe], f"data.num_workers={workers}"]
-    fit_and_test(tiny_config(tmp_path / "straight", data_dir, *options, "trainer.max_epochs=4", "data.num_workers=0"))
+    """With workers or without, both parts equal a run without any."""
+    options = [*RECIPES[recipe], HISTORY, "test=false"]
+    fit_and_test(tiny_config(tmp_path / "straight", data_dir, *options, "trainer.max_epochs=4"))
+    options.append(f"data.num_workers={workers}")
     fit_and_test(tiny_config(tmp_path / "parts", data_dir, *options, "trainer.max_epochs=2"))
     fit_and_test(tiny_config(tmp_path / "parts", data_dir, *options, "trainer.max_epochs=4", "ckpt_path=last"))
     straight, parts = (learned(read_checkpoint(tmp_path / name)) for name in ("straight", "parts"))
+    assert len(straight["histories"]) == 1
     assert_equal_states(straight, parts)
 
 
 def test_a_resume_elsewhere_keeps_the_best_score(tmp_path, data_dir):
-    fit_and_test(tiny_config(tmp_path / "a", data_dir, "scheduler=constant", "monitor=val/loss", "monitor_mode=min"))
-    overrides = ["scheduler=constant", "monitor=val/loss", "monitor_mode=min", "trainer.max_epochs=3"]
-    fit_and_test(tiny_config(tmp_path / "b", data_dir, *overrides, "optimizer.lr=10", f"ckpt_path={tmp_path / 'a'}"))
+    options = ["scheduler=constant", "monitor=val/loss", "monitor_mode=min", "test=false"]
+    fit_and_test(tiny_config(tmp_path / "a", data_dir, *options))
+    further = ["trainer.max_epochs=3", "optimizer.lr=10", f"ckpt_path={tmp_path / 'a'}"]
+    fit_and_test(tiny_config(tmp_path / "b", data_dir, *options, *further))
     best = [torch.load(tmp_path / name / "checkpoints" / "best.ckpt", weights_only=True)["epoch"] for name in "ab"]
     assert best[1] in (best[0], 2)
     assert (tmp_path / "b" / "checkpoints" / "best.ckpt").exists()
@@ -142,7 +155,7 @@ def test_a_resume_elsewhere_keeps_the_best_score(tmp_path, data_dir):
 def test_seed_zero_is_a_seed_and_seeds_differ(tmp_path, data_dir):
     results = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        fit_and_test(tiny_config(tmp_path / name, data_dir, f"seed={seed}", "trainer.max_epochs=1"))
+        fit_and_test(tiny_config(tmp_path / name, data_dir, f"seed={seed}", "trainer.max_epochs=1", "test=false"))
         results.append(read_checkpoint(tmp_path / name)["state_dict"]["head.classify.weight"])
     assert torch.equal(results[0], results[1])
     assert not torch.equal(results[0], results[2])
@@ -150,45 +163,50 @@ def test_seed_zero_is_a_seed_and_seeds_differ(tmp_path, data_dir):
 
 @pytest.mark.parametrize("head", ["linear_flat", "linear_bottleneck", "self_attention", "multihead", "emonet"])
 def test_every_head_trains(tmp_path, data_dir, head):
-    results = fit_and_test(tiny_config(tmp_path, data_dir, f"head={head}", "trainer.max_epochs=1"))
-    assert results["test/n"] == 21
+    results = fit_and_test(tiny_config(tmp_path, data_dir, f"head={head}", *SMALL))
+    assert results["test/n"] == 7
     assert not any("valence" in key or "arousal" in key for key in results)
     assert "valence_ccc" not in list(result_table(results).columns[0].cells)
 
 
-def test_a_frozen_backbone_stays_bit_equal(tmp_path, data_dir):
-    run = tiny_config(tmp_path / "pretrained", data_dir, "trainer.max_epochs=1")
-    fit_and_test(run)
-    overrides = [f"backbone.weights={tmp_path / 'pretrained'}", "backbone.freeze=all", "head=self_attention"]
-    fit_and_test(tiny_config(tmp_path / "frozen", data_dir, *overrides))
-    before = read_checkpoint(tmp_path / "pretrained", "best")["state_dict"]
-    after = read_checkpoint(tmp_path / "frozen")["state_dict"]
+def test_a_frozen_backbone_stays_bit_equal(finished, tmp_path, data_dir):
+    overrides = [f"backbone.weights={finished[0]}", "backbone.freeze=all", "head=self_attention"]
+    fit_and_test(tiny_config(tmp_path, data_dir, *overrides))
+    before = read_checkpoint(finished[0], "best")["state_dict"]
+    after = read_checkpoint(tmp_path)["state_dict"]
     backbone = [key for key in after if key.startswith("backbone.")]
     assert backbone
     for key in backbone:
         assert torch.equal(before[key], after[key]), key
 
 
+def outputs(cfg):
+    """Return what the model that a configuration describes is trained to tell."""
+    start = starting_weights(cfg.backbone.weights)
+    data = build_data(cfg, transform=plain(cfg.transform), image_size=start.spec.image_size if start else 64)
+    return new_model(cfg, data, start, "32-true").spec.outputs
+
+
 def test_landmarks_are_an_output_where_trained_or_kept(tmp_path, data_dir):
     """Frozen heat maps stay a trained output; without their loss, an unfrozen network would forget them."""
-    small = ["data.n_train=8", "data.n_val=7", "data.n_test=7", "trainer.max_epochs=1"]
-    results = fit_and_test(tiny_config(tmp_path / "a", data_dir, *small, "backbone.landmarks=true"))
+    results = fit_and_test(tiny_config(tmp_path / "a", data_dir, *SMALL, "backbone.landmarks=true"))
     assert {"val/landmarks_nme", "test/landmarks_nme"} <= results.keys()
     assert "landmarks_nme" in list(result_table(results).columns[0].cells)
-    for freeze, kept in (("all", True), ("fan", True), ("none", False)):
-        start = [f"backbone.weights={tmp_path / 'a'}", f"backbone.freeze={freeze}", "head=linear_flat"]
-        results = fit_and_test(tiny_config(tmp_path / freeze, data_dir, *small, *start))
-        assert ("landmarks" in read_checkpoint(tmp_path / freeze)["model_spec"]["outputs"]) == kept, freeze
-        assert ("test/landmarks_nme" in results) == kept, freeze
+    start = [*SMALL, f"backbone.weights={tmp_path / 'a'}", "head=linear_flat"]
+    results = fit_and_test(tiny_config(tmp_path / "all", data_dir, *start, "backbone.freeze=all"))
+    assert "test/landmarks_nme" in results
+    assert "landmarks" in read_checkpoint(tmp_path / "all")["model_spec"]["outputs"]
+    for freeze, kept in (("fan", True), ("none", False)):
+        cfg = tiny_config(tmp_path, data_dir, *start, f"backbone.freeze={freeze}")
+        assert ("landmarks" in outputs(cfg)) == kept, freeze
 
 
 def test_official_weights_bring_landmarks_while_frozen(tmp_path, data_dir):
     torch.save(EmoNet(2, width=16, n_hourglass=1).state_dict(), tmp_path / "own.pth")
-    small = ["data.n_train=8", "data.n_val=7", "data.n_test=7", "trainer.max_epochs=1"]
     weights = [f"backbone.weights={tmp_path / 'own.pth'}", "backbone.class_names=[happy,sad]"]
     for freeze, kept in (("all", True), ("none", False)):
-        fit_and_test(tiny_config(tmp_path / freeze, data_dir, *small, *weights, f"backbone.freeze={freeze}"))
-        assert ("landmarks" in read_checkpoint(tmp_path / freeze)["model_spec"]["outputs"]) == kept, freeze
+        cfg = tiny_config(tmp_path, data_dir, *SMALL, *weights, f"backbone.freeze={freeze}")
+        assert ("landmarks" in outputs(cfg)) == kept, freeze
 
 
 def test_landmarks_of_data_without_any_are_refused(tmp_path, data_dir):
@@ -200,7 +218,7 @@ def test_landmarks_of_data_without_any_are_refused(tmp_path, data_dir):
 
 
 def test_a_last_batch_of_one_is_dropped(tmp_path, data_dir):
-    fit_and_test(tiny_config(tmp_path, data_dir, "trainer.max_epochs=1", "data.batch_size=5"))
+    fit_and_test(tiny_config(tmp_path, data_dir, "trainer.max_epochs=1", "data.batch_size=5", "test=false"))
     assert read_checkpoint(tmp_path)["global_step"] == 26 // 5
 
 
@@ -249,8 +267,9 @@ def test_resuming_with_another_head_is_refused(finished, tmp_path, data_dir):
 
 
 def test_one_cycle_goes_on_with_more_epochs(tmp_path, data_dir):
-    fit_and_test(tiny_config(tmp_path, data_dir, "scheduler=one_cycle", "trainer.max_epochs=1"))
-    fit_and_test(tiny_config(tmp_path, data_dir, "scheduler=one_cycle", "trainer.max_epochs=2", "ckpt_path=last"))
+    options = ["scheduler=one_cycle", "test=false"]
+    fit_and_test(tiny_config(tmp_path, data_dir, *options, "trainer.max_epochs=1"))
+    fit_and_test(tiny_config(tmp_path, data_dir, *options, "trainer.max_epochs=2", "ckpt_path=last"))
     scheduler = read_checkpoint(tmp_path)["lr_schedulers"][0]
     assert scheduler["total_steps"] == scheduler["last_epoch"] == 2 * 4
 
@@ -275,7 +294,7 @@ def test_resuming_with_other_options_is_refused(finished, tmp_path, data_dir, ch
 
 
 def test_a_backbone_keeps_its_size_and_side(tmp_path, data_dir):
-    small = ["data.n_train=8", "data.n_val=7", "data.n_test=7", "trainer.max_epochs=1"]
+    small = [*SMALL, "test=false"]
     fit_and_test(tiny_config(tmp_path / "a", data_dir, *small, "backbone.width=32", "data.image_size=128"))
     fit_and_test(tiny_config(tmp_path / "b", data_dir, *small, f"backbone.weights={tmp_path / 'a'}"))
     spec = read_checkpoint(tmp_path / "b")["model_spec"]

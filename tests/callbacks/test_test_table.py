@@ -27,7 +27,8 @@ def kept(tmp_path_factory, data_dir):
     run_dir = tmp_path_factory.mktemp("run")
     writer = Keep()
     off = "callbacks.test_table.writers.predictions=null"
-    cfg = tiny_config(run_dir, data_dir, "trainer.max_epochs=1", "head.valence_arousal=true", off)
+    options = ["trainer.max_epochs=1", "head.valence_arousal=true", off]
+    cfg = tiny_config(run_dir, data_dir, *options, figures=True)
     with pytest.MonkeyPatch.context() as patch:
         build = TestTableCollector.__init__
         patch.setattr(

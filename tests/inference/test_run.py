@@ -5,8 +5,6 @@ import json
 import logging
 import os
 import signal
-import subprocess
-import sys
 import threading
 
 import av
@@ -20,8 +18,8 @@ from src.data.faces import draw_scene
 from src.inference.run import predict
 from src.inference.video import VideoWriter, read_video
 from src.utils.errors import ConfigError
-from src.utils.resolvers import ROOT
 from src.utils.signals import stop_requests
+from tests.forking import run_forked
 from tests.inference.conftest import SEVEN
 from tests.running import compose_config
 
@@ -273,10 +271,8 @@ def test_the_exit_code_tells(tmp_path, inputs, weights):
     (inputs / "broken.jpg").write_text("no picture")
 
     def start(given, name):
-        command = [sys.executable, "-m", "src.predict", f"input={given}", f"ckpt_path={weights}", "annotate=false"]
-        return subprocess.run(
-            [*command, f"hydra.run.dir={tmp_path / name}"], cwd=ROOT, capture_output=True, text=True, timeout=300
-        )
+        options = [f"input={given}", f"ckpt_path={weights}", "annotate=false", f"hydra.run.dir={tmp_path / name}"]
+        return run_forked("src.predict", *options, env=os.environ)
 
     refused = start(inputs / "my face, (1).png", "refused")
     assert refused.returncode == 1

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from src.metrics.affect import DIMENSIONS, MEASURES, AffectAgreement
+from tests.forking import FORKS
 
 Array = NDArray[np.float64]
 
@@ -127,6 +128,7 @@ def _process(rank: int, store: str, batches: list[list[int]], results: str) -> N
 def test_processes_add_up_to_the_whole_split(tmp_path) -> None:
     results = str(tmp_path / "values")
     batches = [[15], [7, 7, 1]]
-    mp.spawn(_process, (str(tmp_path / "rendezvous"), batches, results), nprocs=2)
+    arguments = (str(tmp_path / "rendezvous"), batches, results)
+    mp.start_processes(_process, arguments, nprocs=2, start_method=FORKS.get_start_method())
     for rank in range(2):
         assert_right(torch.load(f"{results}-{rank}"), *sample(30))

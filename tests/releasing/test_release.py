@@ -22,7 +22,7 @@ from src.releasing.release import release
 from src.utils.errors import ConfigError
 from src.utils.resolvers import ROOT
 from src.utils.run_directory import environment, update_provenance
-from tests.running import compose_config
+from tests.running import NO_FIGURES, compose_config
 
 DATA = ["data=synthetic", "data.draw_gray=true", "data.n_train=7", "data.n_val=70", "data.n_test=35"]
 SHIPPED = ROOT / "pretrained" / "emonet_fer.safetensors"
@@ -48,7 +48,7 @@ def evaluated(folder, data_dir, ckpt_path, *options):
         f"data_dir={data_dir}",
     ]
     update_provenance(folder, overrides=[f"ckpt_path={ckpt_path}", *options])
-    run_evaluation(compose_config("eval", *common, *DATA, f"ckpt_path={ckpt_path}", *options))
+    run_evaluation(compose_config("eval", *common, *NO_FIGURES, *DATA, f"ckpt_path={ckpt_path}", *options))
     return folder
 
 

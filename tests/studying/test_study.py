@@ -19,11 +19,10 @@ from tests.running import TINY_DATA, compose_config, tiny_config
 
 CLASSES = ("happy", "sad", "angry")
 TINY = [*TINY_DATA, "data=synthetic", "data.draw_gray=true", "trainer.max_epochs=1"]
-WRITERS = [f"~callbacks.test_table.writers.{name}" for name in ("confusion_matrix", "precision_recall")]
 
 
 def run(folder, data_dir, *options):
-    cfg = tiny_config(folder, data_dir, *options, *TINY, *WRITERS, "~callbacks.learning_curves")
+    cfg = tiny_config(folder, data_dir, *options, *TINY)
     write_config(folder, cfg)
     fit_and_test(cfg)
     write_status(folder, "finished")

@@ -13,6 +13,7 @@ from joblib import cpu_count
 from src.utils.plugins import require_plugins
 from src.utils.resolvers import ROOT
 from src.utils.run_directory import hold_directory, release_directory
+from tests.forking import run_forked
 from tests.running import compose_config
 from tests.test_cli import environment
 
@@ -20,8 +21,8 @@ HEADS = ("emonet", "linear", "linear_bottleneck", "linear_flat", "multihead", "s
 
 
 def sweep(folder, *overrides, **variables):
-    command = [sys.executable, "-m", "tests.sweeping.toy", "-m", f"hydra.sweep.dir={folder / 'sweep'}", *overrides]
-    return subprocess.run(command, cwd=ROOT, env=environment(**variables), capture_output=True, text=True, timeout=120)
+    options = ["-m", f"hydra.sweep.dir={folder / 'sweep'}", *overrides]
+    return run_forked("tests.sweeping.toy", *options, env=environment(**variables))
 
 
 def runs(folder):
@@ -48,14 +49,7 @@ def test_a_grid_summarises_itself_and_the_best_job_can_be_repeated(tmp_path):
     assert {"override /transform": "light"} in best["defaults"]
 
     command = [f"--config-dir={tmp_path / 'sweep'}", "experiment=best", f"hydra.run.dir={tmp_path / 'again' / 'run'}"]
-    again = subprocess.run(
-        [sys.executable, "-m", "tests.sweeping.toy", *command],
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    again = run_forked("tests.sweeping.toy", *command, env=environment())
     assert again.returncode == 0, again.stderr
     job = next(name for name in names(tmp_path) if name.startswith("2_"))
     folders = [tmp_path / "sweep" / job, tmp_path / "again" / "run"]
