@@ -36,7 +36,15 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """A tiny model and its ONNX files, see `tests.exporting.tiny.export_tiny`."""
     from tests.exporting.tiny import export_tiny  # the exporter takes seconds to import
 
-    return export_tiny(tmp_path_factory.mktemp("exported"))
+    folder = shared_folder(tmp_path_factory) / "exported"
+    with FileLock(f"{folder}.lock"):
+        return export_tiny(folder)
+
+
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder that all workers of pytest-xdist see: one makes what the others wait for."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 @pytest.fixture(scope="session")
@@ -55,9 +63,7 @@ def drawn_run(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
     from src.utils.run_directory import environment, update_provenance, write_config
     from tests.running import tiny_config
 
-    # Workers of pytest-xdist have folders side by side: one trains, the others wait.
-    base = tmp_path_factory.getbasetemp()
-    run_dir = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "drawn"
+    run_dir = shared_folder(tmp_path_factory) / "drawn"
     with FileLock(f"{run_dir}.lock"):
         if (run_dir / "metrics.json").exists():
             return run_dir
@@ -71,3 +77,21 @@ def drawn_run(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
         update_provenance(run_dir, **environment([], {"data": "synthetic"}))
         fit_and_test(cfg)
     return run_dir
+
+
+@pytest.fixture(scope="session")
+def public_test(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """FER2013's PublicTest as the shipped weights get it: images, uint8 (3589, 3, 64, 64), and labels, (3589,)."""
+    from src.models.weights import load_weights
+    from src.pipeline import build_data
+    from src.utils.resolvers import ROOT
+    from tests.running import compose_config
+
+    folder = tmp_path_factory.mktemp("fer2013")
+    options = ["data=fer2013", f"data.path={os.environ['FER2013_PATH']}", f"data_dir={folder}", f"run_dir={folder}"]
+    data = build_data(compose_config("train", *options), transform={"name": "none"}, image_size=64)
+    data.prepare_data()
+    data.serve_classes(load_weights(ROOT / "pretrained" / "emonet_fer_small.safetensors").spec.class_names)
+    rows, labels, _ = data.split_rows("val")
+    images = (data.plain_pictures(rows)["image"] * 255).round().to(torch.uint8)
+    return SimpleNamespace(images=images, labels=torch.from_numpy(labels))

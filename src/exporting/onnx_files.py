@@ -28,6 +28,9 @@ OPSET = 18
 CALIBRATION_BATCH = 16
 # Sums, activations and batch-norms stay in float: they cost no time beside these, and accuracy if they are rounded.
 QUANTISED = ["Conv", "Gemm", "MatMul"]
+# The stem, whose rounding spreads through all that follows, stays in float, too. On 1,200 pictures of PublicTest
+# `emonet_fer` then agreed with itself on 99.2 % instead of 98.2 %, in the same time.
+STEM = tuple(f"backbone.conv{i}." for i in range(1, 5))
 # Half precision ends at 65,504; unseen pictures may give larger values than those looked at.
 HALF_LIMIT = 65504 / 4
 
@@ -71,7 +74,7 @@ def to_fp16(graph: onnx.ModelProto, pictures: NDArray[np.uint8]) -> onnx.ModelPr
 
 
 def to_int8(graph: onnx.ModelProto, pictures: NDArray[np.uint8]) -> onnx.ModelProto:
-    """Return the graph with 8-bit convolutions and matrix products, quantised statically.
+    """Return the graph with 8-bit convolutions and matrix products behind the stem, quantised statically.
 
     Weights have a scale per output channel and 7 bits: without VNNI instructions, x86 processors add pairs of products
     in 16 bits, which 8 would overflow.
@@ -96,8 +99,14 @@ def to_int8(graph: onnx.ModelProto, pictures: NDArray[np.uint8]) -> onnx.ModelPr
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
+            nodes_to_exclude=[node.name for node in onnx.load(prepared).graph.node if _reads(node, STEM)],
         )
         return onnx.load(quantised)
+
+
+def _reads(node: onnx.NodeProto, parts: tuple[str, ...]) -> bool:
+    """Whether a node reads weights of some parts of the network."""
+    return any(part in name for name in node.input for part in parts)
 
 
 def _wide_nodes(graph: onnx.ModelProto, pictures: NDArray[np.uint8]) -> list[str]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from src.exporting.deployed import DeployedModel
-from src.exporting.onnx_files import export_fp32, save, to_fp16
+from src.exporting.onnx_files import STEM, export_fp32, save, to_fp16
 from src.models.onnx_metadata import licence
 from src.models.spec import ModelSpec
 from src.utils.resolvers import ROOT
@@ -110,8 +110,11 @@ def test_quantised_weights_have_seven_bits_and_a_scale_per_channel(exported):
     tensors = {t.name: t for t in graph.initializer}
     produced = {node.output[0]: node for node in graph.node}
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
-    assert len(convolutions) > 20
-    for node in convolutions:
+    stem = [node for node in convolutions if node.input[1] in tensors]
+    assert all(any(part in node.input[1] for part in STEM) for node in stem)
+    assert tensors[stem[0].input[1]].dims == [4, 3, 7, 7], "pixels are read in float"
+    assert len(convolutions) - len(stem) > 20
+    for node in (node for node in convolutions if node not in stem):
         quantised = produced[node.input[1]]
         assert quantised.op_type == "DequantizeLinear"
         weights, scales = (onnx.numpy_helper.to_array(tensors[name]) for name in quantised.input[:2])

@@ -67,15 +67,20 @@ def torch_outputs(model, pixels):
 
 
 def export_tiny(folder):
-    """Export a tiny model in every precision, alone in a folder; return the model, its deployed form and the files."""
+    """Export a tiny model in every precision, alone in a folder, unless the files are there already.
+
+    Returns:
+        The model, its deployed form and the files.
+    """
     model = tiny_model()
     deployed = DeployedModel(model, ("heatmap", "landmarks"))
-    graph = export_fp32(deployed)
-    files = {}
     kinds = {"fp32": lambda g: g, "fp16": lambda g: to_fp16(g, faces(24)), "int8": lambda g: to_int8(g, faces(24))}
-    for precision, convert in kinds.items():
-        copy = type(graph)()
-        copy.CopyFrom(graph)
-        files[precision] = folder / f"{precision}.onnx"
-        save(convert(copy), files[precision], deployed, precision)
+    files = {precision: folder / f"{precision}.onnx" for precision in kinds}
+    if not folder.exists():
+        folder.mkdir()
+        graph = export_fp32(deployed)
+        for precision, convert in kinds.items():
+            copy = type(graph)()
+            copy.CopyFrom(graph)
+            save(convert(copy), files[precision], deployed, precision)
     return SimpleNamespace(model=model, deployed=deployed, files=files, folder=folder)
