@@ -15,6 +15,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
+from src.benchmarks.backends import backend_rows
 from src.benchmarks.measure import Row, compare, scratch_folder, summarise
 from src.data.faces import draw_face, draw_scene
 from src.inference.backend import TorchBackend
@@ -42,12 +43,12 @@ print(peak_memory())
 
 
 def predict_suite(cfg: DictConfig) -> list[Row]:
-    """Measure EmoNet at full size on crops of the official and of our own side, then the memory of videos.
+    """Measure what can run the shipped weights, full-size crops against the demo's way, then the memory of videos.
 
     Args:
         cfg: Configuration of `conf/benchmark.yaml`.
     """
-    return [*(_crops(side, cfg.rounds) for side in SIDES), *_memory()]
+    return [*backend_rows(cfg.rounds), *(_crops(side, cfg.rounds) for side in SIDES), *_memory()]
 
 
 def _crops(side: int, rounds: int) -> Row:

@@ -5,7 +5,7 @@ import shutil
 import pytest
 import torch
 
-from src.benchmarks import backbone, cache, loop
+from src.benchmarks import backbone, backends, cache, loop
 from src.benchmarks.measure import against
 from tests.running import compose_config
 
@@ -53,6 +53,20 @@ def test_loop(tmp_path, monkeypatch):
     rows = loop.loop_suite(config(tmp_path))
     assert [row.baseline for row in rows] == [loop.PLAIN, loop.SAME]
     assert all(row.name == "2 training steps of 8, emonet_tiny" and row.ratio > 0 for row in rows)
+
+
+def test_backends(monkeypatch):
+    monkeypatch.setattr(backends, "SHIPPED", ("emonet_fer_small",))
+    monkeypatch.setattr(backends, "BATCHES", (2,))
+    monkeypatch.setattr(torch, "compile", lambda module: module)
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    rows = backends.backend_rows(rounds=1)
+    kinds = ["PyTorch, float32, channels last", "PyTorch, float32, compiled", "PyTorch, bf16", "ONNX Runtime, fp32"]
+    kinds += ["ONNX Runtime, int8", "backend=auto", backends.BASELINE]
+    assert [row.name for row in rows] == [f"emonet_fer_small, batches of 2: {kind}" for kind in kinds]
+    assert all(row.ratio > 0 for row in rows[:-1])
+    assert rows[0].note == f"{500 * rows[0].seconds:.3g} ms a face"
 
 
 @pytest.mark.parametrize("suite", ["backbone", "cache", "data", "loop", "predict", "all"])
