@@ -17,8 +17,8 @@ $(STAMP): pyproject.toml
 	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-train: $(STAMP) ## Train the default model on drawn faces and write outputs/runs/<run>
-	$(PY) -m src.train
+train: $(STAMP) ## Train the default model on drawn faces and write outputs/runs/<run>; OPTIONS=... are added
+	$(PY) -m src.train $(OPTIONS)
 
 # FER2013's archive or CSV, and where the runs of the study go.
 FER2013 ?= $(FER2013_PATH)

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -252,6 +253,24 @@ def test_mistakes_are_named(tmp_path, data_dir, mistake):
         fit_and_test(tiny_config(tmp_path, data_dir, *overrides))
     error = caught.value
     assert isinstance(error, ConfigError) or isinstance(error.__cause__, ConfigError)
+
+
+def test_a_run_from_before_masks_were_limited_goes_on(finished, tmp_path, data_dir):
+    """It keeps the network that it has: without the limit, which its description does not know."""
+    run_dir = tmp_path / "old"
+    shutil.copytree(finished[0], run_dir)
+    path = run_dir / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(path, weights_only=True)
+    assert checkpoint["model_spec"]["backbone"].pop("mask_limit") == 16
+    torch.save(checkpoint, path)
+    fit_and_test(
+        tiny_config(
+            run_dir, data_dir, "head.valence_arousal=true", "trainer.max_epochs=3", "ckpt_path=last", "test=false"
+        )
+    )
+    again = read_checkpoint(run_dir)
+    assert again["epoch"] == 2
+    assert "mask_limit" not in again["model_spec"]["backbone"]
 
 
 def test_resuming_a_finished_run_is_refused(finished, data_dir):

@@ -24,6 +24,8 @@ from src.exporting.deployed import DeployedModel
 from src.models.onnx_metadata import INPUT_NAME, write_metadata
 from src.utils.atomic import whole_file
 
+log = logging.getLogger(__name__)
+
 OPSET = 18
 CALIBRATION_BATCH = 16
 # Sums, activations and batch-norms stay in float: they cost no time beside these, and accuracy if they are rounded.
@@ -68,6 +70,8 @@ def to_fp16(graph: onnx.ModelProto, pictures: NDArray[np.uint8]) -> onnx.ModelPr
         half = OnnxModel(convert_float_to_float16(graph, keep_io_types=True, node_block_list=wide))
         # The converter also casts to half precision and back what goes from one node in single precision to another.
         half.remove_cascaded_cast_nodes()
+    if wide:
+        log.info("In single precision stay, with values beyond %.0f: %s", HALF_LIMIT, ", ".join(wide))
     # It appends the casts that it adds.
     half.topological_sort()
     return half.model  # type: ignore[no-any-return]
@@ -112,7 +116,8 @@ def _reads(node: onnx.NodeProto, parts: tuple[str, ...]) -> bool:
 def _wide_nodes(graph: onnx.ModelProto, pictures: NDArray[np.uint8]) -> list[str]:
     """Return the names of the nodes with a value near or beyond the range of half precision.
 
-    The sums of an EmoNet's residual blocks, which nothing normalises, and the variances of its batch-norms get there.
+    The luma of colours, counted in units of 2**-15, does; so did the sums of an EmoNet's residual blocks before
+    `src.models.rescaling`.
     """
     constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.graph.initializer}
     large = {name for name, values in constants.items() if _peak(values) > HALF_LIMIT}

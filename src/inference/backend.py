@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,8 @@ from src.utils.precision import resolve_precision
 
 if TYPE_CHECKING:
     from src.explanation.explainer import Explainer
+
+log = logging.getLogger(__name__)
 
 # The vocabulary of weights with several that predictions use: FER+'s labels are those of many people.
 PREFERRED_VOCABULARY = "ferplus"
@@ -126,9 +129,20 @@ class TorchBackend:
         n = len(images)
         if self.device.type == "cpu":
             n = max(1, min(n, PIXELS_AT_ONCE // self.image_size**2))
-        outputs = [self._predict(images[i : i + n]) for i in range(0, len(images), n)]
+        outputs = [self._finite(images[i : i + n]) for i in range(0, len(images), n)]
         joined = (None if part[0] is None else torch.cat(part) for part in zip(*outputs, strict=True))
         return BackendOutput(*joined)  # type: ignore[arg-type]  # there always are probabilities
+
+    def _finite(self, images: Tensor) -> BackendOutput:
+        """Predict; what overflows in fp16 is predicted in float32, from then on."""
+        output = self._predict(images)
+        if self.precision == "16-mixed" and not bool(output.probabilities.isfinite().all()):
+            log.warning(
+                "These weights exceed half precision: going on in 32-true. python -m src.release rescales them."
+            )
+            self.precision = "32-true"
+            output = self._predict(images)
+        return output
 
     def _predict(self, images: Tensor) -> BackendOutput:
         dtype = DTYPES[self.precision]

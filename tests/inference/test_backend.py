@@ -57,6 +57,18 @@ def test_precision_changes_little(precision, tolerance):
     assert not torch.equal(plain.probabilities, other.probabilities)
 
 
+def test_what_overflows_in_half_precision_is_predicted_in_single(caplog):
+    model = tiny_model()
+    with torch.no_grad():
+        model.backbone.conv1x1_input_emo_2.weight.mul_(1e6)
+    images = faces_tensor(3)
+    expected = TorchBackend(model, precision="32-true")(images)
+    backend = TorchBackend(model, precision="16-mixed")
+    assert torch.equal(backend(images).probabilities, expected.probabilities)
+    assert "going on in 32-true" in caplog.text
+    assert backend.precision == "32-true"
+
+
 def test_it_prefers_the_labels_of_many_people(tmp_path):
     save_safetensors(tiny_model(vocabularies=TWO), tmp_path / "two.safetensors")
     location = str(tmp_path / "two.safetensors")
