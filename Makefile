@@ -2,20 +2,31 @@
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 STAMP := $(VENV)/.installed
+LOWEST := $(VENV)/lowest
 
 .DEFAULT_GOAL := help
-.PHONY: help install train study test lint types unit test-slow test-browser test-slurm format clean
+.PHONY: help install lock train study test lint types unit test-slow test-browser test-slurm test-lowest format clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-install: $(STAMP) ## Make .venv and install the framework with its development tools
+install: $(STAMP) ## Make .venv and install the framework and its development tools, in the versions of requirements.lock
 
-$(STAMP): pyproject.toml
-	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
-	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+# An environment without the stamp was left half-made: it is made anew. Packages without a wheel, and ours, are built with
+# the locked setuptools: isolated builds would fetch whatever is newest.
+$(STAMP): pyproject.toml requirements.lock
+	@test -f $@ || $(PYTHON) -m venv --clear $(VENV)
+	@rm -f $@
+	$(PIP) --constraint requirements.lock setuptools
+	$(PIP) --no-build-isolation --requirement requirements.lock
+	$(PIP) --no-build-isolation --no-deps --editable .
 	@touch $@
+
+lock: $(STAMP) ## Renew requirements.lock: the newest releases that pyproject.toml allows
+	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --all-extras --upgrade \
+		--no-annotate --custom-compile-command 'make lock' --output-file requirements.lock pyproject.toml
 
 train: $(STAMP) ## Train the default model on drawn faces and write outputs/runs/<run>; OPTIONS=... are added
 	$(PY) -m src.train $(OPTIONS)
@@ -55,8 +66,6 @@ unit: $(STAMP) ## Run the tests, a worker a core
 test-browser: $(STAMP) ## Test the page in a headless Chromium; installs Debian's, which takes root, if there is none
 	@command -v chromium >/dev/null || \
 		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; }
-	@$(PY) -c 'import playwright' 2>/dev/null || \
-		$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[browser]'
 	$(PY) -m pytest -m browser
 
 test-slow: $(STAMP) ## Run the tests that take minutes
@@ -64,6 +73,12 @@ test-slow: $(STAMP) ## Run the tests that take minutes
 
 test-slurm: $(STAMP) ## Run a sweep and a requeued job on a Slurm of one node: root, slurmctld, slurmd, munge
 	tests/cluster/slurm.sh $$(mktemp -d) $(PY) -m pytest -m slow tests/cluster
+
+test-lowest: $(STAMP) ## Run the tests with the lowest versions that pyproject.toml allows (downloads some GB)
+	$(VENV)/bin/uv venv --quiet --clear --python 3.11 $(LOWEST)
+	$(VENV)/bin/uv pip install --quiet --python $(LOWEST) --resolution lowest-direct --all-extras --requirement pyproject.toml
+	$(LOWEST)/bin/python -m pytest --numprocesses=auto --dist=loadfile
+	rm -rf $(LOWEST)
 
 format: $(STAMP) ## Format the code and mend what ruff can
 	$(VENV)/bin/ruff check --fix .

@@ -1,4 +1,4 @@
-"""Names that `conf/` computes: the project's root, and names of runs, jobs and sweeps that need no quoting."""
+"""Names that `conf/` computes: folders of the project, and names of runs, jobs and sweeps that need no quoting."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+# Holds src/, conf/ and pretrained/.
 ROOT = Path(__file__).parents[2]
+# Holds data/ and outputs/. Beside an installed package lie those of others: there, it is the working directory.
+WORKSPACE = ROOT if (ROOT / "pyproject.toml").is_file() else Path.cwd()
 MAX_NAME = 100
 # Names that Windows keeps for devices, whatever comes after a dot.
 DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
@@ -20,6 +23,7 @@ SWEEP_ID = "EMONET_FER_SWEEP_ID"
 def register_resolvers() -> None:
     """Make the names known to OmegaConf."""
     OmegaConf.register_new_resolver("project_root", lambda: str(ROOT), replace=True)
+    OmegaConf.register_new_resolver("workspace", lambda: str(WORKSPACE), replace=True)
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
     OmegaConf.register_new_resolver("job_name", job_name, replace=True)
     OmegaConf.register_new_resolver("input_name", input_name, replace=True)

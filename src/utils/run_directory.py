@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from src.utils.atomic import whole_file
 from src.utils.locks import new_lock
 from src.utils.processes import is_main_process
-from src.utils.resolvers import ROOT
+from src.utils.resolvers import ROOT, WORKSPACE
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +127,8 @@ def environment(overrides: list[str], choices: dict[str, Any]) -> dict[str, Any]
 
 
 def _git(*arguments: str) -> str | None:
+    if ROOT != WORKSPACE:  # an installed package: a repository around it would be another one
+        return None
     try:
         done = subprocess.run(
             ["git", "-C", ROOT, *arguments], capture_output=True, encoding="utf-8", check=True, timeout=10

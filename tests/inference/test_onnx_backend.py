@@ -46,7 +46,8 @@ def foreign(path):
     value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
     node = onnx.helper.make_node("Relu", ["x"], ["y"])
     result = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])
-    model = onnx.helper.make_model(onnx.helper.make_graph([node], "g", [value], [result]), ir_version=9)
+    graph = onnx.helper.make_graph([node], "g", [value], [result])
+    model = onnx.helper.make_model(graph, ir_version=9, opset_imports=[onnx.helper.make_opsetid("", 18)])
     onnx.save(model, path)
 
 

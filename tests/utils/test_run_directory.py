@@ -9,6 +9,7 @@ import pytest
 from filelock import FileLock
 from omegaconf import OmegaConf
 
+from src.utils import run_directory
 from src.utils.resolvers import ROOT
 from src.utils.run_directory import (
     environment,
@@ -49,6 +50,11 @@ def test_provenance_grows(tmp_path):
     assert known["overrides"] == ["seed=1"]
     assert known["wandb_id"] == "abc"
     assert known["versions"]["torch"]
+
+
+def test_an_installed_package_is_of_no_repository(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_directory, "WORKSPACE", tmp_path)
+    assert environment([], {})["git_sha"] is None
 
 
 def test_config_is_resolved(tmp_path):
