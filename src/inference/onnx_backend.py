@@ -13,6 +13,9 @@ from src.inference.backend import BackendOutput
 from src.models.onnx_metadata import INPUT_NAME, PROBABILITIES, probabilities_name, read_metadata, read_origin
 from src.utils.errors import ConfigError
 
+# Largest part of a batch on a CPU, in pixels, which stays in the caches: 64 crops of 64 px took 5.2 ms each in eights
+# and 6.4 ms at once (8 bits, two cores).
+PIXELS_AT_ONCE = 8 * 64**2
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
@@ -45,7 +48,11 @@ class OnnxBackend:
 
         # onnxruntime has no common class of its errors; any of them means that the file cannot be run.
         try:
-            self._session = ort.InferenceSession(path, providers=_providers(device, ort.get_available_providers()))
+            options = ort.SessionOptions()
+            # Between two runs its threads would keep the cores busy, waiting, while faces are looked for.
+            options.add_session_config_entry("session.force_spinning_stop", "1")
+            providers = _providers(device, ort.get_available_providers())
+            self._session = ort.InferenceSession(path, options, providers=providers)
         except ConfigError:
             raise
         except Exception as error:
@@ -73,8 +80,12 @@ class OnnxBackend:
 
     def __call__(self, images: Tensor) -> BackendOutput:
         """Predict RGB crops in [0, 1], float32, (B, 3, S, S); they are rounded to 8 bits, as pictures have them."""
-        pixels = (images.detach().cpu().float() * 255).round().clamp(0, 255).to(torch.uint8)
-        found = {name: torch.from_numpy(values) for name, values in self.run(pixels.numpy()).items()}
+        pixels = (images.detach().cpu().float() * 255).round().clamp(0, 255).to(torch.uint8).numpy()
+        n = len(pixels)
+        if self.providers[0] == PROVIDERS["cpu"]:
+            n = max(1, min(n, PIXELS_AT_ONCE // self.image_size**2))
+        parts = [self.run(pixels[i : i + n]) for i in range(0, len(pixels), n)]
+        found = {name: torch.from_numpy(np.concatenate([part[name] for part in parts])) for name in parts[0]}
         return BackendOutput(
             found[self._probabilities], found.get("valence"), found.get("arousal"), found.get("landmarks")
         )

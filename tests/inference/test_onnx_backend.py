@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from src.data.faces import draw_face
-from src.inference import EmotionPredictor
+from src.inference import EmotionPredictor, onnx_backend
 from src.inference.backend import TorchBackend
 from src.inference.onnx_backend import OnnxBackend
 from src.utils.errors import ConfigError
@@ -29,6 +29,18 @@ def test_pixels_and_floats_mean_the_same(exported):
     pixels = faces(3)
     direct = backend.run(pixels)["probabilities"]
     assert np.array_equal(backend(torch.from_numpy(pixels) / 255).probabilities.numpy(), direct)
+
+
+def test_large_batches_are_run_in_parts(exported, monkeypatch):
+    backend = OnnxBackend(str(exported.files["fp32"]), device="cpu")
+    images = torch.from_numpy(faces(5)) / 255
+    whole, sizes, run = backend(images), [], backend.run
+    monkeypatch.setattr(onnx_backend, "PIXELS_AT_ONCE", 2 * 64**2)
+    monkeypatch.setattr(backend, "run", lambda pixels: sizes.append(len(pixels)) or run(pixels))
+    parts = backend(images)
+    assert sizes == [2, 2, 1]
+    for one, other in zip(parts, whole, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
 
 
 def test_predictor_runs_it(exported):

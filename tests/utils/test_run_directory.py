@@ -28,9 +28,8 @@ from pathlib import Path
 from src.utils.run_directory import hold_directory
 
 assert hold_directory(Path(sys.argv[1]))
-loader = os.fork()
-if loader:
-    print(loader, flush=True)
+if not os.fork():
+    print(os.getpid(), flush=True)  # its copy of the lock is closed by now
 time.sleep(60)
 """
 
