@@ -190,8 +190,13 @@ def test_a_flatten_head_on_a_frozen_backbone_is_explained(
         best, second = frozen_model(images).logits.topk(2).indices.T
     maps = explained(frozen_model, more_faces, "auto", best)
     assert correlation(maps, explained(frozen_model, more_faces, "auto", second)) < 0.85
+    # Heads that flatten `fused` can use it in ways that no CAM of it shows: over four trainings, its gain was 0.02 to
+    # 0.33. Before the hourglasses it was 0.37 to 0.46, the least that its interval allowed 0.31.
+    names = more_faces.pictures.class_names
+    with Explainer(frozen_model, "hirescam", "backbone.conv4") as explain:
+        maps = explain(images, [Target(names[i]) for i in best.tolist()])
     control = score(frozen_model, images, scores.random_maps(*maps.shape[:2]))
-    assert gain_over_random(score(frozen_model, images, maps), control)[0] > 0
+    assert gain_over_random(score(frozen_model, images, maps), control)[0] > 0.2
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -81,8 +81,8 @@ def test_a_killed_process_frees_its_directory_though_its_loaders_live_on(tmp_pat
         assert hold_directory(tmp_path)
     finally:
         holder.kill()
-        holder.communicate()
         os.kill(loader, signal.SIGKILL)
+        holder.communicate()  # the loader has its output, too
         release_directory(tmp_path)
 
 
