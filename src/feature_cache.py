@@ -68,7 +68,7 @@ def serve_features(cfg: DictConfig, model: ExpressionClassifier, data: StoreData
     if obstacle is None:
         try:
             obstacle = _serve(cfg, model, data, trainer)
-        except ConfigError as error:
+        except (ConfigError, OSError) as error:
             if cfg.cache is True:
                 raise
             # Who did not ask for the cache is not to be stopped by it.

@@ -57,11 +57,15 @@ class FeatureStore:
         return rows[~self._done(view)[rows]]
 
     def _done(self, view: View) -> NDArray[np.bool_]:
-        """Return which rows are there, (N,): none if the file of values is not whole."""
+        """Return which rows are there, (N,): none if a file is damaged."""
         values, marks = self._values(view), self._marks(view)
         if not marks.is_file() or not values.is_file() or values.stat().st_size != self.n * self.picture_bytes:
             return np.zeros(self.n, bool)
-        return np.asarray(np.load(marks, allow_pickle=False), dtype=bool)
+        try:
+            done = np.asarray(np.load(marks, allow_pickle=False), dtype=bool)
+        except (OSError, ValueError, EOFError):
+            done = np.zeros(0, bool)
+        return done if len(done) == self.n else np.zeros(self.n, bool)
 
     def _values(self, view: View) -> Path:
         return self.path / f"{view}.bin"

@@ -27,7 +27,7 @@ def write(store, rows, features, view="plain"):
 
 
 @pytest.mark.parametrize("shape", [(6, 2, 2), (6,)])
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 def test_what_is_read_is_what_was_written(tmp_path, shape, dtype):
     store = FeatureStore(tmp_path, 6, shape, dtype)
     plain, mirrored = torch.randn(2, 3, *shape)
@@ -59,6 +59,17 @@ def test_a_truncated_file_has_nothing(tmp_path):
     with (tmp_path / "plain.bin").open("r+b") as file:
         file.truncate(8)
     assert store.missing(ROWS, "plain").tolist() == ROWS.tolist()
+
+
+@pytest.mark.parametrize("damage", [b"", b"rubbish", None])
+def test_damaged_marks_mean_nothing(tmp_path, damage):
+    store = FeatureStore(tmp_path, 6, (2,), torch.bfloat16)
+    write(store, ROWS, torch.ones(3, 2))
+    marks = tmp_path / "plain.done.npy"
+    marks.write_bytes(damage) if damage is not None else np.save(marks, np.ones(5, bool))
+    assert store.missing(ROWS, "plain").tolist() == ROWS.tolist()
+    write(store, ROWS, torch.ones(3, 2))
+    assert not len(store.missing(ROWS, "plain"))
 
 
 def test_features_must_fit_half_precision(tmp_path):
