@@ -16,6 +16,7 @@ from src.inference.onnx_backend import OnnxBackend
 from src.models.onnx_metadata import write_origin
 from src.models.weights import load_weights, save_safetensors, weights_digest
 from src.utils.errors import ConfigError
+from src.utils.resolvers import ROOT
 from tests.exporting.tiny import faces, tiny_model
 from tests.utils.test_precision import MACHINES, machine  # noqa: F401
 
@@ -145,6 +146,20 @@ def test_both_vocabularies_are_found(tmp_path, no_bf16):
         assert isinstance(ours, OnnxBackend)
         assert ours.class_names == theirs.class_names == (eight[:7] if vocabulary == "fer2013" else eight)
         torch.testing.assert_close(ours(images).probabilities, theirs(images).probabilities, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["emonet_fer", "emonet_fer_small"])
+def test_shipped_files_are_those_of_the_shipped_weights(name, no_bf16):
+    path = ROOT / "pretrained" / f"{name}.safetensors"
+    ours, theirs = load(path), load_backend("torch", str(path))
+    assert isinstance(ours, OnnxBackend)
+    assert ours.origin["parity"]["pictures"] == 3589  # all of PublicTest
+    images = torch.from_numpy(faces(16, grayscale=True)) / 255
+    found, expected = ours(images), theirs(images)
+    assert (ours.class_names, ours.outputs, ours.crop) == (theirs.class_names, theirs.outputs, theirs.crop)
+    # The largest difference on PublicTest was 0.19.
+    assert float((found.probabilities - expected.probabilities).abs().max()) < 0.25
+    assert (found.valence is None) == (expected.valence is None)
 
 
 def test_an_onnx_file_itself_and_unknown_backends(exported, tmp_path):
