@@ -25,7 +25,7 @@ from src.utils.resolvers import ROOT
 
 SUITE = "predict"
 SHIPPED = ("emonet_fer", "emonet_fer_small")
-BATCHES = (1, 64)
+BATCHES = (1, 16, 64)
 BASELINE = "PyTorch, eager float32, NCHW"
 Task = Callable[[], Any]
 
