@@ -85,7 +85,7 @@ def build_trainer(cfg: DictConfig, callbacks: list[Callback], loggers: list[Logg
         # Given the name, Lightning would take bf16 on a CPU, and say so in a warning.
         options["precision"] = None
         plugins.append(MixedPrecision("16-mixed", "cpu"))
-        log.warning("fp16 gradients are slow on a CPU; trainer.precision=32-true or bf16-mixed trains many times as fast.")
+        log.warning("fp16 gradients are slow on a CPU: trainer.precision=32-true or bf16-mixed trains faster.")
     options["default_root_dir"] = cfg.run_dir
     try:
         return cast(Trainer, instantiate(cfg.trainer, **options, _convert_="all"))
