@@ -9,6 +9,7 @@ from glob import glob
 from pathlib import Path
 
 from src.inference import EmotionPredictor
+from src.inference.backend import TorchBackend
 from src.inference.detection import build_detector
 from src.models.weights import find_checkpoint, peek_spec
 from src.utils.errors import ConfigError
@@ -119,6 +120,9 @@ class ModelShelf:
             raise ConfigError(f"there is no model {name!r}.")
         choice = self.choices[name]
         backend = "torch" if gradients and not choice.location.endswith(".onnx") else "auto"
+        loaded = self._loaded.get((name, "auto"))
+        if loaded is not None and isinstance(loaded.backend, TorchBackend):
+            backend = "auto"  # which is PyTorch here
         key = (name, backend)
         if key not in self._loaded:
             self._loaded[key] = EmotionPredictor(

@@ -68,3 +68,8 @@ def test_models_stay_loaded_but_not_all(runs):
 def test_no_models(locations, message):
     with pytest.raises(ConfigError, match=message):
         find_models(locations)
+
+
+def test_heat_maps_take_the_model_that_is_loaded_if_it_has_gradients(runs):
+    shelf = ModelShelf([str(runs / "a")], detector="none")  # no ONNX file beside it: PyTorch on every machine
+    assert shelf.predictor("a", gradients=True) is shelf.predictor("a")
