@@ -13,7 +13,6 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import LearningRateMonitor, ProgressBar
 from pytorch_lightning.loggers import Logger
-from pytorch_lightning.plugins import MixedPrecision
 from rich.console import Console
 from rich.table import Table
 
@@ -25,6 +24,7 @@ from src.metrics.affect import affect_metric_names
 from src.metrics.landmarks import LANDMARK_METRIC
 from src.models.classifier import ExpressionClassifier
 from src.utils.checkpoint_io import AtomicCheckpointIO
+from src.utils.cpu_precision import CpuMixedPrecision
 from src.utils.errors import ConfigError
 from src.utils.precision import device_kind, resolve_precision
 from src.utils.processes import is_main_process
@@ -81,11 +81,9 @@ def build_trainer(cfg: DictConfig, callbacks: list[Callback], loggers: list[Logg
         "logger": loggers or False,
         "plugins": plugins,
     }
-    if precision == "16-mixed" and device_kind(cfg.trainer.accelerator) == "cpu":
-        # Given the name, Lightning would take bf16 on a CPU, and say so in a warning.
+    if precision in ("16-mixed", "bf16-mixed") and device_kind(cfg.trainer.accelerator) == "cpu":
         options["precision"] = None
-        plugins.append(MixedPrecision("16-mixed", "cpu"))
-        log.warning("fp16 gradients are slow on a CPU: trainer.precision=32-true or bf16-mixed trains faster.")
+        plugins.append(CpuMixedPrecision(precision))
     options["default_root_dir"] = cfg.run_dir
     try:
         return cast(Trainer, instantiate(cfg.trainer, **options, _convert_="all"))

@@ -14,6 +14,7 @@ from src.benchmarks.measure import Row, against, scratch_folder, time_rounds
 from src.models.classifier import ExpressionClassifier
 from src.models.compiled import compile_for_prediction
 from src.models.weights import build_from_weights, find_checkpoint, load_weights
+from src.utils.cpu_precision import autocast
 from src.utils.precision import native_bf16
 
 SUITE = "backbone"
@@ -33,15 +34,16 @@ def backbone_suite(cfg: DictConfig) -> list[Row]:
     pictures = torch.rand(BATCH, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     channels_last = pictures.to(memory_format=torch.channels_last)
     tasks = {
-        BASELINE: _prediction(plain, pictures, bf16=False),
-        "eager float32, channels last": _prediction(model, channels_last, bf16=False),
+        BASELINE: _prediction(plain, pictures, "32-true"),
+        "eager float32, channels last": _prediction(model, channels_last, "32-true"),
     }
-    precisions = {"float32": False, "bf16": True} if native_bf16() else {"float32": False}
+    precisions = {"float32": "32-true"}
     if native_bf16():
-        tasks["eager bf16, channels last"] = _prediction(model, channels_last, bf16=True)
+        precisions["bf16"] = "bf16-mixed"
+        tasks["eager bf16, channels last"] = _prediction(model, channels_last, "bf16-mixed")
     notes = {}
     with scratch_folder() as folder:
-        for kind, bf16 in precisions.items():
+        for kind, precision in precisions.items():
             compiled = copy.deepcopy(model)
             seconds = compile_for_prediction(
                 compiled,
@@ -49,12 +51,12 @@ def backbone_suite(cfg: DictConfig) -> list[Row]:
                 n_pictures=10**9,
                 image_size=SIDE,
                 batch_size=BATCH,
-                precision="bf16-mixed" if bf16 else "32-true",
+                precision=precision,
                 cache=Path(folder),
             )
             if seconds is not None:
                 name = f"compiled {kind}"
-                tasks[name] = _prediction(compiled, channels_last, bf16=bf16)
+                tasks[name] = _prediction(compiled, channels_last, precision)
                 notes[name] = f"after {seconds:.0f} s of compiling"
         named = {f"{BATCH} pictures at {SIDE} px, {name}": task for name, task in tasks.items()}
         notes = {f"{BATCH} pictures at {SIDE} px, {name}": note for name, note in notes.items()}
@@ -62,9 +64,9 @@ def backbone_suite(cfg: DictConfig) -> list[Row]:
         return against(SUITE, baseline, time_rounds(named, cfg.rounds), notes)
 
 
-def _prediction(model: ExpressionClassifier, pictures: Tensor, bf16: bool) -> Callable[[], Tensor]:
+def _prediction(model: ExpressionClassifier, pictures: Tensor, precision: str) -> Callable[[], Tensor]:
     def predict() -> Tensor:
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        with torch.inference_mode(), autocast("cpu", precision):
             logits: Tensor = model(pictures).logits
             return logits
 

@@ -16,6 +16,7 @@ from src.models.build import build_model, official_spec
 from src.models.classifier import ExpressionClassifier
 from src.models.spec import ModelSpec
 from src.models.weights import build_from_weights, find_checkpoint, load_weights
+from src.utils.cpu_precision import autocast
 from src.utils.errors import ConfigError
 from src.utils.groups import load_group
 from src.utils.precision import resolve_precision
@@ -33,7 +34,6 @@ PREFERRED_VOCABULARY = "ferplus"
 PIXELS_AT_ONCE = 4 * 256**2
 # Names of the authors' files, and of their configurations.
 OFFICIAL = ("emonet_8", "emonet_5")
-DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16, "64-true": torch.float64}
 
 
 class BackendOutput(NamedTuple):
@@ -145,10 +145,8 @@ class TorchBackend:
         return output
 
     def _predict(self, images: Tensor) -> BackendOutput:
-        dtype = DTYPES[self.precision]
-        x = images.to(self.device, torch.float64 if dtype is torch.float64 else torch.float32)
-        mixed = dtype in (torch.bfloat16, torch.float16)
-        with torch.inference_mode(), torch.autocast(self.device.type, dtype if mixed else None, enabled=mixed):
+        x = images.to(self.device, torch.float64 if self.precision == "64-true" else torch.float32)
+        with torch.inference_mode(), autocast(self.device.type, self.precision):
             prediction = self.model(x.contiguous(memory_format=torch.channels_last), landmarks=True)
             probabilities = self.model.probabilities(prediction)
         affect = "valence_arousal" in self.outputs

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from src.models.emonet import EmoNet, Tap
+from src.utils.cpu_precision import autocast
 from src.utils.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def compile_for_prediction(
     if choice is False or (choice == "auto" and (worth < WORTH_COMPILING[bf16] or torch.cuda.is_available())):
         return None
     try:
-        seconds = _compile(model, image_size, batch_size, bf16, cache)
+        seconds = _compile(model, image_size, batch_size, precision, cache)
     except Exception as error:  # whatever a compiler may say
         model.compiled = None
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -123,7 +124,7 @@ def compile_for_prediction(
     return seconds
 
 
-def _compile(model: ExpressionClassifier, image_size: int, batch_size: int, bf16: bool, cache: Path) -> float:
+def _compile(model: ExpressionClassifier, image_size: int, batch_size: int, precision: str, cache: Path) -> float:
     start = time.perf_counter()
     if not any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "clang++")):
         raise RuntimeError("no C++ compiler was found")
@@ -138,7 +139,7 @@ def _compile(model: ExpressionClassifier, image_size: int, batch_size: int, bf16
     backbone = CompiledBackbone(model.backbone, model.head.tap, batch_size, "landmarks" in model.spec.outputs)
     image = torch.zeros(batch_size, 3, image_size, image_size)
     # Freezing as an option of torch.compile would leave the weights as inputs: another part of torch reads it here.
-    with inductor.patch(freezing=True), torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+    with inductor.patch(freezing=True), torch.no_grad(), autocast("cpu", precision):
         backbone(image)
     model.compiled = backbone
     return time.perf_counter() - start

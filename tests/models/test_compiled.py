@@ -13,6 +13,7 @@ from torch import nn
 from src.models.compiled import CompiledBackbone, compile_for_prediction
 from src.models.weights import build_from_weights, load_weights
 from src.pipeline import build_data
+from src.utils.cpu_precision import autocast
 from src.utils.errors import ConfigError
 from src.utils.resolvers import ROOT
 from tests.running import compose_config
@@ -92,17 +93,17 @@ def test_without_a_compiler(model, tmp_path, monkeypatch, caplog):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
 def test_the_real_compiler_agrees(model, tmp_path, precision, monkeypatch):
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
     image = torch.rand(6, 3, 64, 64)
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
+    with torch.no_grad(), autocast("cpu", precision):
         expected = model(image).logits.float()
         compile_for_prediction(model, True, **{**JOB, "precision": precision}, cache=tmp_path)
         found = model(image).logits.float()
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path)
     assert any(tmp_path.iterdir())
-    bound = 0.02 if precision == "bf16-mixed" else 1e-4
+    bound = {"32-true": 1e-4, "bf16-mixed": 0.02, "16-mixed": 0.005}[precision]
     assert (found - expected).abs().max() <= bound * (expected.max() - expected.min())
 
 
@@ -119,15 +120,15 @@ def test_it_agrees_with_float32_on_real_pictures(tmp_path, data_dir, side, n):
     data.serve_classes(model.spec.class_names)
     rows, labels, _ = data.split_rows("val")
 
-    def logits(bf16):
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+    def logits(precision):
+        with torch.inference_mode(), autocast("cpu", precision):
             batches = np.array_split(rows[:n], -(-n // 64))
             return torch.cat([model(data.plain_pictures(batch)["image"]).logits.float() for batch in batches])
 
-    expected = logits(bf16=False)
+    expected = logits("32-true")
     job = {"n_pictures": n, "image_size": side, "batch_size": 64 if side == 64 else 16, "precision": "bf16-mixed"}
     compile_for_prediction(model, True, **job, cache=tmp_path)
-    found = logits(bf16=True)
+    found = logits("bf16-mixed")
     error = float((found - expected).abs().max() / (expected.max() - expected.min()))
     agreement = float((found.argmax(1) == expected.argmax(1)).float().mean())
     hits = [(x.argmax(1).numpy() == labels[:n]).mean() for x in (found, expected)]
