@@ -93,7 +93,7 @@ def _beside(weights: Weights) -> Iterator[Backend]:
         except ConfigError as error:
             log.warning("%s is left aside: %s", path.name, error)
             continue
-        parity = backend.origin.get("parity", {})
+        parity = _parity(backend)
         obstacle = _disagreement(backend, weights, parity)
         if obstacle:
             log.warning("%s is left aside: %s. Export it again.", path.name, obstacle)
@@ -110,6 +110,15 @@ def _open(path: Path, spec: ModelSpec) -> OnnxBackend:
     return OnnxBackend(str(path), vocabulary=own, device="cpu")
 
 
+def _parity(backend: OnnxBackend) -> dict[str, Any]:
+    """Return what a file says of how it compares with its weights, {} if it does not say so in numbers."""
+    parity = backend.origin.get("parity")
+    numbers = ("accuracy", "accuracy_torch", "points_lost", "pictures")
+    if not isinstance(parity, dict) or not all(isinstance(parity.get(name), int | float) for name in numbers):
+        return {}
+    return parity
+
+
 def _disagreement(backend: OnnxBackend, weights: Weights, parity: dict[str, Any]) -> str | None:
     """Return in what a file does not stand for weights, None if it does."""
     if backend.origin.get("weights") != weights_digest(weights.state):
@@ -117,6 +126,8 @@ def _disagreement(backend: OnnxBackend, weights: Weights, parity: dict[str, Any]
     missing = [name for name in weights.spec.outputs if name not in backend.outputs]
     if missing:
         return f"it does not give {', '.join(missing)}"
-    if not parity.get("passed") or not parity.get("points_lost", 100.0) <= MAX_POINTS_LOST:
+    if not parity:
+        return "it does not say how well it agrees with its weights"
+    if parity.get("passed") is not True or not parity["points_lost"] <= MAX_POINTS_LOST:
         return f"it loses more than {MAX_POINTS_LOST:g} points of accuracy"
     return None

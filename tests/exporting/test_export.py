@@ -3,10 +3,12 @@ import os
 import subprocess
 import sys
 
+import onnx
 import pytest
 
 from src.exporting.export import export
-from src.models.weights import save_safetensors
+from src.models.onnx_metadata import onnx_beside, read_origin
+from src.models.weights import load_weights, save_safetensors, weights_digest
 from src.utils.errors import ConfigError
 from src.utils.resolvers import ROOT
 from src.utils.validation import validate_config
@@ -30,7 +32,7 @@ def export_config(run_dir, data_dir, *overrides):
 
 def test_files_and_report(weights, tmp_path, data_dir, capsys):
     options = [f"ckpt_path={weights}", "onnx.precision=[fp32,int8]", "onnx.parity_pictures=14"]
-    rows = export(export_config(tmp_path, data_dir, *options, "onnx.calibration_pictures=16"))
+    rows = export(export_config(tmp_path, data_dir, *options, "onnx.calibration_pictures=16", "onnx.beside=true"))
     report = json.loads((tmp_path / "parity.json").read_text())
     assert [entry["precision"] for entry in report["files"]] == ["fp32", "int8"]
     assert report["data"].startswith("synthetic-")
@@ -45,6 +47,15 @@ def test_files_and_report(weights, tmp_path, data_dir, capsys):
     for entry, row in zip(report["files"], rows, strict=True):
         assert (tmp_path / entry["file"]).stat().st_size / 1e6 == pytest.approx(entry["megabytes"], abs=0.01)
         assert entry["points_lost"] == row.points_lost
+        beside = onnx.load(onnx_beside(weights, entry["precision"]))
+        origin = read_origin({prop.key: prop.value for prop in beside.metadata_props})
+        assert origin["weights"] == weights_digest(load_weights(weights).state)
+        assert origin["parity"] == {
+            "data": report["data"],
+            "split": "val",
+            "class_names": report["class_names"],
+            **entry,
+        }
     printed = capsys.readouterr().err
     for text in ("ONNX Runtime against PyTorch", "largest difference, valence", "kept", str(tmp_path)):
         assert text in printed.replace("\n", "") or text in printed

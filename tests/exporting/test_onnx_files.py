@@ -1,4 +1,5 @@
 import json
+from collections import Counter
 
 import numpy as np
 import onnx
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from src.exporting.deployed import DeployedModel
-from src.exporting.onnx_files import STEM, export_fp32, save, to_fp16
+from src.exporting.onnx_files import NORM_WEIGHT, STEM, _with_convolved_norms, export_fp32, save, to_fp16
 from src.models.onnx_metadata import licence
 from src.models.spec import ModelSpec
 from src.utils.resolvers import ROOT
@@ -111,7 +112,7 @@ def test_quantised_weights_have_seven_bits_and_a_scale_per_channel(exported):
     produced = {node.output[0]: node for node in graph.node}
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
     stem = [node for node in convolutions if node.input[1] in tensors]
-    assert all(any(part in node.input[1] for part in STEM) for node in stem)
+    assert all(any(part in node.input[1] for part in (*STEM, NORM_WEIGHT)) for node in stem)
     assert tensors[stem[0].input[1]].dims == [4, 3, 7, 7], "pixels are read in float"
     assert len(convolutions) - len(stem) > 20
     for node in (node for node in convolutions if node not in stem):
@@ -122,6 +123,22 @@ def test_quantised_weights_have_seven_bits_and_a_scale_per_channel(exported):
         assert np.abs(weights.astype(int)).max() <= 64
         assert scales.shape == weights.shape[:1]
     assert differences(exported, "int8")["probabilities"] < 0.25
+
+
+def test_batch_norms_become_convolutions_of_the_same_values(exported):
+    graph = onnx.load(exported.files["fp32"])
+    convolved = _with_convolved_norms(graph)
+    counts = [Counter(node.op_type for node in model.graph.node) for model in (graph, convolved)]
+    assert counts[0]["BatchNormalization"] > 20
+    assert counts[1]["BatchNormalization"] == 0
+    assert counts[1]["Conv"] == counts[0]["Conv"] + counts[0]["BatchNormalization"]
+    pixels = faces(4, grayscale=True)
+    expected, found = (
+        ort.InferenceSession(m.SerializeToString()).run(None, {"images": pixels}) for m in (graph, convolved)
+    )
+    for a, b in zip(expected, found, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    assert {n.op_type for n in onnx.load(exported.files["int8"]).graph.node}.isdisjoint({"BatchNormalization"})
 
 
 def differences(exported, precision):

@@ -87,6 +87,8 @@ def test_the_fastest_file_that_agrees(weights, no_bf16, caplog):
         ({"points_lost": 0.51}, "loses more than 0.5 points"),
         ({"passed": False}, "loses more than 0.5 points"),
         ({"digest": "other"}, "was not made from model.safetensors"),
+        ({"points_lost": "none"}, "does not say how well it agrees with its weights"),
+        ({"accuracy": None}, "does not say how well it agrees with its weights"),
     ],
 )
 def test_a_file_that_does_not_agree_is_left_aside(weights, no_bf16, caplog, spoiled, reason):
