@@ -49,7 +49,7 @@ study: $(STAMP) ## Compare the heads on FER2013=<archive> and write docs/head_st
 	$(SWEEP) hydra.sweep.dir=$(STUDY)/crossfit_seen head=linear,multihead data.half=first backbone=emonet_scratch \
 		backbone.freeze=all backbone.weights=$(STUDY)/backbone/checkpoints/last.ckpt
 	$(SWEEP) hydra.sweep.dir=$(STUDY)/emotion2 head=$(HEADS) head.tap=emotion2 backbone.freeze=fused trainer.max_epochs=3
-	$(PY) -m src.study runs=$(STUDY)
+	$(PY) -m studies.head_study runs=$(STUDY)
 
 test: lint types unit ## Run everything that must be green: lint, types, tests
 
@@ -58,7 +58,7 @@ lint: $(STAMP) ## Check style and formatting
 	$(VENV)/bin/ruff format --check .
 
 types: $(STAMP) ## Check types
-	$(VENV)/bin/mypy src
+	$(VENV)/bin/mypy src studies
 
 unit: $(STAMP) ## Run the tests, a worker a core
 	$(PY) -m pytest --numprocesses=auto --dist=loadfile

@@ -12,7 +12,7 @@ import pytest
 import torch
 from filelock import FileLock
 
-from src.data.store import PackedStore, Record, write_store  # first of all: it sets OpenMP up
+from src.data.store.packed_store import PackedStore, Record, write_store  # first of all: it sets OpenMP up
 
 MakeStore = Callable[[Sequence[Record]], PackedStore]
 
@@ -59,9 +59,9 @@ def drawn_run(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
 
     It takes some 45 seconds to train; tests that need any model at all should make one of `backbone.width=16`.
     """
-    from src.training import fit_and_test
-    from src.utils.run_directory import environment, update_provenance, write_config
-    from tests.running import tiny_config
+    from src.engine.fit import fit_and_test
+    from src.runs.directory import environment, update_provenance, write_config
+    from tests.helpers.running import tiny_config
 
     run_dir = shared_folder(tmp_path_factory) / "drawn"
     with FileLock(f"{run_dir}.lock"):
@@ -82,10 +82,10 @@ def drawn_run(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
 @pytest.fixture(scope="session")
 def public_test(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """FER2013's PublicTest as the shipped weights get it: images, uint8 (3589, 3, 64, 64), and labels, (3589,)."""
+    from src.engine.build import build_data
     from src.models.weights import load_weights
-    from src.pipeline import build_data
-    from src.utils.resolvers import ROOT
-    from tests.running import compose_config
+    from src.utils.paths import ROOT
+    from tests.helpers.running import compose_config
 
     folder = tmp_path_factory.mktemp("fer2013")
     options = ["data=fer2013", f"data.path={os.environ['FER2013_PATH']}", f"data_dir={folder}", f"run_dir={folder}"]

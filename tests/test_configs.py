@@ -5,9 +5,9 @@ import yaml
 from hydra.utils import get_class, get_method
 from omegaconf import OmegaConf
 
-from src.utils.resolvers import ROOT
-from src.utils.validation import RULES, validate_config
-from tests.running import compose_config
+from src.cli.validation import RULES, validate_config
+from src.utils.paths import ROOT
+from tests.helpers.running import compose_config
 
 CONF = ROOT / "conf"
 # wandb_sweep.yaml is Weights & Biases' own, see test_wandb_run.py.

@@ -14,10 +14,10 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from src.engine.build import build_data, build_trainer, choose_precision, plain
 from src.models.losses import CrossEntropy, partial_cross_entropy
-from src.pipeline import build_data, build_trainer, choose_precision, plain
+from tests.helpers.running import tiny_config
 from tests.models.conftest import CLASSES, MakeClassifier, MakeSpec, make_classifier, make_spec  # noqa: F401
-from tests.running import tiny_config
 
 HEADS = ("linear", "linear_flat", "linear_bottleneck", "self_attention", "multihead")
 CUDA = torch.device("cuda", 0)

@@ -8,15 +8,15 @@ from functools import partial
 import pytest
 import torch
 
-from src.pipeline import build_data, plain
-from src.training import fit_and_test
-from src.utils.checkpoint_io import AtomicCheckpointIO
+from src.engine.build import build_data, plain
+from src.engine.checkpoint_io import AtomicCheckpointIO
+from src.engine.fit import fit_and_test
+from src.runs.directory import hold_directory, release_directory
 from src.utils.errors import ConfigError
-from src.utils.run_directory import hold_directory, release_directory
-from tests import kills
-from tests.forking import run_forked
-from tests.running import TINY, read_checkpoint, tiny_config
-from tests.test_cli import environment, fork
+from tests.cli.test_cli import environment, fork
+from tests.helpers import kills
+from tests.helpers.forking import run_forked
+from tests.helpers.running import TINY, read_checkpoint, tiny_config
 
 
 @pytest.mark.slow

@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from src.engine.fit import fit_and_test
 from src.metrics import affect
 from src.models.classifier import ExpressionClassifier
 from src.models.losses import partial_cross_entropy
 from src.models.test_time import views
-from src.training import fit_and_test
-from tests.running import tiny_config
+from tests.helpers.running import tiny_config
 
 
 class OnCpu(Tensor):

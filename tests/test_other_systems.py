@@ -1,4 +1,4 @@
-"""Windows and macOS, as far as they can be followed on Linux: `tests/other_systems.py` refuses what they would."""
+"""Windows and macOS, as far as Linux can tell: `tests/helpers/other_systems.py` refuses what they would."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from pathlib import Path
 import cv2
 import pytest
 
-from src.data.faces import draw_face
-from src.utils.resolvers import ROOT, SWEPT_KEYS, input_name, job_name, run_name
-from tests.kills import different
-from tests.test_cli import environment
+from src.cli.resolvers import SWEPT_KEYS, input_name, job_name, run_name
+from src.data.faces.generator import draw_face
+from src.utils.paths import ROOT
+from tests.cli.test_cli import environment
+from tests.helpers.kills import different
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc to see what is open")
 
@@ -27,7 +28,14 @@ def made(tmp_path_factory):
     """The folder of a training with two spawned loader processes, resumed, tested and used to predict."""
     folder = tmp_path_factory.mktemp("other_systems")
     cv2.imwrite(str(folder / "face.png"), draw_face(0, 0, 64).image)
-    command = ["-X", "warn_default_encoding", "-m", "tests.other_systems", str(folder), str(folder / "face.png")]
+    command = [
+        "-X",
+        "warn_default_encoding",
+        "-m",
+        "tests.helpers.other_systems",
+        str(folder),
+        str(folder / "face.png"),
+    ]
     done = subprocess.run(
         [sys.executable, *command], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=600
     )

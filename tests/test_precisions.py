@@ -13,21 +13,21 @@ import pytest
 import torch
 from PIL import Image
 
-from src import pipeline
-from src.data.faces import draw_face
-from src.evaluation import test as run_evaluation
-from src.explanation.report import explain_model
-from src.exporting.export import export
+from src.data.faces.generator import draw_face
+from src.engine import build as pipeline
+from src.engine.evaluate import test as run_evaluation
+from src.engine.explain import explain_model
+from src.engine.export import export
+from src.engine.fit import fit_and_test
+from src.engine.predict import predict
 from src.inference import backend as backend_module
 from src.inference.backend import TorchBackend
-from src.inference.run import predict
 from src.models.weights import load_weights
-from src.training import fit_and_test
-from src.utils.resolvers import ROOT
-from src.utils.run_directory import environment, update_provenance, write_config
+from src.runs.directory import environment, update_provenance, write_config
+from src.utils.paths import ROOT
 from src.web.analysis import Analyst
 from src.web.models import ModelShelf
-from tests.running import compose_config, read_checkpoint
+from tests.helpers.running import compose_config, read_checkpoint
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 SHIPPED = ("emonet_fer", "emonet_fer_small")

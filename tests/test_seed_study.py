@@ -5,15 +5,15 @@ import pandas as pd
 import pytest
 import torch
 
-from src.data.faces import draw_face
-from src.evaluation import test as evaluate
+from src.data.faces.generator import draw_face
+from src.engine.build import build_data, plain
+from src.engine.evaluate import test as evaluate
+from src.engine.fit import fit_and_test
 from src.models.emonet import EmoNet
 from src.models.weights import load_weights
-from src.pipeline import build_data, plain
-from src.training import fit_and_test
-from tests.data.picture_files import encoded, write
-from tests.data.test_fer2013 import KAGGLE, text
-from tests.running import compose_config, read_checkpoint, tiny_config
+from tests.data.datasets.test_fer2013 import KAGGLE, text
+from tests.helpers.image_files import encoded, write
+from tests.helpers.running import compose_config, read_checkpoint, tiny_config
 
 USAGES = {"Training": ("train", 8), "PublicTest": ("valid", 7), "PrivateTest": ("test", 7)}
 DEFECTS = {

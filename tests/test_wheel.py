@@ -9,8 +9,8 @@ from zipfile import ZipFile
 import pytest
 from PIL import Image
 
-from src.data.faces import draw_face
-from src.utils.resolvers import ROOT
+from src.data.faces.generator import draw_face
+from src.utils.paths import ROOT
 
 
 @pytest.fixture(scope="module")

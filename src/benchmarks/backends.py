@@ -20,8 +20,8 @@ from src.models.compiled import compile_for_prediction
 from src.models.onnx_metadata import onnx_beside
 from src.models.weights import build_from_weights, load_weights
 from src.utils.extras import require_extra
+from src.utils.paths import ROOT
 from src.utils.precision import native_bf16
-from src.utils.resolvers import ROOT
 
 SUITE = "predict"
 SHIPPED = ("emonet_fer", "emonet_fer_small")
@@ -76,7 +76,7 @@ def _torch_tasks(model: ExpressionClassifier, images: Tensor, folder: Path) -> d
 
 
 def _onnx_tasks(model: ExpressionClassifier, weights: Path, images: Tensor, folder: Path) -> dict[str, Task]:
-    require_extra("export", "onnx", "onnxscript")
+    require_extra("export")
     # Seconds of imports, for who measures something else.
     from src.exporting.deployed import DeployedModel
     from src.exporting.onnx_files import export_fp32, save

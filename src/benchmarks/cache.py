@@ -9,8 +9,8 @@ from omegaconf import DictConfig
 
 from src.benchmarks.measure import Row, against, scratch_folder, time_rounds
 from src.benchmarks.training import Training, prepare
-from src.feature_cache import serve_features
-from src.pipeline import build_trainer
+from src.engine.build import build_trainer
+from src.engine.feature_cache import serve_features
 
 SUITE = "cache"
 # Training pictures of a pass.

@@ -14,10 +14,10 @@ from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
 from src.benchmarks.measure import Row, compare, peak_memory, scratch_folder, summarise, time_rounds
-from src.data.audit_report import open_audit
+from src.data.audit.report import open_audit
 from src.data.datamodule import StoreDataModule
-from src.data.store import PackedStore
-from src.pipeline import build_data, plain
+from src.data.store.packed_store import PackedStore
+from src.engine.build import build_data, plain
 
 SUITE = "data"
 # Pictures served in a round, as files and from the store.

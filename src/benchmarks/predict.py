@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from src.benchmarks.backends import backend_rows
 from src.benchmarks.measure import Row, compare, scratch_folder, summarise
-from src.data.faces import draw_face, draw_scene
+from src.data.faces.generator import draw_face, draw_scene
 from src.inference.backend import TorchBackend
 from src.inference.crop import to_tensor
 from src.inference.video import VideoWriter
@@ -25,7 +25,7 @@ from src.models.classifier import ExpressionClassifier
 from src.models.emonet import EmoNet
 from src.models.spec import ModelSpec
 from src.models.weights import save_safetensors
-from src.utils.resolvers import ROOT
+from src.utils.paths import ROOT
 
 SUITE = "predict"
 SIDES = (256, 64)

@@ -11,8 +11,8 @@ from pytorch_lightning.trainer.states import TrainerFn
 
 from src.data.datamodule import StoreDataModule
 from src.explanation.explainer import Explainer
+from src.explanation.images import first_of_each_class, read_pictures
 from src.explanation.panels import draw_panel, explain_row
-from src.explanation.pictures import first_of_each_class, read_pictures
 from src.explanation.targets import Target
 from src.models.classifier import ExpressionClassifier
 from src.utils.errors import ConfigError

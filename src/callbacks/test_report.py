@@ -10,7 +10,7 @@ from torch import Tensor
 from src.callbacks.test_table import Results, TestTable, TestTableWriter
 from src.metrics.classification import evaluate_table
 from src.metrics.intervals import bootstrap_intervals
-from src.utils.run_directory import update_provenance
+from src.runs.directory import update_provenance
 
 
 class PredictionsCsv(TestTableWriter):

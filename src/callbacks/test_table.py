@@ -18,7 +18,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from src.data.datamodule import StoreDataModule
-from src.data.store import PackedStore, Split
+from src.data.store.packed_store import PackedStore, Split
 from src.models.classifier import ExpressionClassifier
 from src.models.prediction import EvaluationOutput
 

@@ -11,8 +11,8 @@ from pytorch_lightning import Trainer
 from torchmetrics.functional.classification import multiclass_precision_recall_curve
 
 from src.callbacks.test_table import Results, TestTable, TestTableWriter
-from src.comparison.report import worst_mistakes
-from src.wandb_logger import run_loggers
+from src.loggers.wandb_logger import run_loggers
+from src.reports.run_report import worst_mistakes
 
 RECALLS = np.linspace(0, 1, 101)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from src.comparison.run import Run
+from src.runs.finished import Run
 from src.utils.errors import ConfigError
 
 log = logging.getLogger(__name__)

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from src.comparison.entries import Entry
-from src.comparison.paired import bootstrap_difference, bootstrap_scores, holm, interval, mcnemar, score
-from src.comparison.run import Run, all_classes
 from src.metrics.calibration import expected_calibration_error
 from src.metrics.intervals import METRICS
+from src.metrics.paired import bootstrap_difference, bootstrap_scores, holm, interval, mcnemar, score
+from src.runs.finished import Run, all_classes
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

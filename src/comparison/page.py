@@ -1,146 +1,155 @@
-"""Self-contained HTML pages: text, tables and figures in one file that needs no network."""
+"""The page of a comparison."""
 
 from __future__ import annotations
 
-import base64
-import io
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import Any
-
-import matplotlib as mpl
+import numpy as np
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, Template
 from markupsafe import Markup
-from matplotlib.figure import Figure
+
+from src.comparison.leaderboard import Comparison, confidences, shown_board
+from src.metrics.calibration import reliability_curve
+from src.metrics.intervals import METRICS
+from src.reports import page, plots
+from src.reports.page import Section, render_page
+
+# More entries than these make figures that nobody can read; tables have all of them.
+MAX_DRAWN = 10
+MAX_MATRICES = 4
+MAX_PAIRS = 50
+CURVES = ("train/loss", "val/loss", "val/f1_macro")
 
 
-@dataclass
-class Section:
-    """A part of a page.
-
-    Attributes:
-        heading: Its heading; "" for none.
-        parts: Pieces of HTML, from the functions of this module; a plain string is text and escaped.
-    """
-
-    heading: str
-    parts: list[str] = field(default_factory=list)
-
-
-def render_page(title: str, sections: Sequence[Section]) -> str:
-    """Return a page as HTML.
+def comparison_page(comparison: Comparison, title: str) -> str:
+    """Return the page as HTML.
 
     Args:
-        title: Title and main heading.
-        sections: Its sections, in order.
+        comparison: What is compared.
+        title: Its title.
     """
-    return _template().render(title=title, sections=sections, version=_version())
-
-
-def note(text: str) -> Markup:
-    """Return a paragraph of explanation."""
-    return Markup('<p class="note">{}</p>').format(text)
-
-
-def table(frame: pd.DataFrame, best: Sequence[int] = (), digits: int = 4) -> Markup:
-    """Return a table; text stands left, numbers right, missing values are dashes.
-
-    Args:
-        frame: Its rows; the index is not shown.
-        best: Positions of rows to set off.
-        digits: Decimals of real numbers.
-    """
-    text = [not pd.api.types.is_numeric_dtype(frame.iloc[:, i]) for i in range(frame.shape[1])]
-    return Markup(
-        _environment()
-        .from_string(
-            '<div class="scroll"><table><thead><tr>'
-            "{% for name, t in head %}<th{% if t %} class=text{% endif %}>{{ name }}</th>{% endfor %}"
-            "</tr></thead><tbody>"
-            "{% for row in rows %}<tr{% if loop.index0 in best %} class=best{% endif %}>"
-            "{% for cell, t in row %}<td{% if t %} class=text{% endif %}>{{ cell }}</td>{% endfor %}</tr>{% endfor %}"
-            "</tbody></table></div>"
-        )
-        .render(
-            head=list(zip(frame.columns, text, strict=True)),
-            rows=[
-                [(_cell(value, digits), t) for value, t in zip(row, text, strict=True)]
-                for row in frame.itertuples(index=False, name=None)
-            ],
-            best=set(best),
-        )
+    return render_page(
+        title,
+        [
+            _leaderboard(comparison),
+            _entry_pairs(comparison),
+            _run_pairs(comparison),
+            _classes(comparison),
+            _confusion(comparison),
+            _calibration(comparison),
+            *_learning(comparison),
+            _runs(comparison),
+        ],
     )
 
 
-def facts(entries: dict[str, Any]) -> Markup:
-    """Return names and values as a table of two columns; empty values are left out."""
-    kept = {key: value for key, value in entries.items() if value not in (None, "", [], {})}
-    rows = [Markup('<tr><th class="text">{}</th><td class="text">{}</td></tr>').format(k, v) for k, v in kept.items()]
-    return Markup('<div class="scroll"><table>{}</table></div>').format(Markup("").join(rows))
+def _leaderboard(comparison: Comparison) -> Section:
+    board, metric = comparison.board, comparison.metric
+    scores = METRICS[metric]
+    k = len(comparison.class_names)
+    seeds = []
+    for entry in comparison.entries[:MAX_DRAWN]:
+        confusions = [np.bincount(comparison.labels * k + p, minlength=k * k) for p in comparison.predictions(entry)]
+        seeds.append(scores(np.stack(confusions).reshape(-1, k, k).astype(np.float64)))
+    top = board.head(MAX_DRAWN)
+    value, low, high = (
+        top[column].to_numpy(dtype=np.float64) for column in (metric, f"{metric}_low", f"{metric}_high")
+    )
+    drawn = plots.ranking_plot(list(top["entry"]), value, low, high, seeds, f"{metric}, {comparison.split}")
+    explanation = (
+        f"{len(comparison.labels):,} {comparison.split} pictures, the same for all. Mean ± standard deviation over "
+        "seeds; in brackets, the 95 % bootstrap interval of the mean over pictures, for these seeds. "
+        "Grey ticks: single seeds. Choosing the best of many by its test score flatters it; val/f1_macro is what to "
+        "choose by."
+    )
+    shown = shown_board(comparison)
+    return Section("Leaderboard", [page.note(explanation), page.table(shown, best=[0]), page.figure(drawn, "Scores")])
 
 
-def figure(drawn: Figure, alt: str) -> Markup:
-    """Return a matplotlib figure as an embedded SVG picture.
-
-    Args:
-        drawn: The figure.
-        alt: What it shows, for those who do not see it.
-    """
-    buffer = io.BytesIO()
-    # Text as text keeps the file small; a fixed salt and no date make equal figures equal bytes.
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "emonet-fer"}):
-        drawn.savefig(buffer, format="svg", metadata={"Date": None})
-    return _embedded(buffer.getvalue(), "image/svg+xml", alt)
+def _entry_pairs(comparison: Comparison) -> Section:
+    if comparison.entry_pairs.empty:
+        return Section("Differences between entries", [page.note("There is one entry only.")])
+    explanation = (
+        f"{comparison.metric} of a minus b, each the mean over its seeds, with a paired 95 % bootstrap interval: both "
+        "are scored on the same resampled pictures. Intervals are not corrected for the number of pairs."
+    )
+    return Section("Differences between entries", [page.note(explanation), _long(comparison.entry_pairs)])
 
 
-def picture(path: Path, alt: str) -> Markup:
-    """Return a PNG file as an embedded picture."""
-    return _embedded(path.read_bytes(), "image/png", alt)
+def _run_pairs(comparison: Comparison) -> Section:
+    if comparison.run_pairs.empty:
+        return Section("McNemar's test", [page.note("There is one run only.")])
+    frame = comparison.run_pairs.drop(columns=["run_a", "run_b"])
+    frame = frame.sort_values("p", kind="stable")
+    frame = frame.assign(**{name: [f"{p:.2g}" for p in frame[name]] for name in ("p", "p (Holm)")})
+    explanation = (
+        "Does one run hit more pictures than the other? Two-sided McNemar test on the pictures that only one of them "
+        f"gets right; p (Holm) is corrected for all {len(frame)} pairs. Two seeds of one entry may differ, too: a "
+        "difference between entries counts if it is larger than that."
+    )
+    return Section("McNemar's test between runs", [page.note(explanation), _long(frame)])
 
 
-def side_by_side(*parts: Markup) -> Markup:
-    """Return parts next to each other where the window is wide enough."""
-    return Markup('<div class="row">{}</div>').format(Markup("").join(parts))
+def _long(frame: pd.DataFrame) -> Markup:
+    if len(frame) <= MAX_PAIRS:
+        return page.table(frame)
+    rest = page.folded(f"{len(frame) - MAX_PAIRS} more", page.table(frame.iloc[MAX_PAIRS:]))
+    return Markup("").join([page.table(frame.head(MAX_PAIRS)), rest])
 
 
-def folded(summary: str, content: Markup) -> Markup:
-    """Return a part that is shown on a click."""
-    return Markup("<details><summary>{}</summary>{}</details>").format(summary, content)
+def _classes(comparison: Comparison) -> Section:
+    columns = [str(c) for c in comparison.board if str(c).startswith("f1/")]
+    names = [c.removeprefix("f1/") for c in columns]
+    table = comparison.board[["entry", *columns]].rename(columns=dict(zip(columns, names, strict=True)))
+    top = comparison.board.head(MAX_DRAWN)
+    drawn = plots.class_f1_plot(list(top["entry"]), names, top[columns].to_numpy(dtype=np.float64))
+    return Section("F1 of each class", [page.table(table), page.figure(drawn, "F1 of each class")])
 
 
-def code(text: str) -> Markup:
-    """Return preformatted text."""
-    return Markup("<pre>{}</pre>").format(text)
+def _confusion(comparison: Comparison) -> Section:
+    first, *others = comparison.entries
+    best = comparison.confusion(first)
+    matrices = [
+        page.figure(plots.confusion_plot(comparison.class_names, best, first.name), f"Confusion of {first.name}")
+    ]
+    for entry in others[: MAX_MATRICES - 1]:
+        difference = best - comparison.confusion(entry)
+        title = f"{first.name}\nminus {entry.name}"
+        drawn = plots.confusion_plot(comparison.class_names, difference, title, difference=True)
+        matrices.append(page.figure(drawn, f"Confusion of {title}"))
+    explanation = (
+        "Shares of each label, mean over seeds; then how the first entry differs from the next ones, in percentage "
+        "points: blue on the diagonal, it is better; blue off it, it confuses the two more often."
+    )
+    return Section("Confusion", [page.note(explanation), page.side_by_side(*matrices)])
 
 
-def _embedded(content: bytes, kind: str, alt: str) -> Markup:
-    data = base64.b64encode(content).decode("ascii")
-    return Markup('<figure><img src="data:{};base64,{}" alt="{}"></figure>').format(kind, data, alt)
+def _calibration(comparison: Comparison) -> Section:
+    curves = {}
+    for entry, row in zip(comparison.entries[:MAX_DRAWN], comparison.board.to_dict("records"), strict=False):
+        pairs = [confidences(run) for run in entry.runs]
+        confidence, correct = (np.concatenate([pair[i] for pair in pairs]) for i in (0, 1))
+        curves[f"{entry.name} (ECE {row['ece']:.3f})"] = reliability_curve(confidence, correct.astype(bool))
+    explanation = (
+        "Share of right predictions among those of about equal confidence, seeds pooled; below the dashed line, "
+    )
+    explanation += "confidence is too high. Larger points, more pictures."
+    return Section("Calibration", [page.note(explanation), page.figure(plots.calibration_plot(curves), "Reliability")])
 
 
-def _cell(value: Any, digits: int) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "-"
-    return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
+def _learning(comparison: Comparison) -> list[Section]:
+    histories = {entry.name: [run.history for run in entry.runs] for entry in comparison.entries[:MAX_DRAWN]}
+    histories = {name: [h for h in tables if not h.empty] for name, tables in histories.items()}
+    histories = {name: tables for name, tables in histories.items() if tables}
+    if not histories:
+        return []
+    return [Section("Learning curves", [page.figure(plots.learning_plot(histories, CURVES), "Learning curves")])]
 
 
-@cache
-def _environment() -> Environment:
-    return Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
-
-
-@cache
-def _template() -> Template:
-    return _environment().get_template("page.html")
-
-
-def _version() -> str:
-    try:
-        return version("emonet-fer")
-    except PackageNotFoundError:
-        return ""
+def _runs(comparison: Comparison) -> Section:
+    rows = [
+        {"entry": entry.name, "seed": str(run.trained_with.get("seed", "-")), "run": run.name}
+        | {name: run.metrics.get(name) for name in ("val/f1_macro", "test/accuracy", "test/f1_macro", "fit/seconds")}
+        | {"code": str(run.provenance.get("git_sha", "-"))[:8]}
+        for entry in comparison.entries
+        for run in entry.runs
+    ]
+    return Section("Runs", [page.table(pd.DataFrame(rows))])

@@ -15,11 +15,11 @@ from pytorch_lightning import LightningDataModule
 from torch.utils.data import BatchSampler, DataLoader
 
 from src.data.dataset import Batch, StoreDataset, identity, single_threaded
-from src.data.feature_dataset import FeatureDataset
-from src.data.feature_store import VIEWS, FeatureStore, View
-from src.data.labelled_pictures import LabelledPictures
+from src.data.datasets.labelled_images import LabelledPictures
 from src.data.sampling import EpochSampler, balanced_weights
-from src.data.store import Split
+from src.data.store.feature_dataset import FeatureDataset
+from src.data.store.feature_store import VIEWS, FeatureStore, View
+from src.data.store.packed_store import Split
 from src.data.transforms import BatchMix, PictureTransform, TransformConfig
 
 

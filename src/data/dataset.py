@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from src.data.pictures import fit
-from src.data.store import PackedStore
+from src.data.readers.images import fit
+from src.data.store.packed_store import PackedStore
 
 if TYPE_CHECKING:
     # Spawned loader processes that do not augment start in half the time without it.

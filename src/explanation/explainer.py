@@ -47,7 +47,7 @@ class Explainer:
         """
         if method != "auto" and method not in METHODS:
             raise ConfigError(f"explain.method={method}; expected one of auto, {', '.join(METHODS)}.")
-        require_extra("explain", "captum", "pytorch_grad_cam")
+        require_extra("explain")
         self.model = model
         if method == "attention" and not isinstance(model.head, AttentionHead):
             raise ConfigError(

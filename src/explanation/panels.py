@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from src.explanation.explainer import Explainer
+from src.explanation.images import Pictures
 from src.explanation.methods import METHODS
-from src.explanation.pictures import Pictures
 from src.explanation.targets import Target
 
 CELL = 1.55

@@ -22,7 +22,7 @@ from onnxruntime.transformers.onnx_model import OnnxModel
 
 from src.exporting.deployed import DeployedModel
 from src.models.onnx_metadata import INPUT_NAME, write_metadata
-from src.utils.atomic import whole_file
+from src.utils.atomic_files import atomic_write
 
 log = logging.getLogger(__name__)
 
@@ -190,7 +190,7 @@ def publish(source: Path, target: Path, notes: Mapping[str, str]) -> None:
     graph = onnx.load(source)
     for key, value in notes.items():
         graph.metadata_props.add(key=key, value=value)
-    with whole_file(target) as scratch:
+    with atomic_write(target) as scratch:
         onnx.save(graph, scratch)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from src.data.pictures import fit
+from src.data.readers.images import fit
 from src.inference.results import Box, Image
 
 
@@ -26,7 +26,7 @@ class CropRule:
     shift: float
 
 
-# FER2013's pictures are the boxes of a detector, as are those that `src.data.faces` draws.
+# FER2013's pictures are the boxes of a detector, as are those that `src.data.faces.generator` draws.
 DETECTOR_BOX = CropRule(scale=1.0, shift=0.0)
 # The square of side (width + height) / 1.1 of the 68 landmarks' box, which EmoNet's authors cut, where there is no more
 # than a detector's box: medians of 500 neutral drawn faces, whose box and landmarks are known.

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from src.data.pictures import shrink
+from src.data.readers.images import shrink
 from src.inference.results import Box, Image
 from src.utils.errors import ConfigError
 

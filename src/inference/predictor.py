@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from src.data.pictures import decode_picture
+from src.data.readers.images import decode_picture
 from src.inference.backend import Backend, BackendOutput, TorchBackend
 from src.inference.choice import load_backend
 from src.inference.crop import crop_box, crop_rule, cut, to_tensor
@@ -16,7 +16,7 @@ from src.inference.detection import Detection, Detector, build_detector
 from src.inference.results import Box, FacePrediction, Frame, Image, Prediction
 from src.inference.tracking import Tracker
 from src.utils.errors import ConfigError
-from src.utils.resolvers import ROOT
+from src.utils.paths import ROOT
 
 DEFAULT_WEIGHTS = str(ROOT / "pretrained" / "emonet_fer.safetensors")
 # Frames wait until their faces fill a batch, but not more of them than this.

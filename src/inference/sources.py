@@ -11,7 +11,7 @@ from typing import Literal
 
 from PIL import Image
 
-from src.data.class_folders import SUFFIXES
+from src.data.readers.class_folders import SUFFIXES
 from src.utils.errors import ConfigError
 
 Kind = Literal["picture", "video", "camera"]

@@ -17,7 +17,7 @@ from src.models.heads.emonet import EmoNetHead
 from src.models.spec import BACKBONE_SIZES, ModelSpec
 from src.models.weights import Weights, check_fingerprint, find_checkpoint, load_strictly, load_weights, read_official
 from src.utils.errors import ConfigError
-from src.utils.resolvers import ROOT
+from src.utils.paths import ROOT
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from src.models.classifier import SPEC_KEY, ExpressionClassifier
 from src.models.spec import ModelSpec
-from src.utils.atomic import whole_file
+from src.utils.atomic_files import atomic_write
 from src.utils.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -174,7 +174,7 @@ def save_safetensors(
     if origin:
         metadata[ORIGIN_KEY] = json.dumps(dict(origin))
     # save_file lets nobody but the owner read the file.
-    with whole_file(path) as scratch:
+    with atomic_write(path) as scratch:
         scratch.write_bytes(save(state, metadata=metadata))
 
 

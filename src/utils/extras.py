@@ -6,17 +6,23 @@ from importlib.util import find_spec
 
 from src.utils.errors import ConfigError
 
+# What has to be importable, by the extras of `pyproject.toml`.
+EXTRAS = {
+    "app": ("gradio",),
+    "explain": ("captum", "pytorch_grad_cam"),
+    "export": ("onnx", "onnxruntime", "onnxscript"),
+}
 
-def require_extra(extra: str, *modules: str) -> None:
+
+def require_extra(extra: str) -> None:
     """Refuse to go on without the packages of an extra.
 
     Args:
         extra: Its name in `pyproject.toml`.
-        *modules: What has to be importable.
 
     Raises:
         ConfigError: If a module is not installed.
     """
-    missing = [module for module in modules if find_spec(module) is None]
+    missing = [module for module in EXTRAS[extra] if find_spec(module) is None]
     if missing:
         raise ConfigError(f"{', '.join(missing)} is not installed; install the extra: pip install -e '.[{extra}]'.")

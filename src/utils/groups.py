@@ -8,7 +8,7 @@ from typing import Any, cast
 from omegaconf import OmegaConf
 
 from src.utils.errors import ConfigError
-from src.utils.resolvers import ROOT
+from src.utils.paths import ROOT
 
 CONF = ROOT / "conf"
 

@@ -1,12 +1,13 @@
-"""Kinds and ranges of configuration values, checked before anything is built."""
+"""Kinds and ranges of configuration values."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any
 
-from annotated_types import Ge, Gt, Interval, Len, MultipleOf
+from annotated_types import Ge, Gt, Interval, Len
 from omegaconf import DictConfig, OmegaConf
-from pydantic import Strict, StrictBool, StrictInt, StrictStr, TypeAdapter, ValidationError
+from pydantic import Strict, StrictInt, StrictStr, TypeAdapter, ValidationError
 
 from src.utils.errors import ConfigError
 
@@ -17,143 +18,25 @@ Share = Annotated[Number, Interval(ge=0, le=1)]
 PositiveNumber = Annotated[Number, Gt(0)]
 Limit = Natural | Share
 Names = Annotated[list[StrictStr], Len(1)]
-OnnxPrecision = Literal["fp32", "fp16", "int8"]
 
-# What the messages call each kind, and the kind itself; keys that a configuration lacks are not checked.
-RULES: dict[str, tuple[str, Any]] = {
-    "test": ("true or false", StrictBool),
-    "seed": ("a whole number of 0 or more", Annotated[StrictInt, Interval(ge=0, lt=2**32)]),
-    "data_dir": ("a folder", StrictStr),
-    "runs": ("directories or globs, such as outputs/runs/* or [a,b]", StrictStr | Names | None),
-    "dedup": ("true or false", StrictBool),
-    "cache": ("true, false or auto", StrictBool | Literal["auto"]),
-    "compile": ("true, false or auto", StrictBool | Literal["auto"]),
-    "by": ("keys of the configuration, such as [head,optimizer.lr], or null", Names | None),
-    "derived": ("names of outputs, such as [valence_arousal], or null", Names | None),
-    "calibrate": ("run directories, or null", StrictStr | Names | None),
-    "rounds": ("a whole number of 1 or more", Positive),
-    "ckpt_path": ("a path", StrictStr | None),
-    "input": (
-        "a picture, a folder, a glob, a video, the number of a camera, or a list of these",
-        StrictStr | Natural | list[StrictStr | Natural] | None,
-    ),
-    "detector_path": ("a path", StrictStr | None),
-    "batch_size": ("a whole number of 1 or more", Positive),
-    "device": ("auto, cpu or cuda", StrictStr),
-    "smooth": ("true or false", StrictBool),
-    "max_seconds": ("a number of seconds above 0, or null", PositiveNumber | None),
-    "annotate": ("true or false", StrictBool),
-    "landmarks": ("true or false", StrictBool),
-    "gradcam": ("true or false", StrictBool),
-    "models": ("models to choose from, such as [outputs/runs/*]", Names),
-    "port": ("a port from 1024 to 65535, or null", Annotated[StrictInt, Interval(ge=1024, le=65535)] | None),
-    "max_mb": ("a number of MB above 0", Annotated[StrictInt, Gt(0)]),
-    "onnx.precision": (
-        "fp32, fp16 or int8, or several of them, such as [fp32,int8]",
-        OnnxPrecision | Annotated[list[OnnxPrecision], Len(1)],
-    ),
-    "onnx.extra_outputs": ("heatmap, landmarks, both or none, as a list", list[Literal["heatmap", "landmarks"]]),
-    "onnx.beside": ("true or false", StrictBool),
-    "onnx.calibration_pictures": ("a whole number of 1 or more", Positive),
-    "onnx.parity_pictures": ("a whole number of 1 or more", Positive),
-    "data.path": ("a path", StrictStr | None),
-    "data.batch_size": ("a whole number of 1 or more", Positive),
-    "data.num_workers": ("a whole number of 0 or more", Natural),
-    "data.image_size": ("a multiple of 64, such as 64, 128 or 256", Annotated[Positive, MultipleOf(64)] | None),
-    "data.dedup": ("true or false", StrictBool),
-    "data.classes": ("names of classes, such as [happy,sad], or null", Names | None),
-    "data.merge": ("names of classes to join, such as {negative: [sad, fear]}, or null", dict[StrictStr, Names] | None),
-    "data.exclude": ("names of data sets, such as fer2013 or [fer2013, rafdb], or null", StrictStr | Names | None),
-    "data.votes_path": ("a path", StrictStr | None),
-    "data.parts": ("data sets, such as [{name: fer2013, path: ...}, ...]", list[dict[StrictStr, Any]] | None),
-    "data.max_bad": ("a share in [0, 1]", Share),
-    "data.n_train": ("a whole number of 1 or more", Positive),
-    "data.n_val": ("a whole number of 1 or more", Positive),
-    "data.n_test": ("a whole number of 1 or more", Positive),
-    "data.draw_size": ("a whole number of 16 or more", Annotated[StrictInt, Ge(16)]),
-    "data.draw_seed": ("a whole number of 0 or more", Natural),
-    "data.draw_gray": ("true or false", StrictBool),
-    "data.half_seed": ("a whole number of 0 or more", Natural),
-    "data.split_seed": ("a whole number of 0 or more", Natural),
-    "data.split_shares": ("three shares, such as [0.8, 0.1, 0.1]", Annotated[list[Share], Len(3, 3)]),
-    "data.val_share": ("a share in (0, 1)", Annotated[Number, Interval(gt=0, lt=1)]),
-    "data.cleaned": ("true or false", StrictBool),
-    "backbone.width": ("a multiple of 16", Annotated[Positive, MultipleOf(16)]),
-    "backbone.n_hourglass": ("a whole number of 1 or more", Positive),
-    "backbone.n_blocks": ("2, 3 or 4", Annotated[StrictInt, Interval(ge=2, le=4)]),
-    "backbone.mask_limit": ("a number above 0, or null", PositiveNumber | None),
-    "backbone.image_size": ("a multiple of 64", Annotated[Positive, MultipleOf(64)]),
-    "backbone.grayscale": ("true, false or null", StrictBool | None),
-    "backbone.landmarks": ("true or false", StrictBool),
-    "backbone.lr_multiplier": ("a number of 0 or more", Annotated[Number, Ge(0)]),
-    "head.valence_arousal": ("true or false", StrictBool),
-    "head.key_channels": ("a whole number of 1 or more", Positive),
-    "head.embed_dim": ("a whole number of 1 or more", Positive),
-    "head.n_heads": ("a whole number of 1 or more", Positive),
-    "optimizer.lr": ("a number above 0", PositiveNumber),
-    "optimizer.weight_decay": ("a number of 0 or more", Annotated[Number, Ge(0)]),
-    "optimizer.momentum": ("a number in [0, 1)", Annotated[Number, Interval(ge=0, lt=1)]),
-    "scheduler.first_cycle": ("a number of epochs above 0", PositiveNumber),
-    "scheduler.cycle_multiplier": ("a whole number of 1 or more", Positive),
-    "scheduler.min_lr": ("a number of 0 or more", Annotated[Number, Ge(0)]),
-    "scheduler.warmup": ("a number of 0 or more", Annotated[Number, Ge(0)]),
-    "scheduler.factor": ("a factor in (0, 1)", Annotated[Number, Interval(gt=0, lt=1)]),
-    "scheduler.patience": ("a whole number of 0 or more", Natural),
-    "auxiliary_weight": ("a number of 0 or more", Annotated[Number, Ge(0)]),
-    "loss.label_smoothing": ("a number in [0, 1)", Annotated[Number, Interval(ge=0, lt=1)]),
-    "loss.gamma": ("a number of 0 or more", Annotated[Number, Ge(0)]),
-    "explain.compare": ("names of methods, such as [gradcam, occlusion]", Names),
-    "explain.layer": ("a tap or a module, or null", StrictStr | None),
-    "explain.against": ("two classes, such as [happy, sad], or null", Annotated[list[StrictStr], Len(2, 2)] | None),
-    "explain.pictures": ("a whole number of 1 or more", Positive),
-    "explain.scored": ("a whole number of 0 or more", Natural),
-    "explain.searched": ("a whole number of 1 or more", Positive),
-    "callbacks.gradient_norms.every_n_steps": ("a whole number of 0 or more", Natural),
-    "logger.wandb.tags": ("a list of words, such as [baseline]", list[StrictStr]),
-    "logger.wandb.log_images": ("true or false", StrictBool),
-    "logger.wandb.log_model": ("true or false", StrictBool),
-    "logger.wandb.timeout": ("a number of seconds above 0", PositiveNumber),
-    "logger.wandb.finish_timeout": ("a number of seconds above 0", PositiveNumber),
-    "trainer.max_epochs": ("a whole number of 1 or more", Positive),
-    "trainer.devices": ("a whole number of 1 or more", Positive),
-    "trainer.num_nodes": ("a whole number of 1 or more", Positive),
-    "trainer.limit_train_batches": ("a number of batches, or a share in [0, 1]", Limit),
-    "trainer.limit_val_batches": ("a number of batches, or a share in [0, 1]", Limit),
-    "trainer.limit_test_batches": ("a number of batches, or a share in [0, 1]", Limit),
-    "trainer.gradient_clip_val": ("a number of 0 or more, or null", Annotated[Number, Ge(0)] | None),
-    "trainer.accumulate_grad_batches": ("a whole number of 1 or more", Positive),
-}
-CHOICES: dict[str, tuple[str | None, ...]] = {
-    "split": ("test", "val"),
-    "tta": ("none", "flip", "crops"),
-    "metric": ("f1_macro", "accuracy", "balanced_accuracy", "f1_weighted"),
-    "suite": ("data", "backbone", "cache", "loop", "predict", "all"),
-    "detector": ("haar", "yunet", "none"),
-    "backend": ("auto", "torch", "onnx"),
-    "precision": ("auto", "32-true", "bf16-mixed", "16-mixed", "64-true"),
-    "table": ("csv", "jsonl"),
-    "monitor_mode": ("max", "min"),
-    "explain.method": (*("auto", "gradcam", "hirescam", "eigencam", "occlusion", "integrated_gradients", "attention"),),
-    "explain.split": ("val", "test"),
-    "data.mode": ("majority", "soft", "multi"),
-    "data.release": ("auto", "csv", "annotations", "pickle"),
-    "data.half": (None, "first", "second"),
-    "data.sampler": ("shuffle", "balanced"),
-    "backbone.freeze": ("all", "fused", "fan", "none"),
-    "backbone.normalize": (None, "imagenet"),
-    "head.tap": ("fused", "emotion2", "emotion", "pooled"),
-    "loss.class_weights": ("none", "balanced"),
-    "scheduler.mode": ("max", "min"),
-}
+# By key: what messages call its values, and their kind.
+Rules = Mapping[str, tuple[str, Any]]
+# By key: its values.
+Choices = Mapping[str, tuple[str | None, ...]]
 
 
-def validate_config(cfg: DictConfig) -> None:
-    """Check every known value.
+def check_values(cfg: DictConfig, rules: Rules, choices: Choices) -> None:
+    """Check the values of the keys that a configuration has.
+
+    Args:
+        cfg: The configuration.
+        rules: Kinds and ranges.
+        choices: Lists of what is allowed.
 
     Raises:
         ConfigError: At the first value of a wrong kind or outside its range.
     """
-    for key, (expected, kind) in RULES.items():
+    for key, (expected, kind) in rules.items():
         value = _select(cfg, key)
         if value is _ABSENT:
             continue
@@ -163,7 +46,7 @@ def validate_config(cfg: DictConfig) -> None:
             TypeAdapter(kind).validate_python(value)
         except ValidationError:
             raise ConfigError(f"{key}={value}; expected {expected}. Set {key}=... accordingly.") from None
-    for key, allowed in CHOICES.items():
+    for key, allowed in choices.items():
         value = _select(cfg, key)
         if value is not _ABSENT and value not in allowed:
             shown = ", ".join("null" if choice is None else choice for choice in allowed)

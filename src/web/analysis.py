@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
 
-from src.data.pictures import UnreadablePicture, decode_picture
+from src.data.readers.images import UnreadablePicture, decode_picture
 from src.inference import EmotionPredictor
 from src.inference.annotation import Annotator
 from src.inference.backend import TorchBackend

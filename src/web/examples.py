@@ -10,7 +10,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from src.data.faces import draw_scene
+from src.data.faces.generator import draw_scene
 from src.inference.results import Image
 from src.inference.video import VideoWriter
 

@@ -1,5 +1,5 @@
 from src.benchmarks import data as suite
-from tests.running import compose_config
+from tests.helpers.running import compose_config
 
 
 def test_the_suite_measures_every_claim(tmp_path, monkeypatch):

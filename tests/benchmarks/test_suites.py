@@ -7,7 +7,7 @@ import torch
 
 from src.benchmarks import backbone, backends, cache, loop
 from src.benchmarks.measure import against
-from tests.running import compose_config
+from tests.helpers.running import compose_config
 
 
 def config(tmp_path, *overrides):

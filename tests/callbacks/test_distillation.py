@@ -2,10 +2,10 @@ import pytest
 import torch
 
 from src.callbacks.distillation import Distillation
+from src.engine.fit import fit_and_test
 from src.models.weights import load_weights
-from src.training import fit_and_test
 from src.utils.errors import ConfigError
-from tests.running import read_checkpoint, tiny_config
+from tests.helpers.running import read_checkpoint, tiny_config
 
 DISTILL = ["callbacks=distillation", "trainer.max_epochs=1", "test=false", "trainer.precision=32-true"]
 

@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from src.callbacks.test_table import TestTableCollector, TestTableWriter
-from src.comparison.run import Run
-from src.data.fer2013 import Fer2013DataModule
-from src.data.synthetic import SyntheticDataModule
-from src.evaluation import test as run_evaluation
-from src.pipeline import build_callbacks
-from src.training import fit_and_test
-from tests.running import TINY_DATA, compose_config, tiny_config
+from src.data.datasets.fer2013 import Fer2013DataModule
+from src.data.datasets.synthetic import SyntheticDataModule
+from src.engine.build import build_callbacks
+from src.engine.evaluate import test as run_evaluation
+from src.engine.fit import fit_and_test
+from src.runs.finished import Run
+from tests.helpers.running import TINY_DATA, compose_config, tiny_config
 
 
 class Keep(TestTableWriter):

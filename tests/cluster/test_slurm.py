@@ -8,10 +8,10 @@ import time
 
 import pytest
 
-from src.utils.resolvers import ROOT
-from tests.running import TINY, read_checkpoint
-from tests.test_cli import environment
-from tests.test_training import assert_equal_states, learned
+from src.utils.paths import ROOT
+from tests.cli.test_cli import environment
+from tests.engine.test_fit import assert_equal_states, learned
+from tests.helpers.running import TINY, read_checkpoint
 
 pytestmark = [
     pytest.mark.slow,

@@ -9,8 +9,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from src.data.transforms import TransformConfig
-from src.pipeline import build_data, plain
-from tests.running import TINY_DATA, compose_config
+from src.engine.build import build_data, plain
+from tests.helpers.running import TINY_DATA, compose_config
 
 Served = dict[tuple[int, int], tuple[bytes, bytes]]
 

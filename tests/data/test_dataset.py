@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from src.data.dataset import StoreDataset
-from src.data.pictures import fit
-from src.data.store import PackedStore, Record
+from src.data.readers.images import fit
+from src.data.store.packed_store import PackedStore, Record
 from src.data.transforms import PictureTransform, TransformConfig
 from tests.conftest import MakeStore
 

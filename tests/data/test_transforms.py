@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from src.data.face_actions import Actions
-from src.data.face_geometry import NARROWEST, WIDEST, Proportions, place_landmarks
-from src.data.faces import draw_face
+from src.data.faces.actions import Actions
+from src.data.faces.generator import draw_face
+from src.data.faces.geometry import NARROWEST, WIDEST, Proportions, place_landmarks
 from src.data.transforms import MIRROR, BatchMix, PictureTransform, TransformConfig
 from src.utils.errors import ConfigError
 

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from src.data.datamodule import StoreDataModule
-from src.evaluation import NO_AUGMENTATION
-from src.explanation.pictures import Pictures, read_pictures
+from src.engine.build import build_data
+from src.engine.load import NO_AUGMENTATION
+from src.explanation.images import Pictures, read_pictures
 from src.models.classifier import ExpressionClassifier
 from src.models.weights import build_from_weights, find_checkpoint, load_weights
-from src.pipeline import build_data
-from tests.running import compose_config
+from tests.helpers.running import compose_config
 
 DATA = ["data.n_train=1200", "data.n_val=140", "data.n_test=64"]
 

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from src.data.datamodule import StoreDataModule
+from src.engine.build import plain
 from src.explanation import scores
 from src.explanation.explainer import Explainer
 from src.explanation.methods import METHODS
@@ -21,9 +22,8 @@ from src.metrics.landmarks import normalised_errors
 from src.models.build import build_model, continue_spec, new_spec, starting_weights
 from src.models.classifier import ExpressionClassifier
 from src.models.losses import CrossEntropy
-from src.pipeline import plain
 from tests.explanation.conftest import Faces
-from tests.running import compose_config
+from tests.helpers.running import compose_config
 
 MAPS = [name for name in METHODS if name != "attention"]
 OF_A_CLASS = [name for name in MAPS if METHODS[name].has_target]

@@ -11,7 +11,7 @@ from src.exporting.deployed import DeployedModel
 from src.exporting.onnx_files import NORM_WEIGHT, STEM, _with_convolved_norms, export_fp32, save, to_fp16
 from src.models.onnx_metadata import licence
 from src.models.spec import ModelSpec
-from src.utils.resolvers import ROOT
+from src.utils.paths import ROOT
 from tests.exporting.tiny import CLASSES, OUTPUTS, faces, tiny_model, torch_outputs, without_colours
 
 HEADS = [

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import torch
 
-from src.data.faces import draw_face
+from src.data.faces.generator import draw_face
 from src.exporting.deployed import DeployedModel
 from src.exporting.onnx_files import export_fp32, save, to_fp16, to_int8
 from src.models.classifier import ExpressionClassifier

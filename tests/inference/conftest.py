@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from src.data.faces import draw_face
+from src.data.faces.generator import draw_face
 from src.models.classifier import ExpressionClassifier
 from src.models.spec import ModelSpec
 from src.models.weights import save_safetensors

@@ -16,7 +16,7 @@ from src.inference.onnx_backend import OnnxBackend
 from src.models.onnx_metadata import write_origin
 from src.models.weights import load_weights, save_safetensors, weights_digest
 from src.utils.errors import ConfigError
-from src.utils.resolvers import ROOT
+from src.utils.paths import ROOT
 from tests.exporting.tiny import faces, tiny_model
 from tests.utils.test_precision import MACHINES, machine  # noqa: F401
 

@@ -4,12 +4,12 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from src.data.faces import draw_scene
+from src.data.faces.generator import draw_scene
 from src.inference.backend import TorchBackend
 from src.inference.crop import DETECTOR_BOX, LANDMARK_BOX, crop_box, crop_rule, cut, to_tensor
 from src.inference.predictor import DEFAULT_WEIGHTS
 from src.inference.results import Box
-from src.utils.resolvers import ROOT
+from src.utils.paths import ROOT
 
 
 def test_every_contract_of_ours_has_its_rule():

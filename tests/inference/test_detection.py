@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from src.data.faces import draw_scene
+from src.data.faces.generator import draw_scene
 from src.inference.detection import SEARCH_SIDE, HaarDetector, WholePicture, YunetDetector, build_detector
 from src.inference.results import Box
 from src.utils.errors import ConfigError

@@ -3,7 +3,7 @@ import onnx
 import pytest
 import torch
 
-from src.data.faces import draw_face
+from src.data.faces.generator import draw_face
 from src.inference import EmotionPredictor, onnx_backend
 from src.inference.backend import TorchBackend
 from src.inference.onnx_backend import OnnxBackend

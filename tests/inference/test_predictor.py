@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 import torch
 
-from src.data.faces import draw_face, draw_scene
-from src.data.pictures import UnreadablePicture
+from src.data.faces.generator import draw_face, draw_scene
+from src.data.readers.images import UnreadablePicture
 from src.inference import EmotionPredictor
 from src.inference.backend import BackendOutput
 from src.inference.detection import Detection

@@ -4,7 +4,7 @@ import av
 import numpy as np
 import pytest
 
-from src.data.faces import draw_scene
+from src.data.faces.generator import draw_scene
 from src.inference import video
 from src.inference.video import UnreadableVideo, VideoWriter, choose_encoder, read_video
 from src.utils.errors import ConfigError

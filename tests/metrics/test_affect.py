@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from src.metrics.affect import DIMENSIONS, MEASURES, AffectAgreement
-from tests.forking import FORKS
+from tests.helpers.forking import FORKS
 
 Array = NDArray[np.float64]
 

@@ -15,7 +15,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from sklearn.metrics import accuracy_score, f1_score
 from torch import Tensor
 
-from src.data.faces import draw_face
+from src.data.faces.generator import draw_face
 from src.metrics.affect import agreement
 from src.metrics.landmarks import normalised_errors
 from src.models.classifier import SPEC_KEY, ExpressionClassifier

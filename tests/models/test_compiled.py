@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import nn
 
+from src.engine.build import build_data
 from src.models.compiled import CompiledBackbone, compile_for_prediction
 from src.models.weights import build_from_weights, load_weights
-from src.pipeline import build_data
 from src.utils.cpu_precision import autocast
 from src.utils.errors import ConfigError
-from src.utils.resolvers import ROOT
-from tests.running import compose_config
+from src.utils.paths import ROOT
+from tests.helpers.running import compose_config
 
 JOB = {"n_pictures": 10, "image_size": 64, "batch_size": 4, "precision": "32-true"}
 

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from src.models.rescaling import LIMIT, rescale
 from src.models.weights import build_from_weights, load_weights, save_safetensors
 from src.utils.groups import load_group
-from src.utils.resolvers import ROOT
+from src.utils.paths import ROOT
 from tests.models.conftest import MakeClassifier, MakeSpec
 
 HEADS = {

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from src.models.test_time import views
-from tests.running import compose_config, tiny_config
+from tests.helpers.running import compose_config, tiny_config
 
 
 @pytest.mark.parametrize(("mode", "n"), [("none", 1), ("flip", 2), ("crops", 12)])
@@ -31,9 +31,9 @@ def test_crops_show_the_corners_and_the_centre():
 
 
 def test_evaluation_averages_the_probabilities(tmp_path, data_dir):
-    from src.evaluation import test as run_evaluation
+    from src.engine.evaluate import test as run_evaluation
+    from src.engine.fit import fit_and_test
     from src.models.weights import build_from_weights, find_checkpoint, load_weights
-    from src.training import fit_and_test
 
     run_dir = tmp_path / "run"
     fit_and_test(tiny_config(run_dir, data_dir, "data.draw_gray=true"))
@@ -54,7 +54,7 @@ def test_evaluation_averages_the_probabilities(tmp_path, data_dir):
     model = build_from_weights(load_weights(find_checkpoint(str(run_dir)))).eval()
     names = list(model.spec.class_names)
     assert not tables["flip"][names].equals(tables["none"][names])
-    from src.pipeline import build_data
+    from src.engine.build import build_data
 
     data = build_data(cfg, transform={"name": "none"}, image_size=64, grayscale=True)
     batch = next(iter(data.test_dataloader()))

@@ -16,7 +16,7 @@ import torch
 from pytorch_lightning import Trainer
 from safetensors.torch import load_file, save_file
 
-from src.data.faces import draw_face
+from src.data.faces.generator import draw_face
 from src.models.build import build_model, continue_spec, new_spec, starting_weights
 from src.models.classifier import SPEC_KEY, ExpressionClassifier
 from src.models.emonet import EmoNet
@@ -33,7 +33,7 @@ from src.models.weights import (
 )
 from src.utils.errors import ConfigError
 from src.utils.groups import load_group
-from src.utils.resolvers import ROOT
+from src.utils.paths import ROOT
 from tests.models.conftest import CLASSES, MakeClassifier, MakeSpec
 from tests.models.reference import reference_state
 

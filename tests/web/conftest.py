@@ -12,8 +12,8 @@ from types import SimpleNamespace
 import av
 import pytest
 
-from src.data.faces import draw_scene
-from src.utils.resolvers import ROOT
+from src.data.faces.generator import draw_scene
+from src.utils.paths import ROOT
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 FLAGS = [

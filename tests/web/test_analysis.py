@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from src.data.faces import draw_scene
+from src.data.faces.generator import draw_scene
 from src.inference.results import Box, FacePrediction, Frame, Prediction
 from src.models.weights import save_safetensors
 from src.web.analysis import Analyst

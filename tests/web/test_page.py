@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from src.inference import EmotionPredictor
-from src.utils.resolvers import ROOT
+from src.utils.paths import ROOT
 from tests.web.conftest import SECONDS, scene
 
 pytestmark = pytest.mark.browser

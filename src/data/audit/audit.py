@@ -1,0 +1,201 @@
+"""What is in a store, and what is wrong with it: counts, copies, conflicts, blanks, near duplicates, skipped files."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.data.selection.exact_duplicates import clean_rows, conflicting_groups, training_rows
+from src.data.selection.near_duplicates import Fingerprints, NearDuplicates, find_near_duplicates, fingerprints
+from src.data.store.packed_store import SPLITS, PackedStore
+from src.data.vocabulary import canonical_order, index_map
+
+FORMAT = 1
+EXAMPLES = 20  # near duplicates listed per pair of splits
+COMMON_SIZES = 10
+
+Table = dict[str, dict[str, int]]
+_Found = tuple[NDArray[np.int64], NDArray[np.int64]]  # rows of the pairs (P, 2), and which pairs they are (P,)
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The findings; everything is text, numbers, lists and dictionaries, so that JSON gives the same object back.
+
+    Attributes:
+        store: Folder name of the store.
+        pictures: Number of pictures.
+        counts: Split -> class -> number of pictures.
+        modes: `gray` and `rgb` -> number of pictures.
+        sizes: The most common sizes, `<width>x<height>` -> number of pictures; `other` sums up the rest.
+        blank: Ids of the pictures of a single colour.
+        exact_groups: Number of groups of byte-identical pictures.
+        extra_copies: Number of pictures that these groups have more than one each.
+        copies: Split -> other split -> pictures of the split that have an exact copy in the other (on the diagonal:
+            another one in the same).
+        conflicts: Groups of byte-identical pictures that carry several labels: `ids`, `splits` and `labels`.
+        training_after_dedup: Training pictures that `data.dedup=true` leaves.
+        clean_test: Test pictures without an exact copy elsewhere, one per group of copies.
+        near_pairs: Number of pairs of near duplicates among the distinct pictures.
+        near_pairs_between: `<split>-<split>` -> pairs of which one is in the first split, the other in the second.
+        near_copies: Split -> other split -> pictures of the split that have a near duplicate in the other.
+        near_examples: The first of these pairs: `ids`, `splits`, `labels`, `correlation` and hash `distance`.
+        skipped: Files that could not be read: `id` and `reason`.
+        format: Version of these fields.
+    """
+
+    store: str
+    pictures: int
+    counts: Table
+    modes: dict[str, int]
+    sizes: dict[str, int]
+    blank: list[str]
+    exact_groups: int
+    extra_copies: int
+    copies: Table
+    conflicts: list[dict[str, list[str]]]
+    training_after_dedup: int
+    clean_test: int
+    near_pairs: int
+    near_pairs_between: dict[str, int]
+    near_copies: Table
+    near_examples: dict[str, list[dict[str, Any]]]
+    skipped: list[dict[str, str]]
+    format: int = FORMAT
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `audit.json` holds; `Audit(**content)` is the way back."""
+        return asdict(self)
+
+
+def audit(store: PackedStore, class_names: Sequence[str] | None = None) -> Audit:
+    """Audit a store.
+
+    Args:
+        store: The pictures.
+        class_names: Classes to count beside those that the store has, so that empty ones show up.
+    """
+    prints = fingerprints(store)
+    occurrences = _occurrences(store, prints)
+    per_picture = occurrences.sum(axis=1)
+    modes, sizes = _shapes(store)
+    near = find_near_duplicates(prints)
+    between = _near_between(store, prints, near)
+    return Audit(
+        store=store.path.name,
+        pictures=len(store),
+        counts=_counts(store, canonical_order([*store.class_names, *(class_names or ())])),
+        modes=modes,
+        sizes=sizes,
+        blank=_blank(store, prints),
+        exact_groups=int((per_picture > 1).sum()),
+        extra_copies=int((per_picture - 1).sum()),
+        copies=_table(_copies(occurrences)),
+        conflicts=[_describe(store, rows) for rows in conflicting_groups(store)],
+        training_after_dedup=len(training_rows(store)),
+        clean_test=len(clean_rows(store, "test")),
+        near_pairs=len(near.pairs),
+        near_pairs_between={name: len(rows) for name, (rows, _) in between.items()},
+        near_copies=_table(_near_copies(prints, near, occurrences)),
+        near_examples={name: _examples(store, near, found) for name, found in between.items()},
+        skipped=[vars(entry) for entry in store.skipped],
+    )
+
+
+def _counts(store: PackedStore, class_names: Sequence[str]) -> Table:
+    labels = index_map(store.class_names, class_names)[store.labels]
+    counts = {split: np.bincount(labels[store.rows(split)], minlength=len(class_names)) for split in SPLITS}
+    return {split: dict(zip(class_names, numbers.tolist(), strict=True)) for split, numbers in counts.items()}
+
+
+def _shapes(store: PackedStore) -> tuple[dict[str, int], dict[str, int]]:
+    shapes = Counter(store.image(row).shape for row in range(len(store)))
+    modes, sizes = Counter[str](), Counter[str]()
+    for (height, width, *channels), number in shapes.items():
+        modes["rgb" if channels else "gray"] += number
+        sizes[f"{width}x{height}"] += number
+    common = dict(sorted(sizes.items(), key=lambda item: (-item[1], item[0]))[:COMMON_SIZES])
+    if len(common) < len(sizes):
+        common["other"] = len(store) - sum(common.values())
+    return dict(sorted(modes.items())), common
+
+
+def _blank(store: PackedStore, prints: Fingerprints) -> list[str]:
+    """Return the ids of constant pictures; only pictures that are constant when reduced need a full look."""
+    suspects = np.flatnonzero(prints.norm == 0)
+    blank = [i for i in suspects if _is_constant(store.image(prints.rows[i]))]
+    return [str(name) for name in store.ids[np.isin(prints.picture_of_row, blank)]]
+
+
+def _is_constant(image: NDArray[np.uint8]) -> bool:
+    return bool((image == image[:1, :1]).all())
+
+
+def _occurrences(store: PackedStore, prints: Fingerprints) -> NDArray[np.int64]:
+    """Return how often each of the U distinct pictures is in each split, (U, 3)."""
+    keys = prints.picture_of_row * len(SPLITS) + store.splits
+    return np.bincount(keys, minlength=len(prints) * len(SPLITS)).reshape(-1, len(SPLITS))
+
+
+def _copies(occurrences: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return how many pictures of a split have an exact copy in each split, (3, 3)."""
+    n = len(SPLITS)
+    others = occurrences[:, None, :] - np.eye(n, dtype=np.int64)  # copies beside the picture itself
+    copied: NDArray[np.int64] = (occurrences[:, :, None] * (others > 0)).sum(axis=0)
+    return copied
+
+
+def _near_between(store: PackedStore, prints: Fingerprints, near: NearDuplicates) -> dict[str, _Found]:
+    """Sort near duplicates by the splits they are in, each picture by its first row of the split."""
+    rows = np.arange(len(store))[::-1]
+    first_row = np.full((len(prints), len(SPLITS)), -1)
+    first_row[prints.picture_of_row[rows], store.splits[rows]] = rows
+    left, right = prints.picture_of_row[near.pairs].T
+    found = {}
+    for s, first in enumerate(SPLITS):
+        for t, second in enumerate(SPLITS[s:], start=s):
+            straight, crossed = (
+                np.column_stack((first_row[a, s], first_row[b, t])) for a, b in ((left, right), (right, left))
+            )
+            chosen = np.where((straight >= 0).all(axis=1, keepdims=True), straight, crossed)
+            index = np.flatnonzero((chosen >= 0).all(axis=1))
+            found[f"{first}-{second}"] = chosen[index], index
+    return found
+
+
+def _near_copies(prints: Fingerprints, near: NearDuplicates, occurrences: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return how many pictures of a split have a near duplicate in each split, (3, 3)."""
+    left, right = prints.picture_of_row[near.pairs].T
+    partner_in = np.zeros(occurrences.shape, bool)
+    np.logical_or.at(partner_in, left, occurrences[right] > 0)
+    np.logical_or.at(partner_in, right, occurrences[left] > 0)
+    return occurrences.T @ partner_in
+
+
+def _examples(store: PackedStore, near: NearDuplicates, found: _Found) -> list[dict[str, Any]]:
+    return [
+        {
+            **_describe(store, rows),
+            "correlation": round(float(near.correlation[i]), 4),
+            "distance": int(near.distance[i]),
+        }
+        for rows, i in zip(found[0][:EXAMPLES], found[1], strict=False)
+    ]
+
+
+def _describe(store: PackedStore, rows: NDArray[np.int64]) -> dict[str, list[str]]:
+    return {
+        "ids": [str(name) for name in store.ids[rows]],
+        "splits": [SPLITS[split] for split in store.splits[rows]],
+        "labels": [store.class_names[label] for label in store.labels[rows]],
+    }
+
+
+def _table(numbers: NDArray[np.int64]) -> Table:
+    """Turn (3, 3) into split -> other split -> number."""
+    return {split: dict(zip(SPLITS, row.tolist(), strict=True)) for split, row in zip(SPLITS, numbers, strict=True)}

@@ -1,0 +1,1 @@
+"""One data module a data set."""

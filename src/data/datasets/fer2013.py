@@ -1,0 +1,129 @@
+"""FER2013 (Goodfellow et al., "Challenges in representation learning", ICONIP 2013), in Kaggle's CSV format."""
+
+from __future__ import annotations
+
+import csv
+import io
+import lzma
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.data.datamodule import StoreDataModule
+from src.data.datasets.fer2013_folder import fer2013_folder, is_fer2013_folder
+from src.data.readers.images import MAX_SIDE
+from src.data.store.packed_store import Record, Skipped, Split
+from src.data.vocabulary import canonical_order
+from src.utils.errors import ConfigError
+
+SIDE = 48
+COLUMNS = ("emotion", "pixels", "Usage")
+# Kaggle's label ids, in their order.
+LABELS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+# The competition's own split: PublicTest selects, PrivateTest reports.
+SPLIT_OF: dict[str, Split] = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
+DAMAGED = (
+    *(UnicodeDecodeError, csv.Error, tarfile.TarError, zipfile.BadZipFile, EOFError, OSError),
+    *(zlib.error, lzma.LZMAError),
+)
+EXPECTED = "Kaggle's fer2013.csv (columns emotion,pixels,Usage), or the .tar.gz or .zip that holds it"
+
+
+class Fer2013DataModule(StoreDataModule):
+    """FER2013: 35,887 grey faces of 48 x 48 pixels in seven classes; 28,709 / 3,589 / 3,589."""
+
+    classes = canonical_order(LABELS)
+    source_hint = f"{EXPECTED}; or Kaggle's folders train/<class>/Training_*.jpg and test/<class>/*Test_*.jpg"
+
+    def store_options(self) -> dict[str, Any]:
+        """Return what the folder variant's pictures depend on."""
+        return {"max_side": MAX_SIDE}
+
+    def records(self) -> Iterator[Record | Skipped]:
+        """Yield the rows of the CSV in its order, with the row number, from 0, as id; or the pictures of the folders.
+
+        Raises:
+            ConfigError: If the file is not FER2013's CSV or a row of it is broken.
+        """
+        path = self.source()
+        if is_fer2013_folder(path):
+            yield from fer2013_folder(path, LABELS)
+            return
+        with _open_csv(path) as text:
+            rows = csv.reader(text)
+            columns = [name.strip() for name in next(rows, [])]
+            if not set(COLUMNS) <= set(columns):
+                found = ",".join(columns)[:80] or "nothing"
+                raise ConfigError(f"data.path={path} has the columns {found!r}; expected {EXPECTED}.")
+            emotion, pixels, usage = (columns.index(name) for name in COLUMNS)
+            for number, row in enumerate(rows):
+                if len(row) != len(columns):
+                    raise _broken_row(path, number, f"{len(row)} fields", f"{len(columns)}")
+                yield Record(
+                    id=str(number),
+                    split=_split(path, number, row[usage].strip()),
+                    label=_label(path, number, row[emotion].strip()),
+                    image=_image(path, number, row[pixels]),
+                )
+
+
+@contextmanager
+def _open_csv(path: Path) -> Iterator[io.TextIOWrapper]:
+    """Open the CSV itself or the one inside an archive, without unpacking."""
+    try:
+        if tarfile.is_tarfile(path):
+            with tarfile.open(path) as archive:
+                member = next((m for m in archive if m.isfile() and m.name.endswith(".csv")), None)
+                file = archive.extractfile(member) if member else None
+                if file is None:
+                    raise ConfigError(f"data.path={path} holds no .csv file; expected {EXPECTED}.")
+                yield io.TextIOWrapper(file, encoding="utf-8", newline="")
+        elif zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as bundle:
+                name = next((n for n in bundle.namelist() if n.endswith(".csv")), None)
+                if name is None:
+                    raise ConfigError(f"data.path={path} holds no .csv file; expected {EXPECTED}.")
+                with bundle.open(name) as inner:
+                    yield io.TextIOWrapper(inner, encoding="utf-8", newline="")
+        else:
+            with path.open(encoding="utf-8", newline="") as text:
+                yield text
+    except DAMAGED as error:
+        raise ConfigError(f"data.path={path} cannot be read ({error}); expected {EXPECTED}.") from error
+
+
+def _split(path: Path, number: int, usage: str) -> Split:
+    if usage not in SPLIT_OF:
+        raise _broken_row(path, number, f"Usage {usage!r}", " or ".join(SPLIT_OF))
+    return SPLIT_OF[usage]
+
+
+def _label(path: Path, number: int, emotion: str) -> str:
+    if not (emotion.isdecimal() and int(emotion) < len(LABELS)):
+        raise _broken_row(path, number, f"the label {emotion!r}", "a number from 0 to 6")
+    return LABELS[int(emotion)]
+
+
+def _image(path: Path, number: int, pixels: str) -> NDArray[np.uint8]:
+    if pixels.encode().translate(None, b"0123456789 "):
+        raise _broken_row(path, number, "pixels that are not numbers", f"{SIDE * SIDE} numbers from 0 to 255")
+    values = np.fromstring(pixels, dtype=np.int64, sep=" ")
+    if values.size != SIDE * SIDE:
+        raise _broken_row(path, number, f"{values.size} pixels", f"{SIDE * SIDE}")
+    if values.max() > 255:
+        raise _broken_row(path, number, f"the pixel value {values.max()}", "values from 0 to 255")
+    return values.astype(np.uint8).reshape(SIDE, SIDE)
+
+
+def _broken_row(path: Path, number: int, found: str, expected: str) -> ConfigError:
+    return ConfigError(
+        f"data.path={path}: row {number} (line {number + 2}) has {found}; expected {expected}. "
+        "Repair the file or download it again."
+    )

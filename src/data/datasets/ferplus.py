@@ -1,0 +1,109 @@
+"""FER+: FER2013's pictures with the votes of ten people on each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+import numpy as np
+
+from src.data.datasets.fer2013 import Fer2013DataModule
+from src.data.datasets.fer2013_folder import is_fer2013_folder
+from src.data.datasets.ferplus_votes import EXPECTED, MODES, Ballot, decide, read_votes
+from src.data.readers.fingerprint import source_fingerprint
+from src.data.store.packed_store import Record, Skipped
+from src.data.vocabulary import CANONICAL
+from src.utils.errors import ConfigError
+
+
+class FerPlusDataModule(Fer2013DataModule):
+    """FER+: FER2013's pictures in eight classes, by the votes of ten people on each.
+
+    E. Barsoum, C. Zhang, C. Canton Ferrer and Z. Zhang, "Training deep networks for facial expression recognition with
+    crowd-sourced label distribution", ICMI 2016. The label is the class with most votes, in canonical order where
+    votes tie; FER2013's own labels are not used. Its split is FER2013's. The id of a picture is its row, from 0.
+
+    `mode` chooses the pictures kept and what is trained on, by the rules of the authors' code
+    (github.com/microsoft/FERPlus, src/ferplus.py): `majority` a label, `soft` the distribution of the votes (their
+    "probability" and "crossentropy"), `multi` all classes with 30 % of the votes or more, alike.
+    """
+
+    classes: ClassVar[tuple[str, ...]] = CANONICAL
+
+    def __init__(self, *, votes_path: str | None, mode: str, **common: Any) -> None:
+        """Store the options; `conf/data/ferplus.yaml` documents them.
+
+        Args:
+            votes_path: The CSV of the votes.
+            mode: `majority`, `soft` or `multi`.
+            **common: Arguments of `StoreDataModule`.
+
+        Raises:
+            ConfigError: If the mode is unknown.
+        """
+        super().__init__(**common)
+        if mode not in MODES:
+            raise ConfigError(f"data.mode={mode}; expected one of {', '.join(MODES)}. Set data.mode=... accordingly.")
+        self.votes_path, self.mode = votes_path, mode
+
+    def store_options(self) -> dict[str, Any]:
+        """Return the mode and the content of the votes."""
+        votes = source_fingerprint(self._votes_file(), {}, self.cache_dir / "sources.json")
+        return {**super().store_options(), "mode": self.mode, "votes": votes}
+
+    def records(self) -> Iterator[Record | Skipped]:
+        """Yield the pictures that the mode keeps, in the order of the CSV.
+
+        Raises:
+            ConfigError: If pixels or votes are not what is expected, or do not belong together.
+        """
+        path, votes_path = self.source(), self._votes_file()
+        if is_fer2013_folder(path):
+            raise ConfigError(
+                f"data.path={path} holds pictures whose names do not tell their row, by which the votes are assigned; "
+                f"expected {self.source_hint}."
+            )
+        ballots = read_votes(votes_path)
+        self.left_out.clear()
+        pictures = -1
+        for pictures, record in enumerate(super().records()):
+            if pictures < len(ballots):
+                yield from self._decided(cast(Record, record), ballots[pictures])
+        if pictures + 1 != len(ballots):
+            raise ConfigError(
+                f"data.votes_path={votes_path} has {len(ballots):,} rows, but data.path={path} has {pictures + 1:,} "
+                "pictures; expected the same pictures in the same order. Download both again."
+            )
+
+    def _check_split(self, record: Record, ballot: Ballot) -> None:
+        if ballot.split != record.split:
+            raise ConfigError(
+                f"data.votes_path={self.votes_path}: row {record.id} is in the {ballot.split} split, but in the "
+                f"{record.split} split of data.path={self.path}; expected the same pictures in the same order. "
+                "Download both again."
+            )
+
+    def _decided(self, record: Record, ballot: Ballot) -> Iterator[Record]:
+        self._check_split(record, ballot)
+        decision = decide(ballot.votes, self.mode)
+        if isinstance(decision, str):
+            self.left_out[decision] += 1
+            return
+        label = CANONICAL[int(decision.argmax())]
+        if self.mode == "majority":
+            yield replace(record, label=label)
+            return
+        chosen = decision > 0 if self.mode == "multi" else decision
+        yield replace(record, label=label, distribution=(chosen / chosen.sum()).astype(np.float32))
+
+    def _votes_file(self) -> Path:
+        if not self.votes_path:
+            raise ConfigError(
+                f"data.votes_path is not set; data={self.name} expects {EXPECTED}. Set data.votes_path=..."
+            )
+        path = Path(self.votes_path).expanduser()
+        if not path.is_file():
+            raise ConfigError(f"data.votes_path={self.votes_path} is no file; data={self.name} expects {EXPECTED}.")
+        return path

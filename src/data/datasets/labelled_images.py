@@ -1,0 +1,239 @@
+"""The pictures of a data set: their store, their classes, and which of them a split serves."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import track
+
+from src.data.readers.fingerprint import source_fingerprint
+from src.data.selection.classes import ClassSelection
+from src.data.selection.exact_duplicates import clean_rows, training_rows
+from src.data.selection.exclusion import excluded_rows
+from src.data.selection.halves import Half, in_half
+from src.data.store.packed_store import PackedStore, Record, Skipped, Split, write_store
+from src.utils.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+
+class LabelledPictures(ABC):
+    """Packs the pictures of a data set, and says which of them, with which labels, each split serves.
+
+    A subclass states its `classes` (canonical order; empty if they depend on the source) and its `source_hint`, and
+    yields its pictures in `records()`, each with its split; `generated` says that it needs no source, `shows_people`
+    that its pictures are private. With a `second_vocabulary`, a name and its classes, the records' distributions are
+    over it instead of being the target. `derived` names outputs whose targets nobody annotated.
+
+    Attributes:
+        name: Name of the data set.
+        left_out: Reason -> number of readable pictures that `records()` leaves out by it; the store remembers them.
+    """
+
+    classes: ClassVar[tuple[str, ...]] = ()
+    source_hint: ClassVar[str]
+    generated: ClassVar[bool] = False
+    shows_people: ClassVar[bool] = True
+    second_vocabulary: ClassVar[tuple[str, tuple[str, ...]] | None] = None
+    derived: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(
+        self,
+        name: str,
+        path: str | None,
+        data_dir: str,
+        dedup: bool = True,
+        max_bad: float = 0.01,
+        classes: Sequence[str] | None = None,
+        merge: Mapping[str, Sequence[str]] | None = None,
+        exclude: str | Sequence[str] | None = None,
+        half: Half | None = None,
+        half_seed: int = 0,
+        class_names: Sequence[str] | None = None,
+    ) -> None:
+        """Store the options; `conf/data/default.yaml` documents them.
+
+        Args:
+            name: Name of the data set.
+            path: Where its source lies; None for generated data.
+            data_dir: Folder for the packed stores.
+            dedup: Whether to remove copies from the training split.
+            max_bad: Largest accepted share of unreadable pictures.
+            classes: Classes to keep, after merging; None for all.
+            merge: Name of a class -> names of the classes that it joins.
+            exclude: Data sets whose pictures are left out.
+            half: `first` or `second` half of the training split; None for all of it.
+            half_seed: Seed of the halves.
+            class_names: Classes of the model that will see the pictures; None for the data set's own.
+
+        Raises:
+            ConfigError: If the half is unknown.
+        """
+        super().__init__()
+        self.name: str | None = name  # as Lightning declares it
+        self.path, self.cache_dir = path, Path(data_dir) / "cache"
+        self.dedup, self.max_bad, self._kept_classes, self._merge = dedup, max_bad, classes, merge
+        self._exclude = [exclude] if isinstance(exclude, str) else list(exclude or ())
+        if half not in (None, *get_args(Half)):
+            raise ConfigError(f"data.half={half}; expected null, first or second. Set data.half=... accordingly.")
+        self._half, self._half_seed = half, half_seed
+        self.left_out: Counter[str] = Counter()
+        self._model_classes = tuple(class_names or ())
+        self._store: PackedStore | None = None
+
+    @abstractmethod
+    def records(self) -> Iterator[Record | Skipped]:
+        """Yield every picture of the data set, or the reason why one cannot be read."""
+
+    def store_options(self) -> dict[str, Any]:
+        """Return the options, beside the source, that determine the store's content."""
+        return {}
+
+    def source(self) -> Path:
+        """Return `data.path`.
+
+        Raises:
+            ConfigError: If it is not set or does not exist.
+        """
+        if not self.path:
+            raise ConfigError(f"data.path is not set; data={self.name} expects {self.source_hint}. Set data.path=...")
+        path = Path(self.path).expanduser()
+        if not path.exists():
+            raise ConfigError(f"data.path={self.path} does not exist; data={self.name} expects {self.source_hint}.")
+        return path
+
+    @property
+    def store(self) -> PackedStore:
+        """The pictures; the store is built at first use."""
+        if self._store is None:
+            self._store = self._open()
+        return self._store
+
+    def _open(self) -> PackedStore:
+        source = None if self.generated else self.source()
+        options = {"name": self.name, **self.store_options()}
+        fingerprint = source_fingerprint(source, options, self.cache_dir / "sources.json")
+        folder = self.cache_dir / f"{self.name}-{fingerprint}"
+        log.info("Data: %s", folder.name)
+        if folder.exists():
+            return PackedStore(folder)
+        entries = track(self.records(), description=f"Preparing {self.name}")
+        store = write_store(folder, entries, self.max_bad, self.left_out)
+        for entry in store.skipped:
+            log.warning("%s: skipped %s: %s", self.name, entry.id, entry.reason)
+        for reason, n in store.left_out.items():
+            log.info("data=%s: left out %s pictures: %s", self.name, f"{n:,}", reason)
+        return store
+
+    @property
+    def fingerprint(self) -> str:
+        """Name of the store: data set and content hash."""
+        return self.store.path.name
+
+    @property
+    def trained_on(self) -> str:
+        """The fingerprint, and which half of the training split is served, if not all of it."""
+        return self.fingerprint + (f", {self._half} half (seed {self._half_seed})" if self._half else "")
+
+    @property
+    def source_classes(self) -> tuple[str, ...]:
+        """Classes of the data set as it is, in canonical order."""
+        return self.classes or self.store.class_names
+
+    @cached_property
+    def selection(self) -> ClassSelection:
+        """What `data.merge` and `data.classes` make of these classes."""
+        return ClassSelection(self.source_classes, self._kept_classes, self._merge)
+
+    @property
+    def own_classes(self) -> tuple[str, ...]:
+        """Classes that the data set serves: in canonical order, then those with new names."""
+        return self.selection.names
+
+    @cached_property
+    def _excluded(self) -> NDArray[np.bool_]:
+        return excluded_rows(self.store, self._exclude, self.cache_dir)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Classes in the order of the labels served: the model's, or the data set's own."""
+        return self._model_classes or self.own_classes
+
+    def serve_classes(self, class_names: Sequence[str]) -> None:
+        """Serve labels in the order of a model's classes; before anything is served."""
+        self._model_classes = tuple(class_names)
+
+    @property
+    def vocabulary(self) -> str:
+        """Name of the classes of the labels."""
+        return str(self.name)
+
+    @property
+    def vocabularies(self) -> dict[str, tuple[str, ...]]:
+        """All classifications that the pictures are labelled for, by name; empty if the labels are the only one."""
+        if self.second_vocabulary is None:
+            return {}
+        return {self.vocabulary: self.class_names, self.second_vocabulary[0]: self.second_vocabulary[1]}
+
+    @property
+    def absent_classes(self) -> list[int]:
+        """Indices of the model's classes that the data set lacks."""
+        return [i for i, name in enumerate(self.class_names) if name not in self.own_classes]
+
+    def split_rows(self, split: Split) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+        """Return what a split serves.
+
+        Returns:
+            Rows of the store (N,), their class indices (N,), and how many pictures were left out because the model,
+            or `data.classes`, lacks their class.
+
+        Raises:
+            ConfigError: If nothing is left.
+        """
+        rows, labels, left_out = self.served_rows(split)
+        if len(rows) == 0:
+            raise ConfigError(
+                f"data={self.name} has no {split} picture of the classes {', '.join(self.class_names)} to serve; check "
+                "data.path, data.classes and data.exclude, or use a model with the classes of the data."
+            )
+        return rows, labels, left_out
+
+    def served_rows(self, split: Split) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+        """Return the same for a split that may be empty."""
+        store = self.store
+        rows = training_rows(store) if split == "train" and self.dedup else store.rows(split)
+        rows = rows[~self._excluded[rows]]
+        labels = self.selection.index(store.class_names, self.class_names)[store.labels[rows]]
+        known = labels >= 0
+        rows, labels, n_unknown = rows[known], labels[known], int((~known).sum())
+        if split == "train" and self._half is not None:
+            kept = in_half(store.digests[rows], labels, self._half, self._half_seed)
+            rows, labels = rows[kept], labels[kept]
+        return rows, labels, n_unknown
+
+    def clean_rows(self, split: Split) -> NDArray[np.int64]:
+        """Return the store's rows of a split that have no copy in the others, one per group of copies."""
+        return clean_rows(self.store, split)
+
+    def class_counts(self, split: Split) -> NDArray[np.int64]:
+        """Return the number of pictures per class that a split serves, (n_classes,)."""
+        return np.bincount(self.split_rows(split)[1], minlength=len(self.class_names))
+
+    @property
+    def has_valence_arousal(self) -> bool:
+        """Whether any training picture has valence and arousal."""
+        return not bool(np.isnan(self.store.valence[self.store.rows("train")]).all())
+
+    @property
+    def has_landmarks(self) -> bool:
+        """Whether any training picture has landmarks."""
+        points = self.store.landmarks
+        return points is not None and not bool(np.isnan(points[self.store.rows("train")]).all())

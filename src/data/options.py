@@ -1,0 +1,41 @@
+"""Kinds and ranges of the options of data sets."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from annotated_types import Ge, Interval, Len, MultipleOf
+from pydantic import StrictBool, StrictInt, StrictStr
+
+from src.utils.validation import Choices, Names, Natural, Number, Positive, Rules, Share
+
+RULES: Rules = {
+    "data.path": ("a path", StrictStr | None),
+    "data.batch_size": ("a whole number of 1 or more", Positive),
+    "data.num_workers": ("a whole number of 0 or more", Natural),
+    "data.image_size": ("a multiple of 64, such as 64, 128 or 256", Annotated[Positive, MultipleOf(64)] | None),
+    "data.dedup": ("true or false", StrictBool),
+    "data.classes": ("names of classes, such as [happy,sad], or null", Names | None),
+    "data.merge": ("names of classes to join, such as {negative: [sad, fear]}, or null", dict[StrictStr, Names] | None),
+    "data.exclude": ("names of data sets, such as fer2013 or [fer2013, rafdb], or null", StrictStr | Names | None),
+    "data.votes_path": ("a path", StrictStr | None),
+    "data.parts": ("data sets, such as [{name: fer2013, path: ...}, ...]", list[dict[StrictStr, Any]] | None),
+    "data.max_bad": ("a share in [0, 1]", Share),
+    "data.n_train": ("a whole number of 1 or more", Positive),
+    "data.n_val": ("a whole number of 1 or more", Positive),
+    "data.n_test": ("a whole number of 1 or more", Positive),
+    "data.draw_size": ("a whole number of 16 or more", Annotated[StrictInt, Ge(16)]),
+    "data.draw_seed": ("a whole number of 0 or more", Natural),
+    "data.draw_gray": ("true or false", StrictBool),
+    "data.half_seed": ("a whole number of 0 or more", Natural),
+    "data.split_seed": ("a whole number of 0 or more", Natural),
+    "data.split_shares": ("three shares, such as [0.8, 0.1, 0.1]", Annotated[list[Share], Len(3, 3)]),
+    "data.val_share": ("a share in (0, 1)", Annotated[Number, Interval(gt=0, lt=1)]),
+    "data.cleaned": ("true or false", StrictBool),
+}
+CHOICES: Choices = {
+    "data.mode": ("majority", "soft", "multi"),
+    "data.release": ("auto", "csv", "annotations", "pickle"),
+    "data.half": (None, "first", "second"),
+    "data.sampler": ("shuffle", "balanced"),
+}

@@ -1,0 +1,1 @@
+"""Reading what data sets come as: trees, archives, images, splits."""

@@ -1,0 +1,285 @@
+"""Folders and archives as one kind of thing: a list of files, read one by one, never unpacked."""
+
+from __future__ import annotations
+
+import io
+import logging
+import lzma
+import os
+import re
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from src.data.readers.images import UnreadablePicture, read_limited
+from src.data.store.packed_store import Skipped
+from src.utils.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+JUNK = {"thumbs.db", "desktop.ini", "__macosx"}
+_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, zlib.error, lzma.LZMAError, UnicodeDecodeError)
+
+
+@dataclass(frozen=True)
+class TreeFile:
+    """A file of a tree.
+
+    Attributes:
+        path: Its path in the tree, with forward slashes.
+        identity: Equal for two paths that lead to one file, by a link.
+        opener: Opens it for reading.
+    """
+
+    path: str
+    identity: Hashable
+    opener: Callable[[], IO[bytes]] = field(repr=False, compare=False)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Components of the path."""
+        return tuple(self.path.split("/"))
+
+    def read(self) -> bytes:
+        """Return the content.
+
+        Raises:
+            UnreadablePicture: If it is damaged, encrypted or too large.
+        """
+        try:
+            with self.opener() as file:
+                return read_limited(file)
+        except FileNotFoundError:
+            raise UnreadablePicture("missing") from None
+        # RuntimeError: encrypted, or packed in a way zipfile does not know; ValueError: a name with a zero byte.
+        except (*_DAMAGED, RuntimeError, ValueError) as error:
+            raise UnreadablePicture(f"cannot be read ({error})") from None
+
+
+@dataclass(frozen=True)
+class Tree:
+    """What a folder or an archive holds, without hidden files and those that operating systems scatter.
+
+    Attributes:
+        files: Every file: by path; those of a tar archive as they come, since going back means unpacking it anew.
+        folders: Path of every folder, also of empty ones; the top is not among them.
+        skipped: What is there and is not read, with the reason.
+    """
+
+    files: list[TreeFile]
+    folders: set[str]
+    skipped: list[Skipped]
+
+    def subfolders(self, folder: str) -> list[str]:
+        """Return the names of the folders in a folder ("" for the top), sorted."""
+        return sorted(PurePosixPath(path).name for path in self.folders if _parent(path) == folder)
+
+    def below(self, folder: str) -> Tree:
+        """Return the part of the tree below a folder ("" for all), paths relative to it."""
+        if not folder:
+            return self
+        start = f"{folder}/"
+        files = [
+            TreeFile(file.path[len(start) :], file.identity, file.opener)
+            for file in self.files
+            if file.path.startswith(start)
+        ]
+        return Tree(files, {path[len(start) :] for path in self.folders if path.startswith(start)}, self.skipped)
+
+    def topmost(self, wanted: Callable[[list[str]], bool]) -> list[str]:
+        """Return the folders nearest to the top whose subfolders' names are `wanted`; "" is the top itself."""
+        children: dict[str, list[str]] = {}
+        for path in sorted(self.folders):
+            children.setdefault(_parent(path), []).append(PurePosixPath(path).name)
+        found = {folder: len(PurePosixPath(folder).parts) for folder, names in children.items() if wanted(names)}
+        return sorted(folder for folder, depth in found.items() if depth == min(found.values()))
+
+
+@contextmanager
+def open_tree(path: Path, expected: str) -> Iterator[Tree]:
+    """List a folder, a .zip or a .tar (also compressed); its files can be read while the context lasts.
+
+    Args:
+        path: `data.path`, which exists.
+        expected: What the data set expects there, for the message.
+
+    Raises:
+        ConfigError: If it is neither, or a damaged archive.
+    """
+    with ExitStack() as stack:
+        try:
+            tree = _opened(path, stack, expected)
+        except _DAMAGED as error:
+            raise ConfigError(f"data.path={path} cannot be read ({error}); expected {expected}.") from error
+        yield tree
+
+
+def single_file(path: Path, id: str) -> TreeFile:
+    """Return one file by itself, which need not exist.
+
+    Args:
+        path: Where it lies.
+        id: What it is called in messages and in the store.
+    """
+    try:
+        status = path.stat()
+    except (OSError, ValueError):  # ValueError: a name with a zero byte
+        return TreeFile(id, str(path), partial(_file, path))
+    return TreeFile(id, (status.st_dev, status.st_ino), partial(_file, path))
+
+
+def is_junk(parts: Iterable[str]) -> bool:
+    """Whether a path belongs to what file managers leave behind, or is hidden."""
+    return any(part.startswith(".") or part.lower() in JUNK for part in parts)
+
+
+def outside(path: str) -> str | None:
+    """Return why a path would lead out of its tree, or None if it does not."""
+    if path.startswith("/") or re.match("[A-Za-z]:", path):
+        return "an absolute path"
+    return "a path with '..'" if ".." in path.split("/") else None
+
+
+def _parent(path: str) -> str:
+    return path.rpartition("/")[0]
+
+
+def _opened(path: Path, stack: ExitStack, expected: str) -> Tree:
+    if path.is_dir():
+        return _folder_tree(path)
+    if tarfile.is_tarfile(path):
+        return _tar_tree(stack.enter_context(tarfile.open(path)))
+    if zipfile.is_zipfile(path):
+        return _zip_tree(stack.enter_context(zipfile.ZipFile(path)))
+    raise ConfigError(f"data.path={path} is neither a folder nor a .zip or .tar archive; expected {expected}.")
+
+
+def _folder_tree(root: Path) -> Tree:
+    tree = Tree([], set(), [])
+    # Folders to look into: where each lies, its path in the tree, and the real folders it is in.
+    pending: list[tuple[Path, str, tuple[Path, ...]]] = [(root, "", (root.resolve(),))]
+    while pending:
+        folder, prefix, above = pending.pop()
+        for name in _names(folder, prefix, tree.skipped):
+            path = folder / name
+            shown = prefix + _printable(name)
+            try:
+                status = path.stat()
+            except OSError as error:
+                tree.skipped.append(Skipped(shown, f"a link that leads nowhere ({error.strerror})"))
+                continue
+            if stat.S_ISREG(status.st_mode):
+                # The inode sees through symbolic and hard links.
+                tree.files.append(TreeFile(shown, (status.st_dev, status.st_ino), partial(_file, path)))
+            elif not stat.S_ISDIR(status.st_mode):
+                tree.skipped.append(Skipped(shown, "not a file"))
+            elif any(inner.is_relative_to(path.resolve()) for inner in above):
+                log.warning("%s leads back to a folder that holds it; not followed", path)
+            else:
+                tree.folders.add(shown)
+                pending.append((path, f"{shown}/", (*above, path.resolve())))
+    tree.files.sort(key=lambda file: file.path)
+    return tree
+
+
+def _file(path: Path) -> IO[bytes]:
+    return path.open("rb")
+
+
+def _names(folder: Path, prefix: str, skipped: list[Skipped]) -> list[str]:
+    try:
+        return [name for name in sorted(os.listdir(folder)) if not is_junk([name])]
+    except OSError as error:
+        if not prefix:
+            raise
+        skipped.append(Skipped(prefix, f"a folder that cannot be opened ({error.strerror})"))
+        return []
+
+
+def _printable(name: str) -> str:
+    """Write bytes of a file name that are no UTF-8 as escapes, since such a name cannot be printed."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _zip_tree(bundle: zipfile.ZipFile) -> Tree:
+    listing = _Listing()
+    for info in bundle.infolist():
+        name = info.filename.replace("\\", "/")  # some Windows programs write backslashes
+        is_link = stat.S_ISLNK(info.external_attr >> 16)  # the mode, where a Unix program stored it
+        kind = "folder" if name.endswith("/") else "link" if is_link else "file"
+        listing.add(name, kind, partial(bundle.open, info))
+    listing.tree.files.sort(key=lambda file: file.path)
+    return listing.tree
+
+
+def _tar_tree(archive: tarfile.TarFile) -> Tree:
+    listing = _Listing()
+    for info in archive:
+        kind = "file" if info.isfile() else "folder" if info.isdir() else "link"
+        listing.add(info.name, kind, partial(_member, archive, info))
+    _check_end(archive)
+    return listing.tree
+
+
+def _member(archive: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
+    file = archive.extractfile(info)
+    if file is None:
+        raise UnreadablePicture("not a file")
+    return file
+
+
+def _check_end(archive: tarfile.TarFile) -> None:
+    """Refuse an archive that breaks off inside a header, where `tarfile` stops without a word.
+
+    Compressed ones need no check: their decompressor misses its end mark.
+    """
+    if isinstance(archive.fileobj, io.BufferedReader):
+        archive.fileobj.seek(archive.offset)
+        if archive.fileobj.read(tarfile.BLOCKSIZE).strip(b"\0"):
+            raise tarfile.ReadError("it breaks off, or is damaged in the middle")
+
+
+class _Listing:
+    """Collects the members of an archive, which anyone may have made, into a tree."""
+
+    def __init__(self) -> None:
+        self.tree = Tree([], set(), [])
+        self._names: set[str] = set()
+
+    def add(self, name: str, kind: str, opener: Callable[[], IO[bytes]]) -> None:
+        """Add a member, or note why it is left alone.
+
+        Args:
+            name: Its path in the archive, with forward slashes.
+            kind: `file`, `folder` or `link` (anything else there is).
+            opener: Opens it.
+        """
+        parts = [_printable(part) for part in name.split("/") if part not in ("", ".")]
+        path = "/".join(parts)
+        if reason := outside(name):
+            self.tree.skipped.append(Skipped(_printable(name), f"{reason} in the archive"))
+        elif not parts or is_junk(parts):
+            return
+        elif kind == "link":
+            self.tree.skipped.append(Skipped(path, "a link or a device in the archive"))
+        elif kind == "folder":
+            self._add_folder(path)
+        elif path in self._names:
+            self.tree.skipped.append(Skipped(path, "a second member of that name in the archive"))
+        else:
+            self._names.add(path)
+            self._add_folder(_parent(path))
+            self.tree.files.append(TreeFile(path, path, opener))
+
+    def _add_folder(self, path: str) -> None:
+        """Add a folder and those above it, which archives need not list."""
+        while path and path not in self.tree.folders:
+            self.tree.folders.add(path)
+            path = _parent(path)

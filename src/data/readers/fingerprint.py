@@ -1,0 +1,56 @@
+"""Fingerprints of data sources: by content and options, so that a store is never mistaken for another."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from src.data.readers.file_tree import is_junk
+from src.data.store.packed_store import FORMAT
+
+
+def source_fingerprint(source: Path | None, options: dict[str, Any], memo: Path) -> str:
+    """Return a short hash of a source file's content and of the options that shape the store.
+
+    Args:
+        source: File to hash, or None for data that are generated. A folder counts by the names, sizes and times of
+            its files.
+        options: Whatever else determines the store; JSON-serialisable.
+        memo: JSON file that remembers hashes by (path, size, time), so that a large file is read once.
+    """
+    content = "" if source is None else _content_hash(source, memo)
+    text = json.dumps([FORMAT, content, options], sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _content_hash(source: Path, memo: Path) -> str:
+    if source.is_dir():
+        listing = sorted((str(p.relative_to(source)), p.stat().st_size, p.stat().st_mtime_ns) for p in _files(source))
+        return hashlib.blake2b(json.dumps(listing).encode(), digest_size=16).hexdigest()
+    stat = source.stat()
+    key = f"{source.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
+    known = json.loads(memo.read_text(encoding="utf-8")) if memo.exists() else {}
+    if key not in known:
+        with source.open("rb") as file:
+            known[key] = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        memo.parent.mkdir(parents=True, exist_ok=True)
+        scratch = memo.with_name(f"{memo.name}.tmp-{os.getpid()}")
+        scratch.write_text(json.dumps(known), encoding="utf-8")
+        scratch.replace(memo)
+    return str(known[key])
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Yield the files below a folder, without those that systems leave behind; linked folders are entered once."""
+    seen: set[Path] = set()
+    for root, folders, names in os.walk(folder, followlinks=True):
+        real = Path(root).resolve()
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        yield from (Path(root, name) for name in names if not is_junk([name]) and Path(root, name).is_file())

@@ -1,0 +1,1 @@
+"""Which images a split serves: classes, duplicates, subsets."""

@@ -1,0 +1,86 @@
+"""Copies among the pictures of several stores: which ones to leave out so that no picture is there twice."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.data.selection.near_duplicates import fingerprints, near_pairs
+from src.data.store.packed_store import PackedStore
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """K pictures of several stores, from which to choose.
+
+    Attributes:
+        part: Index of the store, (K,).
+        row: Row there, (K,).
+        split: Index into `SPLITS`, (K,).
+        label: Class index, in whatever order the store's data set has, (K,).
+    """
+
+    part: Rows
+    row: Rows
+    split: Rows
+    label: Rows
+
+
+def copies(stores: Sequence[PackedStore], listed: Candidates) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Find the pictures to leave out.
+
+    Of copies, the one that stays is in the test rather than the validation and there rather than the training split;
+    of these, in the first store; of these, the first.
+
+    Args:
+        stores: The stores.
+        listed: Pictures to choose from.
+
+    Returns:
+        Whether a picture is an exact copy of one that comes before it, (K,), and whether, with no such copy, it is a
+        near copy of one of another store that stays, (K,).
+    """
+    digests = np.empty(len(listed.row), stores[0].digests.dtype)
+    for part, store in enumerate(stores):
+        here = listed.part == part
+        digests[here] = store.digests[listed.row[here]]
+    order = np.lexsort((listed.row, listed.part, -listed.split))
+    names, first = np.unique(digests[order], return_index=True)
+    exact = np.ones(len(order), bool)
+    exact[order[first]] = False
+    near = np.zeros(len(order), bool)
+    near[order[first[_near_copies(_pairs(stores, names), first)]]] = True
+    return exact, near
+
+
+def _pairs(stores: Sequence[PackedStore], digests: NDArray[np.bytes_]) -> Rows:
+    """Return the pairs of near copies in different stores, as indices into the sorted digests, (P, 2)."""
+    prints = [fingerprints(store) for store in stores]
+    found = [np.empty((0, 2), np.int64)]
+    for one, other in combinations(prints, 2):
+        left, right = near_pairs(one, other)
+        names = np.column_stack((one.digests[left], other.digests[right]))
+        index = np.searchsorted(digests, names).clip(max=len(digests) - 1)
+        # Pictures that are not to choose from have no part in this, and exact copies are one picture here.
+        found.append(index[(digests[index] == names).all(axis=1) & (index[:, 0] != index[:, 1])])
+    return np.concatenate(found)
+
+
+def _near_copies(pairs: Rows, rank: Rows) -> list[int]:
+    """Return the pictures that are paired with one that stays; the smaller rank stays."""
+    neighbours: dict[int, list[int]] = defaultdict(list)
+    for left, right in pairs.tolist():
+        neighbours[left].append(right)
+        neighbours[right].append(left)
+    dropped: set[int] = set()
+    for picture in sorted(neighbours, key=lambda index: int(rank[index])):
+        if any(rank[other] < rank[picture] and other not in dropped for other in neighbours[picture]):
+            dropped.add(picture)
+    return sorted(dropped)

@@ -1,0 +1,1 @@
+"""Packed, memory-mapped images and features."""

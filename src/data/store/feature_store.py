@@ -1,0 +1,162 @@
+"""Features of a frozen backbone on disk: memory-mapped, filled as needed, one entry a picture of a packed store.
+
+A folder holds `features.json` (what the features are) and, for each view of the pictures, `<view>.bin` (the values of
+every picture of the store, one after the other, maps with channels last) and `<view>.done.npy` (which of them are
+there). The values are on the disk before they are marked, so a killed job costs only its last seconds.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from src.utils.atomic_files import write_json
+from src.utils.locks import alone
+
+View = Literal["plain", "mirrored"]
+VIEWS: tuple[View, ...] = get_args(View)
+FORMAT = 1
+
+
+class FeatureStore:
+    """Features of the N pictures of a packed store, in one or two views.
+
+    Attributes:
+        path: Folder.
+        n: Number of pictures of the packed store.
+        shape: Shape of a picture's features: (C, H, W), or (C,) for a vector.
+        dtype: `torch.bfloat16`, `torch.float16` or `torch.float32`.
+    """
+
+    def __init__(self, path: Path, n: int, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+        """Open a folder, which need not exist."""
+        self.path, self.n, self.shape, self.dtype = path, n, tuple(shape), dtype
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the memory maps out, so that worker processes open their own."""
+        return {key: value for key, value in self.__dict__.items() if key != "_maps"}
+
+    @property
+    def picture_bytes(self) -> int:
+        """Size of the features of one picture in one view."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def missing(self, rows: NDArray[np.int64], view: View) -> NDArray[np.int64]:
+        """Return those of some rows whose features are not there."""
+        return rows[~self._done(view)[rows]]
+
+    def _done(self, view: View) -> NDArray[np.bool_]:
+        """Return which rows are there, (N,): none if a file is damaged."""
+        values, marks = self._values(view), self._marks(view)
+        if not marks.is_file() or not values.is_file() or values.stat().st_size != self.n * self.picture_bytes:
+            return np.zeros(self.n, bool)
+        try:
+            done = np.asarray(np.load(marks, allow_pickle=False), dtype=bool)
+        except (OSError, ValueError, EOFError):
+            done = np.zeros(0, bool)
+        return done if len(done) == self.n else np.zeros(self.n, bool)
+
+    def _values(self, view: View) -> Path:
+        return self.path / f"{view}.bin"
+
+    def _marks(self, view: View) -> Path:
+        return self.path / f"{view}.done.npy"
+
+    @contextmanager
+    def locked(self, description: dict[str, Any]) -> Iterator[None]:
+        """Make the folder; within the block, no other process fills it. Waits for one that does.
+
+        Args:
+            description: Content of `features.json`.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with alone(self.path / ".lock"):
+            write_json(self.path / "features.json", description)
+            yield
+
+    @contextmanager
+    def writer(self, view: View) -> Iterator[FeatureWriter]:
+        """Open a view for writing; what was added counts from its last `commit` on."""
+        values = self._values(view)
+        done = self._done(view)
+        if not values.exists():
+            values.touch()
+        with values.open("r+b") as file:
+            file.truncate(self.n * self.picture_bytes)  # to its final size, without taking the room yet
+            yield FeatureWriter(self, self._marks(view), file, done)
+
+    def free_bytes(self) -> int:
+        """Return the room on the disk, whether the folder exists or not."""
+        place = next(parent for parent in (self.path, *self.path.parents) if parent.exists())
+        return shutil.disk_usage(place).free
+
+    @cached_property
+    def _maps(self) -> dict[View, NDArray[np.uint8]]:
+        shape = (self.n, self.picture_bytes)  # in bytes: numpy has no bf16
+        files = {view: self._values(view) for view in VIEWS}
+        return {view: np.memmap(file, np.uint8, "r", shape=shape) for view, file in files.items() if file.is_file()}
+
+    def read(self, rows: NDArray[np.int64], mirrored: NDArray[np.bool_]) -> Tensor:
+        """Return the features of B rows, each in one view.
+
+        Args:
+            rows: Rows, (B,).
+            mirrored: Whether a row's mirror image is wanted, (B,).
+
+        Returns:
+            (B, C, H, W), channels last, or (B, C), in `dtype`.
+        """
+        found = np.empty((len(rows), self.picture_bytes), np.uint8)
+        for i, (row, mirror) in enumerate(zip(rows.tolist(), mirrored.tolist(), strict=True)):
+            found[i] = self._maps["mirrored" if mirror else "plain"][row]
+        values = torch.from_numpy(found).view(self.dtype)
+        if len(self.shape) == 1:
+            return values
+        channels, height, width = self.shape
+        return values.reshape(-1, height, width, channels).permute(0, 3, 1, 2)
+
+
+class FeatureWriter:
+    """Adds features to a view of a store."""
+
+    def __init__(self, store: FeatureStore, marks: Path, file: Any, done: NDArray[np.bool_]) -> None:
+        """Store what is written to."""
+        self._store, self._marks, self._file, self._done = store, marks, file, done
+
+    def add(self, rows: NDArray[np.int64], features: Tensor) -> None:
+        """Write the features of some rows, (B, *shape).
+
+        Raises:
+            OverflowError: If a value is too large for the store's precision.
+        """
+        values = features.to(self._store.dtype)
+        if not bool(torch.isfinite(values).all()):
+            raise OverflowError(f"features are not finite in {self._store.dtype}")
+        values = (values.permute(0, 2, 3, 1) if values.ndim == 4 else values).cpu().contiguous()
+        entries = values.flatten(1).view(torch.uint8).numpy()
+        for row, entry in zip(rows.tolist(), entries, strict=True):
+            self._file.seek(row * self._store.picture_bytes)
+            self._file.write(entry.data)
+        self._done[rows] = True
+
+    def commit(self) -> None:
+        """Bring what was added to the disk, then mark it as there."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        scratch = self._marks.with_suffix(".tmp")
+        with scratch.open("wb") as file:
+            np.save(file, self._done)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(self._marks)

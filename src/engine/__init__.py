@@ -1,0 +1,1 @@
+"""What a command does with its configuration; below these doors, functions take values."""

@@ -1,0 +1,195 @@
+"""From configuration to objects to numbers: what training and evaluation share."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any, cast
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.callbacks import LearningRateMonitor, ProgressBar
+from pytorch_lightning.loggers import Logger
+from rich.console import Console
+from rich.table import Table
+
+from src.callbacks.gradcam import GradCamFigure
+from src.callbacks.test_table import Results, TestTableCollector
+from src.data.datamodule import StoreDataModule
+from src.engine.checkpoint_io import AtomicCheckpointIO
+from src.loggers.wandb_logger import run_loggers
+from src.metrics.affect import affect_metric_names
+from src.metrics.landmarks import LANDMARK_METRIC
+from src.models.classifier import ExpressionClassifier
+from src.reports.run_report import write_report
+from src.utils.atomic_files import write_json
+from src.utils.cpu_precision import CpuMixedPrecision
+from src.utils.errors import ConfigError
+from src.utils.precision import device_kind, resolve_precision
+from src.utils.processes import is_main_process
+
+log = logging.getLogger(__name__)
+
+TABLE_ROWS = ("accuracy", "balanced_accuracy", "f1_macro", "f1_weighted", "ece")
+FURTHER_ROWS = (*affect_metric_names(), LANDMARK_METRIC)
+
+
+def plain(cfg: Any) -> dict[str, Any]:
+    """Return a part of the configuration as plain, resolved dictionaries and lists."""
+    return cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
+
+
+def build_data(cfg: DictConfig, **options: Any) -> StoreDataModule:
+    """Build the data module of `data=`.
+
+    Args:
+        cfg: Whole configuration.
+        **options: Arguments that the configuration does not hold, such as the model's classes.
+    """
+    shared = {"seed": cfg.seed, "data_dir": cfg.data_dir, **options}
+    return cast(StoreDataModule, instantiate(cfg.data, **shared, _convert_="all", _recursive_=False))
+
+
+def build_callbacks(cfg: DictConfig) -> list[Callback]:
+    """Build the callbacks, in the order of their names in the configuration."""
+    return [instantiate(entry, _convert_="all") for entry in cfg.callbacks.values() if entry]
+
+
+def build_loggers(cfg: DictConfig) -> list[Logger]:
+    """Build the loggers."""
+    loggers = [instantiate(entry, _convert_="all") for entry in cfg.logger.values() if entry]
+    return [logger for logger in loggers if logger is not None]
+
+
+def build_trainer(cfg: DictConfig, callbacks: list[Callback], loggers: list[Logger], precision: str) -> Trainer:
+    """Build Lightning's trainer; callbacks that need what is switched off are left out."""
+    kept = callbacks
+    if not loggers:
+        kept = [c for c in kept if not isinstance(c, LearningRateMonitor)]
+    if not cfg.trainer.enable_progress_bar:
+        kept = [c for c in kept if not isinstance(c, ProgressBar)]
+    plugins: list[Any] = [AtomicCheckpointIO()]
+    if SLURMEnvironment.detect():
+        # submitit requeues; if Lightning did, too, a job would start twice.
+        plugins.append(SLURMEnvironment(auto_requeue=False))
+    options: dict[str, Any] = {
+        "precision": precision,
+        "callbacks": kept,
+        "logger": loggers or False,
+        "plugins": plugins,
+    }
+    if precision in ("16-mixed", "bf16-mixed") and device_kind(cfg.trainer.accelerator) == "cpu":
+        options["precision"] = None
+        plugins.append(CpuMixedPrecision(precision))
+    options["default_root_dir"] = cfg.run_dir
+    try:
+        return cast(Trainer, instantiate(cfg.trainer, **options, _convert_="all"))
+    except InstantiationException as error:
+        raise ConfigError(
+            f"trainer.accelerator={cfg.trainer.accelerator}, trainer.devices={cfg.trainer.devices}, "
+            f"trainer.strategy={cfg.trainer.strategy}: {error.__cause__} "
+            "Use trainer=cpu, or options that fit the machine."
+        ) from error
+
+
+def choose_precision(cfg: DictConfig) -> str:
+    """Return the precision to run in, and print it: `trainer.precision`, or for `auto` what suits this machine."""
+    precision = resolve_precision(cfg.trainer.precision, cfg.trainer.accelerator)
+    log.info("Precision: %s", precision)
+    return precision
+
+
+def evaluate(
+    cfg: DictConfig,
+    model: ExpressionClassifier,
+    data: StoreDataModule,
+    *,
+    loggers: list[Logger],
+    precision: str,
+    callbacks: list[Callback],
+    validate: bool,
+    test: bool = True,
+) -> Results:
+    """Test a model and return the numbers of `metrics.json`; the callbacks write the rest.
+
+    Args:
+        cfg: Whole configuration.
+        model: Model with the weights to test.
+        data: Data set.
+        loggers: Loggers that also get the numbers.
+        precision: Numeric precision.
+        callbacks: Callbacks; those of a test are used.
+        validate: Whether to add the metrics of the validation split.
+        test: Whether to look at the test split. Without, predictions, intervals and figures are those of validation.
+    """
+    used: list[Callback] = [c for c in callbacks if isinstance(c, TestTableCollector | GradCamFigure | ProgressBar)]
+    for callback in used:
+        if isinstance(callback, TestTableCollector):
+            callback.split = "test" if test else "val"
+    trainer = build_trainer(cfg, used, loggers, precision)
+    results: Results = {}
+    if validate:
+        trainer.validate(model, datamodule=data, verbose=False)
+        results |= _scalars(trainer, "val/")
+    if test:
+        trainer.test(model, datamodule=data, verbose=False)
+        results |= _scalars(trainer, "test/")
+    for callback in used:
+        if isinstance(callback, TestTableCollector):
+            results |= callback.results
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    results["model/parameters"] = sum(p.numel() for p in model.parameters())
+    results["model/trainable_parameters"] = trained
+    return results
+
+
+def _scalars(trainer: Trainer, prefix: str) -> Results:
+    return {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(prefix)}
+
+
+def write_results(cfg: DictConfig, results: Results, loggers: list[Logger]) -> None:
+    """Write `metrics.json`, print the result table and where everything is, in the main process."""
+    if not is_main_process():
+        return
+    run_dir = Path(cfg.run_dir)
+    # Strict JSON has no NaN: an undefined metric, such as the correlation of constant predictions, is null.
+    write_json(run_dir / "metrics.json", {k: None if v != v else v for k, v in results.items()})
+    if (run_dir / "predictions.csv").is_file():  # its writer may be off
+        write_report(run_dir)
+    console = Console(stderr=True)
+    console.print(result_table(results))
+    console.print(f"Run directory: {run_dir}", soft_wrap=True, highlight=False)
+    for logger in run_loggers(loggers):
+        logger.log_results(results)
+        for line in logger.closing_lines():
+            console.print(line, soft_wrap=True, highlight=False)
+
+
+def result_table(results: Results) -> Table:
+    """Return the table of the most important numbers, a column per evaluated set."""
+    table = Table(title="Result")
+    table.add_column("metric")
+    sets = [name for name in ("val", "val_dedup", "test", "test_dedup") if f"{name}/accuracy" in results]
+    for name in sets:
+        n = results.get(f"{name}/n")
+        table.add_column(f"{name} (n = {n})" if n else name, justify="right")
+    for metric in TABLE_ROWS:
+        table.add_row(metric, *(_cell(results, f"{name}/{metric}") for name in sets))
+    for metric in FURTHER_ROWS:
+        if any(f"{name}/{metric}" in results for name in sets):
+            table.add_row(metric, *(_cell(results, f"{name}/{metric}") for name in sets))
+    for metric in sorted({k.partition("/")[2] for k in results if k.startswith(("val/f1/", "test/f1/"))}):
+        table.add_row(metric, *(_cell(results, f"{name}/{metric}") for name in sets))
+    return table
+
+
+def _cell(results: Results, key: str) -> str:
+    value, bounds = results.get(key), results.get(f"{key}_ci95")
+    if value is None:
+        return "-"
+    if isinstance(bounds, list):
+        return f"{value:.4f}  [{bounds[0]:.3f}, {bounds[1]:.3f}]"
+    return f"{value:.4f}"

@@ -1,0 +1,49 @@
+"""One comparison, from run directories to `comparison.html`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from src.comparison.entries import group_runs
+from src.comparison.leaderboard import Comparison, compare_entries, terminal_tables
+from src.comparison.page import comparison_page
+from src.runs.finished import check_same_test_set, find_runs
+from src.utils.errors import ConfigError
+
+
+def compare_runs(cfg: DictConfig) -> Comparison:
+    """Compare runs tested on the same pictures.
+
+    Args:
+        cfg: Configuration of `conf/compare.yaml`.
+
+    Returns:
+        What was written.
+
+    Raises:
+        ConfigError: If there are no runs, or their test sets differ.
+    """
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    runs = find_runs(plain["runs"])  # type: ignore[index,call-overload]  # a mapping
+    if cfg.dedup:
+        runs = [run.without_copies() for run in runs]
+    check_same_test_set(runs)
+    if runs[0].predictions.empty:
+        raise ConfigError(f"dedup={cfg.dedup}: no picture is left; expected dedup=false for these runs.")
+    comparison = compare_entries(group_runs(runs, None if cfg.by is None else list(cfg.by)), cfg.metric)
+    run_dir = Path(cfg.run_dir)
+    comparison.board.to_csv(run_dir / "leaderboard.csv", index=False)
+    comparison.entry_pairs.to_csv(run_dir / "entry_pairs.csv", index=False)
+    comparison.run_pairs.to_csv(run_dir / "run_pairs.csv", index=False)
+    split = runs[0].split
+    shown = f"{split} pictures without a copy elsewhere" if cfg.dedup else f"all {split} pictures"
+    title = f"{len(runs)} runs on {runs[0].data_name}, {shown}"
+    (run_dir / "comparison.html").write_text(comparison_page(comparison, title), encoding="utf-8")
+    console = Console(stderr=True)
+    for table in terminal_tables(comparison):
+        console.print(table)
+    console.print(f"Page: {run_dir / 'comparison.html'}", soft_wrap=True, highlight=False)
+    return comparison

@@ -1,0 +1,101 @@
+"""One evaluation, from a weights file to `metrics.json`."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from omegaconf import DictConfig
+from pytorch_lightning import seed_everything
+
+from src.callbacks.test_table import Results
+from src.data.datamodule import StoreDataModule
+from src.data.store.packed_store import Split
+from src.engine.build import (
+    build_callbacks,
+    build_loggers,
+    choose_precision,
+    evaluate,
+    plain,
+    write_results,
+)
+from src.engine.load import load_model_and_data, take_data_from_run
+from src.loggers.wandb_logger import closed_wandb
+from src.models.compiled import compile_for_prediction
+from src.models.test_time import n_views
+from src.models.weights import file_sha256, find_checkpoint, weights_id
+from src.runs.directory import update_provenance, write_config
+
+log = logging.getLogger(__name__)
+
+
+def evaluate_model(cfg: DictConfig) -> float:
+    """Test a model, and return its accuracy; see `test`."""
+    return float(test(cfg).get(f"{cfg.split}/accuracy", float("nan")))  # type: ignore[arg-type]  # only intervals are lists
+
+
+def test(cfg: DictConfig) -> Results:
+    """Test a model; everything about it comes from its weights.
+
+    Args:
+        cfg: Configuration of `conf/eval.yaml`.
+
+    Returns:
+        The numbers of `metrics.json`.
+
+    Raises:
+        ConfigError: If there is no model, or the configuration cannot work.
+    """
+    take_data_from_run(cfg)
+    write_config(Path(cfg.run_dir), cfg)
+    seed_everything(cfg.seed, workers=True, verbose=False)
+    model, data = load_model_and_data(cfg)
+    precision = choose_precision(cfg)
+    data.prepare_data()
+    model.absent_classes = data.absent_classes
+    model.test_time_augmentation = cfg.tta
+    _report_vocabularies(data, cfg.split)
+    compile_for_prediction(
+        model,
+        cfg.compile,
+        n_pictures=len(data.split_rows(cfg.split)[0]) * n_views(cfg.tta),
+        image_size=data.image_size,
+        batch_size=data.batch_size,
+        precision=precision,
+        cache=data.cache_dir / "inductor",
+    )
+    with closed_wandb():
+        loggers = build_loggers(cfg)
+        described = {**plain(cfg), "head": model.spec.head, "backbone": model.spec.backbone, "precision": precision}
+        for logger in loggers:
+            logger.log_hyperparams(described)
+        callbacks = build_callbacks(cfg)
+        results = evaluate(
+            cfg,
+            model,
+            data,
+            loggers=loggers,
+            precision=precision,
+            callbacks=callbacks,
+            validate=cfg.split == "val",
+            test=cfg.split == "test",
+        )
+        location = cfg.ckpt_path or cfg.backbone.weights
+        digest = file_sha256(find_checkpoint(location))
+        update_provenance(Path(cfg.run_dir), data=data.fingerprint, weights=weights_id(location), weights_sha256=digest)
+        write_results(cfg, results, loggers)
+    return results
+
+
+test.__test__ = False  # type: ignore[attr-defined]  # not a test, whatever pytest thinks
+
+
+def _report_vocabularies(data: StoreDataModule, split: Split) -> None:
+    """Log what the classes of model and data do not share."""
+    dropped = ", ".join(data.class_names[i] for i in data.absent_classes)
+    if dropped:
+        log.warning("data=%s lacks %s: these probabilities are dropped, the rest sums to 1.", data.name, dropped)
+    unknown = ", ".join(name for name in data.own_classes if name not in data.class_names)
+    if unknown:
+        n = data.split_rows(split)[2]
+        log.warning("The model lacks %s: such pictures are left out (%s/n_unmapped = %d).", unknown, split, n)

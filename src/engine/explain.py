@@ -1,0 +1,145 @@
+"""One explanation of a model: panels, scores, `explanation.json`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from pytorch_lightning import seed_everything
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from src.engine.load import load_model_and_data, take_data_from_run
+from src.explanation.class_panels import Study, asked_pair, class_targets, confused_pair, draw_panels
+from src.explanation.explainer import Explainer
+from src.explanation.images import Pictures, drawn, predict_split
+from src.explanation.methods import METHODS
+from src.explanation.scores import Scores, random_maps, score_maps, summarise
+from src.models.classifier import ExpressionClassifier
+from src.models.heads.base import AttentionHead
+from src.models.weights import weights_id
+from src.runs.directory import update_provenance, write_config
+from src.utils.atomic_files import write_json
+from src.utils.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+Summary = dict[str, dict[str, dict[str, float | list[float]]]]
+COLUMNS = {
+    "insertion": "insertion",
+    "deletion": "deletion",
+    "gain": "difference",
+    "gain_over_random": "over random",
+}
+
+
+def explain_model(cfg: DictConfig) -> dict[str, Any]:
+    """Explain a model; everything about it comes from its weights.
+
+    Args:
+        cfg: Configuration of `conf/explain.yaml`.
+
+    Returns:
+        The content of `explanation.json`.
+
+    Raises:
+        ConfigError: If there is no model, or the configuration cannot work.
+    """
+    take_data_from_run(cfg)
+    run_dir = Path(cfg.run_dir)
+    write_config(run_dir, cfg)
+    seed_everything(cfg.seed, workers=True, verbose=False)
+    model, data = load_model_and_data(cfg)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    explainer = Explainer(model, cfg.explain.method, cfg.explain.layer)  # refuses before anything is computed
+    methods = _compared(cfg, model, explainer.method)
+    asked = asked_pair(cfg, model.spec.class_names)
+    data.prepare_data()
+    data.setup()
+    model.absent_classes = data.absent_classes
+    indices = drawn(data, cfg.explain.split, cfg.explain.searched, cfg.seed)
+    study = Study(cfg, model, data, explainer.method, predict_split(model, data, cfg.explain.split, indices))
+    pair = asked or confused_pair(study.found)
+    panels = draw_panels(study, methods, pair)
+    scores = _scores(study, methods) if cfg.explain.scored else {}
+    result = {
+        "data": data.fingerprint,
+        "split": cfg.explain.split,
+        "method": explainer.method,
+        "layer": explainer.layer.name,
+        "layer_side": explainer.layer.side,
+        "searched": len(indices),
+        "against": None if pair is None else list(pair),
+        "panels": panels,
+        "scored": min(cfg.explain.scored, len(indices)),
+        "scores": scores,
+    }
+    write_json(run_dir / "explanation.json", result)
+    update_provenance(run_dir, data=data.fingerprint, weights=weights_id(cfg.ckpt_path or cfg.backbone.weights))
+    console = Console(stderr=True)
+    if scores:
+        console.print(score_table(scores, result["scored"]))
+    console.print(f"Run directory: {run_dir}", soft_wrap=True, highlight=False)
+    return result
+
+
+def _compared(cfg: DictConfig, model: ExpressionClassifier, method: str) -> list[str]:
+    """Return the methods to compare: those asked for, that of the panels, and attention where the head has it."""
+    attends = isinstance(model.head, AttentionHead)
+    possible = [name for name in METHODS if name != "attention" or attends]
+    for name in cfg.explain.compare:
+        if name not in possible:
+            raise ConfigError(
+                f"explain.compare={list(cfg.explain.compare)} names {name}; expected some of {', '.join(possible)}."
+            )
+    return list(dict.fromkeys([*cfg.explain.compare, method, *(["attention"] if attends else [])]))
+
+
+def _scores(study: Study, methods: Sequence[str]) -> Summary:
+    """Score the methods, and random maps, on the evidence for the predicted class."""
+    pictures = study.read(study.found.indices[: study.cfg.explain.scored].tolist())
+    targets = class_targets(pictures, pictures.classes)
+    control = _score(study, pictures, random_maps(len(pictures.ids), pictures.images.shape[-1]))
+    summary: Summary = {}
+    for method in methods:
+        with study.explainer(method) as explain:
+            maps = explain(pictures.images, targets)
+        summary[method] = summarise(_score(study, pictures, maps), control)
+        log.info("Scored %s.", METHODS[method].label)
+    summary["random"] = summarise(control, control)
+    return summary
+
+
+def _score(study: Study, pictures: Pictures, maps: Tensor) -> Scores:
+    """Watch the probability of the predicted class."""
+    model = study.model.eval()
+
+    @torch.no_grad()
+    def probability(images: Tensor, classes: Tensor) -> Tensor:
+        shares = model.probabilities(model(images.to(model.device))).cpu()
+        return shares.gather(1, classes.unsqueeze(1)).squeeze(1)
+
+    return score_maps(probability, pictures.images, maps, pictures.classes)
+
+
+def score_table(scores: Summary, n: int) -> Table:
+    """Return the scores as a table, a row per method."""
+    table = Table(title=f"Evidence for the predicted class, {n} pictures (95 % bootstrap intervals)")
+    table.add_column("method")
+    for heading in COLUMNS.values():
+        table.add_column(heading, justify="right")
+    for method, values in scores.items():
+        label = METHODS[method].label if method in METHODS else "random map"
+        table.add_row(label, *(_cell(values[key]) for key in COLUMNS))
+    return table
+
+
+def _cell(value: dict[str, float | list[float]]) -> str:
+    mean, bounds = value["mean"], value["ci95"]
+    low, high = bounds if isinstance(bounds, list) else (bounds, bounds)
+    return f"{mean:.3f}\n[{low:.3f}, {high:.3f}]"

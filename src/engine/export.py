@@ -1,0 +1,100 @@
+"""One export: from weights to ONNX files and their parity report."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import onnx
+from omegaconf import DictConfig
+from pytorch_lightning import seed_everything
+from rich.console import Console
+from torch.utils.data import DataLoader
+
+from src.data.datamodule import StoreDataModule
+from src.data.dataset import StoreDataset
+from src.engine.load import load_model_and_data, take_data_from_run
+from src.exporting.deployed import DeployedModel
+from src.exporting.onnx_files import export_fp32, publish, save, to_fp16, to_int8
+from src.exporting.parity import Parity, Pictures, measure, parity_table, refuse_missed, torch_outputs
+from src.models.onnx_metadata import onnx_beside, write_origin
+from src.models.weights import find_checkpoint, load_weights, weights_digest, weights_id
+from src.runs.directory import update_provenance, write_config
+from src.utils.atomic_files import write_json
+
+log = logging.getLogger(__name__)
+
+READ_AT_ONCE = 256
+
+
+def export(cfg: DictConfig) -> list[Parity]:
+    """Write a model as ONNX files and compare each with PyTorch.
+
+    Args:
+        cfg: Configuration of `conf/export.yaml`.
+
+    Returns:
+        The comparisons, as in `parity.json`.
+
+    Raises:
+        ConfigError: If there is no model, the configuration cannot work, or a file misses its limit.
+    """
+    take_data_from_run(cfg)
+    run_dir = Path(cfg.run_dir)
+    write_config(run_dir, cfg)
+    seed_everything(cfg.seed, workers=True, verbose=False)
+    model, data = load_model_and_data(cfg)
+    deployed = DeployedModel(model, tuple(cfg.onnx.extra_outputs))
+    data.prepare_data()
+    data.setup()
+    fp32 = export_fp32(deployed)
+    paths = {}
+    for precision in [cfg.onnx.precision] if isinstance(cfg.onnx.precision, str) else cfg.onnx.precision:
+        path = run_dir / f"{deployed.spec.backbone['name']}_{deployed.spec.head['name']}_{precision}.onnx"
+        save(_converted(fp32, precision, cfg, data), path, deployed, precision)
+        log.info("Wrote %s", path)
+        paths[precision] = path
+    pictures = _sample(data.val_dataloader(), cfg.onnx.parity_pictures, cfg)
+    reference = torch_outputs(model, pictures, deployed.output_names)
+    rows = [measure(path, precision, pictures, reference) for precision, path in paths.items()]
+    source = {"data": data.fingerprint, "split": "val", "class_names": list(deployed.spec.class_names)}
+    write_json(run_dir / "parity.json", {**source, "files": [row.to_dict() for row in rows]})
+    location = cfg.ckpt_path or cfg.backbone.weights
+    update_provenance(run_dir, data=data.fingerprint, weights=weights_id(location))
+    console = Console(stderr=True)
+    console.print(parity_table(rows))
+    console.print(f"Run directory: {run_dir}", soft_wrap=True, highlight=False)
+    refuse_missed(rows)
+    if cfg.onnx.beside:
+        _publish(find_checkpoint(location), rows, paths, source)
+    return rows
+
+
+def _publish(weights: Path, rows: list[Parity], paths: dict[str, Path], source: dict[str, Any]) -> None:
+    """Put the files beside the weights, where `backend=auto` finds them."""
+    digest = weights_digest(load_weights(weights).state)
+    for row in rows:
+        target = onnx_beside(weights, row.precision)
+        publish(paths[row.precision], target, write_origin(digest, {**source, **row.to_dict()}))
+        log.info("For backend=auto: %s", target)
+
+
+def _converted(fp32: onnx.ModelProto, precision: str, cfg: DictConfig, data: StoreDataModule) -> onnx.ModelProto:
+    """Return a copy of the graph in a precision."""
+    graph = onnx.ModelProto()
+    graph.CopyFrom(fp32)
+    if precision == "fp32":
+        return graph
+    pictures = _sample(data.train_dataloader(), cfg.onnx.calibration_pictures, cfg).pixels
+    return to_fp16(graph, pictures) if precision == "fp16" else to_int8(graph, pictures)
+
+
+def _sample(loader: DataLoader[Any], n: int, cfg: DictConfig) -> Pictures:
+    """Return n pictures of a split, drawn by the seed, or all if there are no more."""
+    dataset = cast(StoreDataset, loader.dataset)
+    chosen = np.sort(np.random.default_rng(cfg.seed).permutation(len(dataset))[:n]).tolist()
+    batches = [dataset.__getitems__(chosen[i : i + READ_AT_ONCE]) for i in range(0, len(chosen), READ_AT_ONCE)]
+    pixels, labels = (np.concatenate([batch[key].numpy() for batch in batches]) for key in ("image", "label"))
+    return Pictures(pixels, labels)

@@ -1,0 +1,255 @@
+"""One training run, from configuration to `metrics.json`."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from pytorch_lightning import Callback, Trainer, seed_everything
+from torch import nn
+
+from src.callbacks.checkpoints import BestCheckpoint
+from src.callbacks.history import FitSpeed
+from src.callbacks.stop import StopOnSignal
+from src.callbacks.test_table import Results
+from src.data.datamodule import StoreDataModule
+from src.engine.build import (
+    build_callbacks,
+    build_data,
+    build_loggers,
+    build_trainer,
+    choose_precision,
+    evaluate,
+    plain,
+    write_results,
+)
+from src.engine.feature_cache import serve_features
+from src.engine.resume import find_resume_point
+from src.loggers.wandb_logger import closed_wandb
+from src.metrics.affect import affect_metric_names
+from src.metrics.classification import metric_names
+from src.metrics.landmarks import LANDMARK_METRIC
+from src.models.build import build_model, continue_spec, new_spec, starting_weights
+from src.models.classifier import ExpressionClassifier
+from src.models.spec import ModelSpec
+from src.models.weights import (
+    MODEL_PREFIXES,
+    Weights,
+    load_strictly,
+    load_weights,
+    save_safetensors,
+    weights_id,
+)
+from src.runs.directory import update_provenance
+from src.utils.errors import ConfigError
+from src.utils.processes import is_main_process
+from src.utils.signals import stop_requests
+
+log = logging.getLogger(__name__)
+
+
+def train(cfg: DictConfig) -> float:
+    """Fit, test, and return the monitored metric of the best epoch on the validation split; see `fit_and_test`."""
+    return float(fit_and_test(cfg).get(cfg.monitor, float("nan")))  # type: ignore[arg-type]  # only intervals are lists
+
+
+def fit_and_test(cfg: DictConfig) -> Results:
+    """Fit a model, test its best checkpoint and write the run directory.
+
+    Args:
+        cfg: Configuration of `conf/train.yaml`.
+
+    Returns:
+        The numbers of `metrics.json`.
+
+    Raises:
+        ConfigError: If something in the configuration cannot work.
+    """
+    seed_everything(cfg.seed, workers=True, verbose=False)
+    _check_nodes(cfg)
+    resume = find_resume_point(cfg)
+    start = starting_weights(cfg.backbone.weights, cfg.backbone.sha256)
+    with closed_wandb():
+        precision = choose_precision(cfg)
+        loggers = build_loggers(cfg)
+        for logger in loggers:
+            logger.log_hyperparams({**plain(cfg), "precision": precision})
+        callbacks = [*build_callbacks(cfg), StopOnSignal()]
+        trainer = build_trainer(cfg, callbacks, loggers, precision)
+        size = cfg.data.image_size or (start.spec.image_size if start else cfg.backbone.image_size)
+        data = build_data(cfg, transform=plain(cfg.transform), image_size=size)
+        data.prepare_data()
+        model = new_model(cfg, data, start, precision, resume.spec if resume else None)
+        _check_batch_norm(model, data)
+        _check_monitor(cfg, model)
+        if resume:
+            resume.check(model)
+            # Features of a frozen backbone are computed before Lightning loads the checkpoint.
+            load_strictly(model, load_weights(resume.path).state, resume.path, MODEL_PREFIXES)
+            _forget_results(Path(cfg.run_dir))
+            if resume.epochs_to_end:
+                trainer.fit_loop.max_epochs = resume.epochs_to_end
+        serve_features(cfg, model, data, trainer)
+        with stop_requests.deferred():
+            trainer.fit(model, datamodule=data, ckpt_path=str(resume.path) if resume else None)
+        results = _speed(callbacks)
+        _load_best(trainer, model)
+        results |= evaluate(
+            cfg,
+            model,
+            data,
+            loggers=loggers,
+            precision=precision,
+            callbacks=callbacks,
+            validate=True,
+            test=cfg.test,
+        )
+        if is_main_process():
+            save_safetensors(model, Path(cfg.run_dir) / "checkpoints" / "best.safetensors")
+        update_provenance(Path(cfg.run_dir), data=data.fingerprint, weights=weights_id(cfg.backbone.weights))
+        write_results(cfg, results, loggers)
+    return results
+
+
+def new_model(
+    cfg: DictConfig, data: StoreDataModule, start: Weights | None, precision: str, resumed: ModelSpec | None = None
+) -> ExpressionClassifier:
+    """Build the model of `backbone=` and `head=` for a data set, starting from weights if there are any.
+
+    Args:
+        cfg: Configuration of `conf/train.yaml`.
+        data: Data set.
+        start: Weights to start from.
+        precision: Lightning's name of the numeric precision.
+        resumed: Model of the run that is resumed, which may be older than today's ranges of features.
+
+    Raises:
+        ConfigError: If model and data do not fit.
+    """
+    backbone, head = plain(cfg.backbone), plain(cfg.head)
+    outputs = ["expression"]
+    if cfg.head.valence_arousal:
+        if not data.has_valence_arousal:
+            raise ConfigError(
+                f"head.valence_arousal=true, but data={data.name} has no valence and arousal; set it to false."
+            )
+        outputs.append("valence_arousal")
+    if _has_landmarks(cfg, data, start):
+        outputs.append("landmarks")
+    if cfg.backbone.landmarks:
+        _check_mixing(data)
+    spec = new_spec(
+        backbone,
+        head,
+        data.class_names,
+        image_size=data.image_size,
+        grayscale=data.store.is_gray,
+        outputs=tuple(outputs),
+        trained_on=data.trained_on,
+        derived=tuple(name for name in data.derived if name in outputs),
+        precision=precision,
+        vocabularies=data.vocabularies,
+    )
+    if start:
+        spec = continue_spec(spec, start.spec, backbone)
+    if resumed:
+        spec = spec.with_range(resumed)
+    data.grayscale = spec.grayscale
+    return build_model(
+        spec,
+        backbone,
+        start,
+        loss=instantiate(cfg.loss, class_counts=data.class_counts("train").tolist(), _convert_="all"),
+        optimizer=instantiate(cfg.optimizer, _convert_="all"),
+        scheduler=instantiate(cfg.scheduler, _convert_="all"),
+        auxiliary_weight=cfg.auxiliary_weight,
+    )
+
+
+def _has_landmarks(cfg: DictConfig, data: StoreDataModule, start: Weights | None) -> bool:
+    """Return whether landmarks are a trained output: this run trains them, or leaves trained ones as they are."""
+    frozen = cfg.backbone.freeze != "none"
+    if not cfg.backbone.landmarks:
+        official = start is None and cfg.backbone.weights is not None
+        return frozen and (official or (start is not None and "landmarks" in start.spec.outputs))
+    if not data.has_landmarks:
+        raise ConfigError(f"backbone.landmarks=true, but data={data.name} has no landmarks; set it to false.")
+    if frozen:
+        raise ConfigError(
+            f"backbone.landmarks=true with backbone.freeze={cfg.backbone.freeze}, which leaves the heat maps as they "
+            "are; set backbone.freeze=none, or backbone.landmarks=false to keep what the weights have."
+        )
+    return True
+
+
+def _check_mixing(data: StoreDataModule) -> None:
+    """Refuse to train landmarks on mixed pictures, which show two faces."""
+    for key in ("mixup", "cutmix"):
+        value = getattr(data.transform, key)
+        if value:
+            raise ConfigError(
+                f"transform.{key}={value} with backbone.landmarks=true: a mixed picture shows two faces; expected "
+                f"transform.{key}=0. Set it, or leave the landmarks out."
+            )
+
+
+def _check_nodes(cfg: DictConfig) -> None:
+    """Refuse nodes that would each write into a folder named after their own start."""
+    hydra = HydraConfig.get()
+    told = any(override.startswith("hydra.run.dir=") for override in hydra.overrides.hydra)
+    if cfg.trainer.num_nodes > 1 and hydra.mode != RunMode.MULTIRUN and not told:
+        raise ConfigError(
+            f"trainer.num_nodes={cfg.trainer.num_nodes} without hydra.run.dir; expected one folder that all nodes see. "
+            "Start the command on every node with the same hydra.run.dir=outputs/runs/<run>."
+        )
+
+
+def _check_batch_norm(model: ExpressionClassifier, data: StoreDataModule) -> None:
+    """Refuse to train batch-norm on single pictures: a vector or a 1 x 1 map then has no variance."""
+    model.train()
+    trained = any(m.training and isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) for m in model.modules())
+    if trained and min(data.batch_size, len(data.split_rows("train")[0])) == 1:
+        raise ConfigError(
+            f"data.batch_size={data.batch_size} with batch-norm to train (head {model.spec.head['name']}): it cannot "
+            "estimate a variance from one picture. Set data.batch_size to 2 or more."
+        )
+
+
+def _check_monitor(cfg: DictConfig, model: ExpressionClassifier) -> None:
+    """Refuse a monitor that no epoch will log."""
+    known = ["val/loss", *(f"val/{name}" for name in metric_names(model.spec.class_names))]
+    if "valence_arousal" in model.spec.outputs:
+        known += [f"val/{name}" for name in affect_metric_names()]
+    if "landmarks" in model.spec.outputs:
+        known.append(f"val/{LANDMARK_METRIC}")
+    if cfg.monitor not in known:
+        raise ConfigError(
+            f"monitor={cfg.monitor} is no metric of the validation split; expected one of {', '.join(known)}."
+        )
+
+
+def _forget_results(run_dir: Path) -> None:
+    """Remove the results of the epochs before: a run that fails must not show them as its own."""
+    if is_main_process():
+        for name in ("metrics.json", "predictions.csv"):
+            (run_dir / name).unlink(missing_ok=True)
+
+
+def _load_best(trainer: Trainer, model: ExpressionClassifier) -> None:
+    callback = next((c for c in trainer.checkpoint_callbacks if isinstance(c, BestCheckpoint)), None)
+    if callback is None or not callback.best_model_path:
+        log.warning("No best checkpoint (callbacks.best is off, or no epoch was validated): testing the last weights.")
+        return
+    weights = load_weights(Path(callback.best_model_path))
+    load_strictly(model, weights.state, weights.path, MODEL_PREFIXES)
+
+
+def _speed(callbacks: list[Callback]) -> Results:
+    for callback in callbacks:
+        if isinstance(callback, FitSpeed):
+            return {"fit/seconds": callback.seconds, "fit/images_per_second": callback.images_per_second}
+    return {}

@@ -1,0 +1,111 @@
+"""A trained model and the data set to try it on, from a configuration."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from src.data.datamodule import StoreDataModule
+from src.data.vocabulary import canonical_order
+from src.engine.build import build_data, plain
+from src.models.build import build_model, official_spec, starting_weights
+from src.models.classifier import ExpressionClassifier
+from src.models.spec import ModelSpec
+from src.models.weights import Weights, build_from_weights, find_checkpoint, load_weights
+from src.utils.atomic_files import read_json
+from src.utils.errors import ConfigError
+from src.utils.groups import load_group
+
+NO_AUGMENTATION = {"name": "none"}
+
+
+def load_model_and_data(cfg: DictConfig) -> tuple[ExpressionClassifier, StoreDataModule]:
+    """Return the model, with the vocabulary that suits the data, and the data in the model's order of classes.
+
+    Args:
+        cfg: Configuration with `ckpt_path`, `data`, `backbone` and `head`, as in `conf/eval.yaml`.
+
+    Raises:
+        ConfigError: If there is no model, or the configuration cannot work.
+    """
+    weights = _our_weights(cfg)
+    spec = weights.spec if weights else _official_spec(cfg)
+    data = build_data(
+        cfg,
+        transform=NO_AUGMENTATION,
+        image_size=cfg.data.image_size or spec.image_size,
+        grayscale=spec.grayscale,
+    )
+    if weights and not weights.spec.vocabularies and cfg.head.vocabulary is None:
+        data.serve_classes(spec.class_names)
+    else:
+        spec = spec.with_vocabulary(cfg.head.vocabulary, data.own_classes)
+        data.serve_classes(spec.class_names)
+    model = build_from_weights(replace(weights, spec=spec)) if weights else build_model(spec, plain(cfg.backbone))
+    return model, data
+
+
+def _our_weights(cfg: DictConfig) -> Weights | None:
+    """Read the weights of ours that `ckpt_path`, or else `backbone=` with its own head, names."""
+    chosen = cfg.get("backbone")
+    if cfg.ckpt_path is None and chosen is not None and cfg.head.get("name") is not None:
+        start = starting_weights(chosen.weights, chosen.sha256)
+        if start is not None and start.spec.head["name"] == cfg.head.name:
+            return start
+    if cfg.ckpt_path is None:
+        return None
+    weights = load_weights(find_checkpoint(cfg.ckpt_path))
+    for group, own in (("head", weights.spec.head), ("backbone", weights.spec.backbone)):
+        name = cfg[group].get("name") if cfg.get(group) is not None else None
+        if name not in (None, own["name"]):
+            raise ConfigError(
+                f"{group}={name} does not fit ckpt_path={cfg.ckpt_path}, a model with "
+                f"{group}={own['name']}; leave {group}= out, it comes from the checkpoint."
+            )
+    return weights
+
+
+def _official_spec(cfg: DictConfig) -> ModelSpec:
+    chosen = cfg.get("backbone")
+    if chosen is None or cfg.head.get("name") != "emonet" or not chosen.class_names:
+        raise ConfigError(
+            "there is no model: set ckpt_path to a run directory, a .ckpt or a .safetensors, or use weights "
+            "with a head of their own: backbone=emonet_8 head=emonet."
+        )
+    return official_spec(plain(chosen), plain(cfg.head), canonical_order(chosen.class_names))
+
+
+def take_data_from_run(cfg: DictConfig) -> None:
+    """Without `data=`, take the data set of the run directory: its name chooses a file of ours, values follow."""
+    overrides = list(HydraConfig.get().overrides.task)
+    if cfg.ckpt_path is None or any(o.split("=")[0] == "data" for o in overrides):
+        return
+    location = Path(str(cfg.ckpt_path)).expanduser()
+    run_dir = location if location.is_dir() else location.parent.parent
+    name = read_json(run_dir / "provenance.json").get("choices", {}).get("data")
+    config = run_dir / "config.yaml"
+    if not name or not config.is_file():
+        return
+    own = load_group("data", str(name))
+    known: dict[str, Any] = _unresolved(config).get("data", {})
+    own |= {key: known[key] for key in own if _is_plain(known.get(key)) and key not in ("_target_", "name", "defaults")}
+    own.pop("defaults", None)
+    chosen = [o.removeprefix("data.") for o in overrides if o.startswith("data.")]
+    with open_dict(cfg):
+        cfg.data = OmegaConf.merge(own, OmegaConf.from_dotlist(chosen))
+
+
+def _unresolved(config: Path) -> dict[str, Any]:
+    content = OmegaConf.to_container(OmegaConf.load(config), resolve=False)
+    return cast(dict[str, Any], content) if isinstance(content, dict) else {}
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value found in a run directory is text, a number, or lists or dictionaries that cannot name code."""
+    if isinstance(value, dict):
+        return all(isinstance(k, str) and not k.startswith("_") and _is_plain(v) for k, v in value.items())
+    return isinstance(value, str | int | float) or (isinstance(value, list) and all(map(_is_plain, value)))

@@ -1,0 +1,219 @@
+"""One prediction job, from `input=` to tables, annotated pictures and videos."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from pathlib import Path
+
+import cv2
+from omegaconf import DictConfig, OmegaConf
+
+from src.data.readers.images import UnreadablePicture
+from src.inference.annotation import Annotator
+from src.inference.camera import read_camera
+from src.inference.predictor import DEFAULT_WEIGHTS, EmotionPredictor, as_frame
+from src.inference.results import Frame, Prediction
+from src.inference.sources import Source, find_sources
+from src.inference.tables import PredictionTable
+from src.inference.video import UnreadableVideo, VideoWriter, choose_encoder, read_video
+from src.utils.errors import ConfigError
+from src.utils.paths import plain_name
+from src.utils.signals import stop_requests
+
+log = logging.getLogger(__name__)
+
+JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+# How often a long video says how far it is.
+NEWS_SECONDS = 15
+# A line of a picture names no more faces than these.
+NAMED_FACES = 4
+
+
+@dataclass
+class Item:
+    """A row of `items.csv`: what became of one picture, video or camera.
+
+    Attributes:
+        source: Its name.
+        kind: `picture`, `video` or `camera`.
+        status: `ok`, `no face`, `incomplete` (what could be read of a video was used) or `failed`.
+        frames: Pictures that were read of it.
+        faces: Faces that were found, in all frames.
+        people: Tracks of a video.
+        annotated: The annotated file, relative to the run directory.
+        reason: Why it failed, or is incomplete.
+    """
+
+    source: str
+    kind: str
+    status: str = "ok"
+    frames: int = 0
+    faces: int = 0
+    people: int = 0
+    annotated: str = ""
+    reason: str = ""
+
+
+class PredictionJob:
+    """Predicts all sources and writes what comes of it."""
+
+    def __init__(self, cfg: DictConfig) -> None:
+        """Find the input and load the model.
+
+        Args:
+            cfg: Configuration of `conf/predict.yaml`.
+
+        Raises:
+            ConfigError: If there is no input, or the model or the detector cannot be had.
+        """
+        if cfg.input is None:
+            raise ConfigError("input=null; give a picture, a folder, a glob, a video or the number of a camera.")
+        given = OmegaConf.to_container(cfg.input) if OmegaConf.is_config(cfg.input) else cfg.input
+        self.cfg, self.folder = cfg, Path(cfg.run_dir)
+        self.sources = find_sources(given)  # type: ignore[arg-type]  # validated
+        if cfg.annotate and any(source.kind != "picture" for source in self.sources):
+            choose_encoder()
+        self.predictor = EmotionPredictor(
+            cfg.ckpt_path or DEFAULT_WEIGHTS,
+            detector=cfg.detector,
+            detector_path=cfg.detector_path,
+            backend=cfg.backend,
+            vocabulary=cfg.head.vocabulary,
+            batch_size=cfg.batch_size,
+            device=cfg.device,
+            precision=cfg.precision,
+            gradcam=cfg.gradcam,
+        )
+        self.items: list[Item] = []
+
+    def run(self) -> list[Item]:
+        """Predict everything.
+
+        Returns:
+            What became of each source.
+        """
+        backend = self.predictor.backend
+        if self.cfg.annotate:
+            (self.folder / "annotated").mkdir(exist_ok=True)
+        with ExitStack() as stack:
+            self._table = stack.enter_context(
+                PredictionTable(self.folder, self.cfg.table, backend.class_names, backend.outputs)
+            )
+            file = stack.enter_context((self.folder / "items.csv").open("w", encoding="utf-8", newline=""))
+            self._items = csv.DictWriter(file, list(Item.__dataclass_fields__))
+            self._items.writeheader()
+            for kind, group in groupby(self.sources, key=lambda source: source.kind):
+                if kind == "picture":
+                    self._predict_pictures(list(group))
+                else:
+                    for source in group:
+                        self._predict_video(source)
+        return self.items
+
+    def _predict_pictures(self, sources: list[Source]) -> None:
+        """Predict pictures, in batches across them."""
+        for prediction in self.predictor.predict_many(self._pictures(sources)):
+            item = Item(prediction.frame.source, "picture", frames=1, faces=len(prediction.faces))
+            self._table.write(prediction)
+            if self.cfg.annotate:
+                path = self._free_name(item.source, ".jpg")
+                image = Annotator(landmarks=self.cfg.landmarks).draw(prediction)
+                # Not imwrite, which writes nothing, and does not say so, to a folder with accents on Windows.
+                path.write_bytes(cv2.imencode(".jpg", image[..., ::-1], JPEG)[1].tobytes())
+                item.annotated = str(path.relative_to(self.folder))
+            self._finish(item, _summary(prediction))
+
+    def _pictures(self, sources: list[Source]) -> Iterator[Frame]:
+        """Yield the pictures that can be read, and report the others."""
+        for source in sources:
+            try:
+                yield as_frame(source.name)
+            except UnreadablePicture as error:
+                self._finish(Item(source.name, "picture", "failed", reason=str(error)))
+
+    def _predict_video(self, source: Source) -> None:
+        """Predict a video or what a camera sees, frame by frame."""
+        item, tracks, since = Item(source.name, source.kind), 0, time.monotonic()
+        with ExitStack() as stack:
+            if source.kind == "camera":
+                stack.enter_context(stop_requests.deferred())
+                log.info("%s: recording; stop with Ctrl-C", source.name)
+                frames = read_camera(source.number, self.cfg.max_seconds)
+            else:
+                frames = read_video(Path(source.name))
+            writer = None
+            if self.cfg.annotate:
+                writer = stack.enter_context(VideoWriter(self._free_name(source.name, choose_encoder()[1])))
+            annotator = Annotator(landmarks=self.cfg.landmarks)
+            try:
+                for prediction in self.predictor.track(frames, smooth=self.cfg.smooth):
+                    self._table.write(prediction)
+                    if writer is not None:
+                        writer.write(annotator.draw(prediction), prediction.frame.time or 0.0)
+                        item.annotated = str(writer.path.relative_to(self.folder))
+                    item.frames += 1
+                    item.faces += len(prediction.faces)
+                    tracks = max([tracks, *(face.track or 0 for face in prediction.faces)])
+                    if time.monotonic() - since > NEWS_SECONDS:
+                        since = time.monotonic()
+                        log.info("%s: %d frames so far, %.1f s", item.source, item.frames, prediction.frame.time or 0.0)
+            except UnreadableVideo as error:
+                item.status, item.reason = "incomplete" if item.frames else "failed", str(error)
+        item.people = tracks
+        self._finish(item, f"{item.frames} frames, {item.faces} faces of {tracks} people")
+
+    def _finish(self, item: Item, summary: str = "") -> None:
+        """Write an item's row and line."""
+        if item.status == "ok" and not item.faces:
+            item.status = "no face"
+        self.items.append(item)
+        self._items.writerow(asdict(item))
+        place = f"[{len(self.items)}/{len(self.sources)}] {item.source}"
+        if item.status in ("failed", "incomplete"):
+            log.error("%s: %s: %s%s", place, item.status, item.reason, f" ({summary})" if item.frames else "")
+        elif item.status == "no face":
+            log.warning("%s: no face found", place)
+        else:
+            log.info("%s: %s", place, summary)
+
+    def _free_name(self, source: str, suffix: str) -> Path:
+        """Return a file for an annotated source that needs no quotes and is not there yet."""
+        stem = plain_name(Path(source).stem) or "picture"
+        names = [stem, *(f"{stem}_{i}" for i in range(2, len(self.sources) + 2))]
+        paths = (self.folder / "annotated" / f"{name}{suffix}" for name in names)
+        return next(path for path in paths if not path.exists())
+
+
+def predict(cfg: DictConfig) -> None:
+    """Predict `input=` and write `predictions.csv`, `items.csv` and `annotated/` into the run directory.
+
+    Args:
+        cfg: Configuration of `conf/predict.yaml`.
+
+    Raises:
+        ConfigError: If nothing can be predicted, or some of the input could not.
+    """
+    job = PredictionJob(cfg)
+    items = job.run()
+    faces = sum(item.faces for item in items)
+    log.info("%d of %d items have faces, %d faces in all", sum(item.faces > 0 for item in items), len(items), faces)
+    log.info("Run directory: %s", cfg.run_dir)
+    bad = [item for item in items if item.status in ("failed", "incomplete")]
+    if bad:
+        raise ConfigError(
+            f"{len(bad)} of {len(items)} items of input={cfg.input} could not be read, or not to their end, such as "
+            f"{bad[0].source} ({bad[0].reason}); see items.csv. What could be read is in {cfg.run_dir}."
+        )
+
+
+def _summary(prediction: Prediction) -> str:
+    """Return the faces of a picture in words."""
+    faces = prediction.faces
+    named = ", ".join(f"{face.expression} ({face.probability:.2f})" for face in faces[:NAMED_FACES])
+    return f"{len(faces)} face{'s' if len(faces) > 1 else ''}: {named}{', ...' if len(faces) > NAMED_FACES else ''}"

@@ -1,0 +1,32 @@
+"""A data set, packed and audited."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from src.data.audit.report import AUDIT, SHEET, audit_table, open_audit
+from src.engine.build import build_data
+from src.runs.directory import update_provenance
+from src.utils.atomic_files import write_json
+
+
+def prepare(cfg: DictConfig) -> None:
+    """Make a data set ready, and say what is in it.
+
+    Args:
+        cfg: Configuration of `conf/prepare.yaml`.
+    """
+    # Whatever the model's side: images are stored at their own size.
+    data = build_data(cfg, transform={"name": "none"}, image_size=cfg.data.image_size or 64)
+    data.prepare_data()
+    result = open_audit(data.store, data.source_classes)
+    write_json(Path(cfg.run_dir) / AUDIT, result.to_dict())
+    update_provenance(Path(cfg.run_dir), data=data.fingerprint)
+    console = Console(stderr=True)
+    console.print(audit_table(result))
+    for name in (AUDIT, SHEET):
+        console.print(f"{data.store.path / name}", soft_wrap=True, highlight=False)
+    console.print(f"Run directory: {cfg.run_dir}", soft_wrap=True, highlight=False)

@@ -1,0 +1,75 @@
+"""Serves the page on this computer alone, until it is stopped."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from omegaconf import DictConfig
+
+from src.utils.errors import ConfigError
+from src.utils.paths import ROOT
+from src.utils.signals import stop_requests
+
+log = logging.getLogger(__name__)
+
+ADDRESS = "127.0.0.1"
+# Gradio reports its use, looks for updates and asks Hugging Face, unless told not to before it is imported.
+OFFLINE = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+
+
+def serve(cfg: DictConfig) -> None:
+    """Serve the page until Ctrl-C.
+
+    Args:
+        cfg: Configuration of `conf/app.yaml`.
+
+    Raises:
+        ConfigError: If there is no model, or the port is taken.
+    """
+    with TemporaryDirectory(prefix="emonet-fer-") as name, stop_requests.deferred():
+        folder = Path(name)
+        os.environ.update(OFFLINE, GRADIO_TEMP_DIR=name)
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio asks itself whether it runs
+        from src.web.analysis import Analyst
+        from src.web.examples import draw_examples
+        from src.web.models import ModelShelf
+        from src.web.page import STYLE, build_page, theme
+
+        log.info("Loading the model ...")
+        shelf = ModelShelf(list(cfg.models), detector=cfg.detector, detector_path=cfg.detector_path)
+        page = build_page(Analyst(shelf, folder, cfg.max_seconds), draw_examples(folder), cfg.max_mb)
+        page.queue(max_size=32)
+        try:
+            page.launch(
+                server_name=ADDRESS,
+                server_port=cfg.port,
+                prevent_thread_lock=True,
+                quiet=True,
+                share=False,
+                ssr_mode=False,
+                mcp_server=False,
+                enable_monitoring=False,
+                footer_links=[],
+                run_history=False,
+                max_file_size=f"{cfg.max_mb}mb",
+                # Gradio serves what lies in its temporary folder, and nothing of the project.
+                allowed_paths=[],
+                blocked_paths=[str(ROOT)],
+                theme=theme(),
+                css_paths=STYLE,
+            )
+        except OSError as error:
+            raise ConfigError(
+                f"port={cfg.port} cannot be used ({error}); choose another port, or port=null for a free one."
+            ) from error
+        log.info("Open %s in a browser; stop with Ctrl-C.", page.local_url)
+        try:
+            while not stop_requests.take():
+                time.sleep(0.2)
+        finally:
+            page.close(verbose=False)
+        log.info("Stopped.")

@@ -1,0 +1,161 @@
+"""The panels of an explained model."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+
+from src.data.datamodule import StoreDataModule
+from src.explanation.explainer import Explainer
+from src.explanation.images import Pictures, Predictions, read_pictures
+from src.explanation.panels import MapRow, draw_panel, explain_row
+from src.explanation.targets import Target
+from src.metrics.affect import DIMENSIONS
+from src.models.classifier import ExpressionClassifier
+from src.utils.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Study:
+    """What the panels share.
+
+    Attributes:
+        cfg: Configuration of `conf/explain.yaml`.
+        model: The model.
+        data: The data, serving the model's classes.
+        method: Method of the panels, never `auto`.
+        found: What the model says about the pictures that were searched.
+    """
+
+    cfg: DictConfig
+    model: ExpressionClassifier
+    data: StoreDataModule
+    method: str
+    found: Predictions
+
+    def read(self, indices: Sequence[int]) -> Pictures:
+        """Read pictures of the split."""
+        return read_pictures(self.model, self.data, self.cfg.explain.split, indices)
+
+    def explainer(self, method: str | None = None) -> Explainer:
+        """Return an explainer, of the method of the panels unless another one is named."""
+        return Explainer(self.model, method or self.method, self.cfg.explain.layer)
+
+    def draw(self, name: str, title: str, pictures: Pictures, rows: Sequence[MapRow]) -> list[str]:
+        """Draw a panel and return the names of its pictures."""
+        path = draw_panel(Path(self.cfg.run_dir) / "figures" / f"{name}.png", title, pictures, rows)
+        log.info("Wrote %s", path)
+        return pictures.ids
+
+
+def asked_pair(cfg: DictConfig, names: Sequence[str]) -> tuple[str, str] | None:
+    """Return the two classes that the user wants told apart, if any.
+
+    Raises:
+        ConfigError: If they are no two of the model's classes.
+    """
+    chosen = cfg.explain.against
+    if chosen is None:
+        return None
+    first, second = chosen
+    if first == second or not {first, second} <= set(names):
+        raise ConfigError(f"explain.against={list(chosen)}; expected two of {', '.join(names)}.")
+    return first, second
+
+
+def confused_pair(found: Predictions) -> tuple[str, str] | None:
+    """Return the names of the two classes most often confused, if any are."""
+    pair = found.most_confused_pair()
+    return None if pair is None else (found.class_names[pair[0]], found.class_names[pair[1]])
+
+
+def draw_panels(study: Study, methods: Sequence[str], pair: tuple[str, str] | None) -> dict[str, list[str]]:
+    """Draw every panel that has pictures; return the names of the pictures by panel."""
+    panels: dict[str, list[str]] = {}
+    found, n = study.found, study.cfg.explain.pictures
+    right = found.classes == found.labels
+    hits, misses = found.select(right, n), found.select(~right, n)
+    if hits:
+        panels["hits"] = _hits(study, study.read(hits), methods)
+    if misses:
+        panels["misses"] = _misses(study, study.read(misses), "misses", "Misses, drawn at random")
+    confused = _mistakes_between(found, found.most_confused_pair(), n)
+    if confused:
+        first, second = (found.class_names[i] for i in found.most_confused_pair() or ())
+        title = f"The pair most often confused: {first} and {second}"
+        panels["confused"] = _misses(study, study.read(confused), "confused", title)
+    if pair is not None:
+        either = torch.isin(found.labels, torch.tensor([found.class_names.index(name) for name in pair]))
+        told_apart = found.select(either & right, n)
+        if told_apart:
+            panels["against"] = _against(study, study.read(told_apart), pair)
+    if hits and "valence_arousal" in study.model.spec.outputs:
+        panels["valence_arousal"] = _valence_arousal(study, study.read(hits))
+    for name in ("hits", "misses", "confused", "against"):
+        if name not in panels:
+            log.info("No %s.png: none of the %d pictures searched is one.", name, len(found.indices))
+    return panels
+
+
+def _mistakes_between(found: Predictions, pair: tuple[int, int] | None, n: int) -> list[int]:
+    if pair is None:
+        return []
+    both = torch.tensor(pair)
+    return found.select(
+        (found.classes != found.labels) & torch.isin(found.labels, both) & torch.isin(found.classes, both), n
+    )
+
+
+def class_targets(pictures: Pictures, classes: Tensor, against: Tensor | None = None) -> list[Target]:
+    """Return each picture's target: the class with an index of `classes`, against that of `against` if given, (N,)."""
+    names = pictures.class_names
+    others = [None] * len(classes) if against is None else [names[i] for i in against.tolist()]
+    return [Target(names[i], other) for i, other in zip(classes.tolist(), others, strict=True)]
+
+
+def _hits(study: Study, pictures: Pictures, methods: Sequence[str]) -> list[str]:
+    rows = []
+    for method in methods:
+        with study.explainer(method) as explain:
+            rows.append(explain_row(explain, pictures, class_targets(pictures, pictures.classes)))
+    return study.draw("hits", "Hits, drawn at random: evidence for the class", pictures, rows)
+
+
+def _misses(study: Study, pictures: Pictures, name: str, title: str) -> list[str]:
+    label, predicted = pictures.labels, pictures.classes
+    kinds = {
+        "evidence for\nthe prediction": class_targets(pictures, predicted),
+        "evidence for\nthe label": class_targets(pictures, label),
+        "the prediction\nagainst the label": class_targets(pictures, predicted, label),
+    }
+    with study.explainer() as explain:
+        rows = [explain_row(explain, pictures, targets, what) for what, targets in kinds.items()]
+    return study.draw(name, title, pictures, rows)
+
+
+def _against(study: Study, pictures: Pictures, pair: tuple[str, str]) -> list[str]:
+    first, second = pair
+    n = len(pictures.ids)
+    with study.explainer() as explain:
+        rows = [
+            explain_row(explain, pictures, [target] * n, f"evidence for\n{target}")
+            for target in (Target(first, second), Target(second, first), Target(first), Target(second))
+        ]
+    return study.draw("against", f"What tells {first} from {second}: hits of both", pictures, rows)
+
+
+def _valence_arousal(study: Study, pictures: Pictures) -> list[str]:
+    n = len(pictures.ids)
+    with study.explainer() as explain:
+        rows = [explain_row(explain, pictures, [Target(name)] * n, f"evidence for\nhigh {name}") for name in DIMENSIONS]
+    return study.draw(
+        "valence_arousal", "Valence and arousal: what raises them (blank where nothing does)", pictures, rows
+    )

@@ -1,1 +1,0 @@
-"""Weights to pass on, and the card that says what they are."""

@@ -1,0 +1,141 @@
+"""`report.html`: one run on one page."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from markupsafe import Markup
+from omegaconf import OmegaConf
+
+from src.comparison.leaderboard import confidences
+from src.metrics.affect import affect_metric_names
+from src.metrics.calibration import reliability_curve
+from src.reports import page, plots
+from src.reports.page import Section, render_page
+from src.runs.finished import Run
+
+log = logging.getLogger(__name__)
+
+SETS = ("val", "val_dedup", "test", "test_dedup")
+MAIN_NUMBERS = ("n", "accuracy", "balanced_accuracy", "f1_macro", "f1_weighted", "precision_macro", "recall_macro")
+NUMBERS = (*MAIN_NUMBERS, "kappa", "ece", "loss", *affect_metric_names())
+N_MISTAKES = 25
+FIGURES = {
+    "confusion_matrix": "Confusion matrix",
+    "precision_recall": "Precision-recall curves",
+    "learning_curves": "Learning curves",
+    "gradcam": "Where the network looks",
+}
+
+
+def write_report(run_dir: Path) -> Path:
+    """Write `report.html` of a run that has written its numbers.
+
+    Args:
+        run_dir: Run directory.
+
+    Returns:
+        The file.
+    """
+    run = Run.read(run_dir)
+    path = run_dir / "report.html"
+    path.write_text(render_page(run_dir.name, _sections(run)), encoding="utf-8")
+    return path
+
+
+def _sections(run: Run) -> list[Section]:
+    sections = [Section("", [_facts(run)]), Section("Numbers", [_numbers(run.metrics), _per_class(run.metrics)])]
+    for name, heading in FIGURES.items():
+        file = run.path / "figures" / f"{name}.png"
+        if file.is_file():
+            sections.append(Section(heading, [page.picture(file, heading)]))
+    if not run.predictions.empty:
+        drawn = plots.calibration_plot({"this run": reliability_curve(*confidences(run))})
+        explanation = "Share of right predictions among those of about equal confidence; larger points, more pictures."
+        sections.append(Section("Calibration", [page.note(explanation), page.figure(drawn, "Reliability curve")]))
+        sections.append(Section("Worst mistakes", [page.table(worst_mistakes(run.predictions, N_MISTAKES))]))
+    config = OmegaConf.to_yaml(OmegaConf.create(run.config))
+    sections.append(Section("Configuration", [page.folded("config.yaml", page.code(config))]))
+    return sections
+
+
+def _facts(run: Run) -> Markup:
+    origin, config = run.provenance, run.config
+    versions: Mapping[str, str] = origin.get("versions", {})
+    parameters, trainable = (run.metrics.get(f"model/{name}") for name in ("parameters", "trainable_parameters"))
+    seconds = run.metrics.get("fit/seconds")
+    return page.facts(
+        {
+            "task": config.get("task"),
+            "data": origin.get("data", run.data_name),
+            "head": (config.get("head") or {}).get("name"),
+            "backbone": (config.get("backbone") or {}).get("name"),
+            "weights": config.get("ckpt_path") if config.get("task") == "eval" else origin.get("weights"),
+            "parameters": f"{parameters:,}, of which {trainable:,} trainable" if parameters else None,
+            "training": f"{seconds:,.0f} s, {run.metrics['fit/images_per_second']:,.0f} pictures/s"
+            if seconds
+            else None,
+            "seed": str(config.get("seed", "")),
+            "options": " ".join(origin.get("overrides", [])),
+            "started": origin.get("started"),
+            "code": f"{origin['git_sha']}{' with changes' if origin.get('git_dirty') else ''}"
+            if origin.get("git_sha")
+            else None,
+            "versions": ", ".join(f"{name} {value}" for name, value in versions.items()),
+            "directory": run.name,
+        }
+    )
+
+
+def _numbers(metrics: Mapping[str, Any]) -> Markup:
+    sets = [name for name in SETS if f"{name}/accuracy" in metrics]
+    rows = []
+    for metric in NUMBERS:
+        if any(f"{name}/{metric}" in metrics for name in sets):
+            rows.append({"metric": metric, **{name: _with_interval(metrics, f"{name}/{metric}") for name in sets}})
+    return Markup("").join(
+        [
+            page.table(pd.DataFrame(rows)),
+            page.note(
+                "In brackets: 95 % bootstrap intervals over pictures. ..._dedup: pictures without a copy "
+                "elsewhere. Macro averages run over the classes present in labels or predictions."
+            ),
+        ]
+    )
+
+
+def _per_class(metrics: Mapping[str, Any]) -> Markup:
+    sets = [name for name in SETS if f"{name}/accuracy" in metrics]
+    classes = dict.fromkeys(key.split("/f1/")[1] for key in metrics if "/f1/" in key)
+    rows = [{"F1 of class": c, **{name: metrics.get(f"{name}/f1/{c}") for name in sets}} for c in classes]
+    return page.table(pd.DataFrame(rows))
+
+
+def _with_interval(metrics: Mapping[str, Any], key: str) -> str:
+    value, bounds = metrics.get(key), metrics.get(f"{key}_ci95")
+    if value is None:
+        return "-"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.4f}" + (f"  [{bounds[0]:.3f}, {bounds[1]:.3f}]" if bounds else "")
+
+
+def worst_mistakes(predictions: pd.DataFrame, n: int) -> pd.DataFrame:
+    """Return the mistakes with the least probability of the label, worst first.
+
+    Args:
+        predictions: As in `predictions.csv`.
+        n: Largest number of rows.
+
+    Returns:
+        Columns `id`, `label`, `prediction`, `p(label)`, `p(prediction)`.
+    """
+    wrong = predictions[predictions["label"] != predictions["prediction"]]
+    shown = wrong[["id", "label", "prediction"]].copy()
+    shown["p(label)"] = [float(row.get(row["label"], 0.0)) for _, row in wrong.iterrows()]
+    shown["p(prediction)"] = [float(row[row["prediction"]]) for _, row in wrong.iterrows()]
+    return shown.sort_values("p(label)", kind="stable").head(n).reset_index(drop=True)

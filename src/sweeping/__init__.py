@@ -1,1 +1,0 @@
-"""Sweeps: their jobs, their summary, and searches that go on."""

@@ -1,0 +1,1 @@
+"""Research made with the framework; nothing in it is imported by `src`."""

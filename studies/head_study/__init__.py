@@ -1,0 +1,1 @@
+"""The comparison of the heads on FER2013."""

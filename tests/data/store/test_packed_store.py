@@ -1,0 +1,253 @@
+"""Tests of the packed store: what goes in comes out, and half a store is never taken for one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pickle
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pytest
+from filelock import FileLock
+
+from src.data.readers.fingerprint import source_fingerprint
+from src.data.store.packed_store import PackedStore, Record, Skipped, write_store
+from src.utils.errors import ConfigError
+from tests.conftest import MakeStore
+
+
+def picture(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)
+
+
+def record(name: str, image: np.ndarray, label: str = "happy", split: str = "train", **fields) -> Record:
+    return Record(name, split, label, image, **fields)
+
+
+MIXED = [
+    record("a/1.png", picture(7, 5), "sad", "test"),
+    record("b", picture(4, 9, 3), "happy", "train", valence=0.5, arousal=-0.25),
+    record("ü", picture(1, 1), "contempt", "val", landmarks=np.arange(136, dtype=np.float32).reshape(68, 2)),
+    record("d", picture(6, 6, 3, seed=1).transpose(1, 0, 2), "happy", "train"),
+]
+
+
+def test_round_trip(make_store: MakeStore) -> None:
+    store = make_store(MIXED)
+    assert len(store) == len(MIXED)
+    assert store.class_names == ("happy", "sad", "contempt")
+    assert not store.is_gray
+    for row, entry in enumerate(MIXED):
+        assert store.ids[row] == entry.id
+        assert store.class_names[store.labels[row]] == entry.label
+        assert row in store.rows(entry.split)
+        np.testing.assert_array_equal(store.image(row), entry.image)
+    np.testing.assert_array_equal(store.valence, [np.nan, 0.5, np.nan, np.nan])
+    np.testing.assert_array_equal(store.arousal, [np.nan, -0.25, np.nan, np.nan])
+    np.testing.assert_array_equal(store.landmarks[2], MIXED[2].landmarks)
+    assert np.isnan(store.landmarks[[0, 1, 3]]).all()
+
+
+def test_distributions_and_what_was_left_out(tmp_path: Path) -> None:
+    votes = np.eye(8, dtype=np.float32)[1] * 0.75 + np.float32(0.25 / 8)
+    left_out: Counter[str] = Counter()
+
+    def entries() -> Iterator[Record]:
+        yield record("a", picture(2, 2), distribution=votes)
+        left_out["blurred"] += 2
+        yield record("b", picture(2, 2, seed=1))
+
+    write_store(tmp_path / "store", entries(), max_bad=0, left_out=left_out)
+    store = PackedStore(tmp_path / "store")
+    np.testing.assert_array_equal(store.distribution, [votes, [np.nan] * 8])
+    assert store.left_out == {"blurred": 2}
+    write_store(tmp_path / "plain", MIXED, max_bad=0)
+    plain = PackedStore(tmp_path / "plain")
+    assert plain.distribution is None
+    assert plain.left_out == {}
+
+
+def test_rows_keep_the_order_of_the_source(make_store: MakeStore) -> None:
+    splits = ["test", "train", "val", "train", "test", "train"]
+    store = make_store([record(str(i), picture(2, 2, seed=i), split=split) for i, split in enumerate(splits)])
+    assert [store.rows(split).tolist() for split in ("train", "val", "test")] == [[1, 3, 5], [2], [0, 4]]
+
+
+def test_grey_store_without_landmarks(make_store: MakeStore) -> None:
+    store = make_store([record(str(i), picture(3, 3, seed=i)) for i in range(3)])
+    assert store.is_gray
+    assert store.landmarks is None
+
+
+def test_pictures_cannot_be_changed(make_store: MakeStore) -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        make_store(MIXED).image(0)[0, 0] = 1
+
+
+def test_digests_tell_pictures_apart(make_store: MakeStore) -> None:
+    image = picture(4, 6)
+    changed = image.copy()
+    changed[-1, -1] ^= 1
+    others = [changed, image.reshape(6, 4), image.reshape(4, 2, 3)]
+    store = make_store([record(str(i), pixels) for i, pixels in enumerate([image, image.copy(), *others])])
+    assert store.digests[0] == store.digests[1]
+    assert len(set(store.digests)) == 1 + len(others)
+
+
+def test_a_worker_opens_its_own_map(make_store: MakeStore) -> None:
+    store = make_store(MIXED)
+    store.image(0)
+    assert len(pickle.dumps(store)) < len(pickle.dumps(store.__dict__))
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        np.testing.assert_array_equal(pool.submit(store.image, 1).result(), MIXED[1].image)
+
+
+def test_skipped_pictures_are_listed(tmp_path: Path) -> None:
+    write_store(tmp_path / "store", [*MIXED, Skipped("x.png", "no image")], max_bad=0.2)
+    assert PackedStore(tmp_path / "store").skipped == [Skipped("x.png", "no image")]
+
+
+def test_too_many_unreadable_pictures(tmp_path: Path) -> None:
+    bad = [Skipped(f"{i}.png", "truncated") for i in range(12)]
+    with pytest.raises(ConfigError) as error:
+        write_store(tmp_path / "store", [*MIXED, *bad], max_bad=0.7)
+    for part in ("12 of 16", "75.0%", "data.max_bad=0.7", "0.png: truncated", "9.png", "and 2 more"):
+        assert part in str(error.value)
+    assert not visible(tmp_path)
+
+
+def test_the_accepted_share_is_inclusive(tmp_path: Path) -> None:
+    bad = [Skipped(f"{i}.png", "truncated") for i in range(4)]
+    assert len(write_store(tmp_path / "store", [*MIXED, *bad], max_bad=0.5)) == 4
+
+
+def test_nothing_readable(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"data\.path holds no readable picture \(1 unreadable\)"):
+        write_store(tmp_path / "store", [Skipped("x.png", "no image")], max_bad=1)
+
+
+@pytest.mark.parametrize("failure", [RuntimeError, ConfigError, KeyboardInterrupt])
+def test_a_failure_midway_leaves_nothing(tmp_path: Path, failure: type[BaseException]) -> None:
+    def entries() -> Iterator[Record]:
+        yield from MIXED
+        raise failure("midway")
+
+    with pytest.raises(failure, match="midway"):
+        write_store(tmp_path / "store", entries(), max_bad=0)
+    assert not visible(tmp_path)
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"cannot write the picture store .*file/store.*data_dir"):
+        write_store(tmp_path / "file" / "store", MIXED, max_bad=0)
+
+
+def test_leftovers_of_killed_processes_are_removed(tmp_path: Path) -> None:
+    # In a container every run may have the same id.
+    for pid in (os.getpid(), os.getppid()):
+        (tmp_path / f"store.tmp-{pid}").mkdir()
+        (tmp_path / f"store.tmp-{pid}" / "pixels.bin").write_bytes(b"half")
+    assert len(write_store(tmp_path / "store", MIXED, max_bad=0)) == len(MIXED)
+    assert visible(tmp_path) == ["store"]
+
+
+def test_a_second_writer_waits_for_the_store_of_the_first(tmp_path: Path) -> None:
+    """It would otherwise remove what the first one has written so far."""
+    second: list[subprocess.Popen[bytes]] = []
+
+    def entries() -> Iterator[Record]:
+        second.append(start_another_writer(tmp_path / "store"))
+        assert second[0].stdout is not None
+        second[0].stdout.readline()  # it starts to write
+        with pytest.raises(subprocess.TimeoutExpired):
+            second[0].wait(0.5)
+        assert visible(tmp_path) == [f"store.tmp-{os.getpid()}"]
+        yield record("first", picture(2, 2))
+
+    assert write_store(tmp_path / "store", entries(), max_bad=0).ids.tolist() == ["first"]
+    assert second[0].communicate(timeout=60)[0] == b"['first']\n"
+    assert visible(tmp_path) == ["store"]
+
+
+def test_without_locks_the_first_of_two_writers_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what may be another's work is left alone."""
+    monkeypatch.setattr(FileLock, "acquire", no_locks)
+    (tmp_path / "store.tmp-1").mkdir()
+
+    def entries() -> Iterator[Record]:
+        assert visible(tmp_path) == ["store.tmp-1", f"store.tmp-{os.getpid()}"]
+        other = tmp_path / "elsewhere" / "store"
+        start_another_writer(other).communicate(timeout=60)
+        other.rename(tmp_path / "store")
+        yield record("late", picture(2, 2))
+
+    assert write_store(tmp_path / "store", entries(), max_bad=0).ids.tolist() == ["early"]
+    assert visible(tmp_path) == ["elsewhere", "store", "store.tmp-1"]
+
+
+def no_locks(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOLCK, "no locks available")
+
+
+def visible(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def start_another_writer(path: Path) -> subprocess.Popen[bytes]:
+    code = (
+        "import sys; from pathlib import Path; import numpy as np;"
+        "from src.data.store.packed_store import Record, write_store;"
+        "print('writing', flush=True);"
+        "entries = [Record('early', 'train', 'sad', np.zeros((2, 2), np.uint8))];"
+        "print(write_store(Path(sys.argv[1]), entries, 0).ids.tolist())"
+    )
+    return subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE)
+
+
+def test_fingerprint_follows_content_and_options(tmp_path: Path) -> None:
+    source, memo = tmp_path / "a.csv", tmp_path / "cache" / "sources.json"
+
+    def fingerprint(content: str, **options: int) -> str:
+        source.write_text(content)
+        return source_fingerprint(source, options, memo)
+
+    first = fingerprint("one", size=1)
+    assert fingerprint("one", size=1) == first
+    assert len({first, fingerprint("three", size=1), fingerprint("one", size=2)}) == 3
+
+
+def test_fingerprint_ignores_where_the_source_lies(tmp_path: Path) -> None:
+    fingerprints = []
+    for name in ("a", "b"):
+        path = tmp_path / name / "data.csv"
+        path.parent.mkdir()
+        path.write_text("same")
+        fingerprints.append(source_fingerprint(path, {}, tmp_path / "sources.json"))
+    assert len(set(fingerprints)) == 1
+
+
+def test_fingerprint_reads_a_source_once(tmp_path: Path) -> None:
+    source, memo = tmp_path / "a.csv", tmp_path / "sources.json"
+    source.write_text("content")
+    first, times = source_fingerprint(source, {}, memo), source.stat()
+    source.write_text("CONTENT")  # of the same size and time: only reading it again would tell
+    os.utime(source, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert source_fingerprint(source, {}, memo) == first
+
+
+def test_fingerprint_of_a_folder_follows_its_files(tmp_path: Path) -> None:
+    folder, memo = tmp_path / "folder", tmp_path / "sources.json"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "deep" / "a.png").write_bytes(b"1")
+    first = source_fingerprint(folder, {}, memo)
+    assert source_fingerprint(folder, {}, memo) == first
+    (folder / "b.png").write_bytes(b"1")
+    assert source_fingerprint(folder, {}, memo) != first

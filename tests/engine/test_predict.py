@@ -1,0 +1,287 @@
+"""Predictions as a user orders them, on good input and bad."""
+
+import csv
+import json
+import logging
+import os
+import signal
+import threading
+
+import av
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from src.data.faces.generator import draw_scene
+from src.engine.predict import predict
+from src.inference.video import VideoWriter, read_video
+from src.utils.errors import ConfigError
+from src.utils.signals import stop_requests
+from tests.helpers.forking import run_forked
+from tests.helpers.running import compose_config
+from tests.inference.conftest import SEVEN
+
+
+def run(tmp_path, weights, *overrides):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    predict(compose_config("predict", f"run_dir={folder}", f"ckpt_path={weights}", "batch_size=4", *overrides))
+    return folder
+
+
+def items(folder):
+    with (folder / "items.csv").open(newline="") as file:
+        return {os.path.basename(row["source"]): row for row in csv.DictReader(file)}
+
+
+def scene(faces=1, size=256, seed=31):
+    return draw_scene(seed, 0, size, faces=faces)[0]
+
+
+def save(path, image):
+    Image.fromarray(image).save(path)
+
+
+def write_film(path, n=12, size=(256, 256), rate=25):
+    image = np.asarray(Image.fromarray(scene()).resize(size))
+    with VideoWriter(path) as writer:
+        for i in range(n):
+            writer.write(np.roll(image, i, axis=1), i / rate)
+    return writer.path
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    folder = tmp_path / "inputs"
+    folder.mkdir()
+    return folder
+
+
+def test_pictures_become_tables_and_annotated_pictures(tmp_path, inputs, weights, caplog):
+    caplog.set_level(logging.INFO)
+    save(inputs / "one.png", scene())
+    save(inputs / "four.png", scene(4, 512))
+    folder = run(tmp_path, weights, f"input={inputs}")
+    table = pd.read_csv(folder / "predictions.csv")
+    assert table["source"].map(os.path.basename).value_counts().to_dict() == {"four.png": 4, "one.png": 1}
+    assert np.allclose(table[list(SEVEN)].sum(axis=1), 1, atol=1e-3)
+    assert (table[list(SEVEN)].idxmax(axis=1) == table["prediction"]).all()
+    assert table[["x", "y", "width", "height", "score", "valence", "arousal"]].notna().all(axis=None)
+    assert table[["frame", "time", "track"]].isna().all(axis=None)
+    rows = items(folder)
+    assert [rows[name]["status"] for name in ("one.png", "four.png")] == ["ok", "ok"]
+    for row in rows.values():
+        assert cv2.imread(str(folder / row["annotated"])).shape[0] >= 480
+    assert "[1/2]" in caplog.text
+    assert "4 faces: " in caplog.text
+
+
+def test_a_video_becomes_a_table_and_an_annotated_video(tmp_path, inputs, weights):
+    film = write_film(inputs / "film")
+    folder = run(tmp_path, weights, f"input={film}", "table=jsonl")
+    rows = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    assert [row["frame"] for row in rows] == list(range(12))
+    assert [row["time"] for row in rows] == pytest.approx([i / 25 for i in range(12)], abs=1e-3)
+    assert {row["track"] for row in rows} == {1}
+    annotated = list(read_video(folder / items(folder)[film.name]["annotated"]))
+    assert [frame.time for frame in annotated] == pytest.approx([row["time"] for row in rows], abs=1e-3)
+    assert items(folder)[film.name]["people"] == "1"
+
+
+def test_smoothing_follows_the_switch(tmp_path, inputs, weights):
+    film = write_film(inputs / "film")
+    tables = []
+    for switch in ("true", "false"):
+        (tmp_path / switch).mkdir()
+        folder = run(tmp_path / switch, weights, f"input={film}", f"smooth={switch}", "annotate=false")
+        tables.append(pd.read_csv(folder / "predictions.csv")["happy"].to_numpy())
+        assert not (folder / "annotated").exists()
+    smooth, plain = tables
+    assert smooth[0] == pytest.approx(plain[0])
+    assert smooth[-1] == pytest.approx(np.dot((0.1, 0.1, 0.15, 0.25, 0.4), plain[-5:]), abs=1e-5)
+
+
+def odd_pictures(folder):
+    """Write pictures of all kinds that have to work, each with how many faces it has."""
+    image = scene()
+    save(folder / "grey.png", cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
+    save(folder / "rgba.png", np.dstack([image, np.full(image.shape[:2], 255, np.uint8)]))
+    deep = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.uint16) * 257
+    cv2.imwrite(str(folder / "deep.png"), deep)
+    cv2.imwrite(str(folder / "deep_colours.tif"), image[..., ::-1].astype(np.uint16) * 257)
+    turned = Image.fromarray(np.rot90(image))
+    exif = turned.getexif()
+    exif[0x0112] = 6  # to be shown turned clockwise
+    turned.save(folder / "turned.jpg", exif=exif, quality=95)
+    save(folder / "huge.jpg", cv2.resize(image, (5000, 5000)))
+    save(folder / "tiny.png", np.zeros((3, 2, 3), np.uint8))
+    save(folder / "nobody.png", np.full((300, 400, 3), 127, np.uint8))
+    return {name: 1 for name in ("grey.png", "rgba.png", "deep.png", "deep_colours.tif", "turned.jpg", "huge.jpg")} | {
+        "tiny.png": 0,
+        "nobody.png": 0,
+    }
+
+
+def test_pictures_of_all_kinds(tmp_path, inputs, weights, caplog):
+    expected = odd_pictures(inputs)
+    folder = run(tmp_path, weights, f"input={inputs}")
+    rows = items(folder)
+    assert {name: int(row["faces"]) for name, row in rows.items()} == expected
+    assert {row["status"] for row in rows.values()} == {"ok", "no face"}
+    assert "nobody.png: no face found" in caplog.text
+    table = pd.read_csv(folder / "predictions.csv")
+    table["source"] = table["source"].map(os.path.basename)
+    table = table.set_index("source")
+    # The same face: grey, transparent, deep, turned.
+    for name in ("rgba.png", "deep.png", "deep_colours.tif", "turned.jpg"):
+        assert table.loc[name, "x"] == pytest.approx(table.loc["grey.png", "x"], abs=6)
+        assert table.loc[name, "happy"] == pytest.approx(table.loc["grey.png", "happy"], abs=0.25)
+    assert table.loc["huge.jpg", "width"] == pytest.approx(table.loc["grey.png", "width"] * 5000 / 256, rel=0.1)
+
+
+def test_fifty_faces(tmp_path, inputs, weights):
+    save(inputs / "crowd.png", scene(50, 1600, seed=7))
+    folder = run(tmp_path, weights, f"input={inputs}")
+    assert len(pd.read_csv(folder / "predictions.csv")) >= 45
+
+
+def test_bad_input_spoils_nothing_else(tmp_path, inputs, weights, caplog):
+    caplog.set_level(logging.INFO)
+    save(inputs / "a.png", scene())
+    save(inputs / "z.png", scene())
+    (inputs / "b.jpg").write_text("no picture")
+    (inputs / "c.png").write_bytes((inputs / "a.png").read_bytes()[:9000])
+    (inputs / "d.mp4").write_bytes(b"no film" * 99)
+    (inputs / "e.png").write_bytes(b"")
+    film = write_film(inputs / "f", n=40)
+    film.write_bytes(film.read_bytes()[:-3000])
+    write_film(inputs / "g", n=3)
+    with pytest.raises(ConfigError, match=r"5 of 8 items of input=.* could not be read, .*b.jpg \(not a picture"):
+        run(tmp_path, weights, f"input={inputs}")
+    folder = tmp_path / "run"
+    rows = items(folder)
+    states = {name: row["status"] for name, row in rows.items()}
+    failed = dict.fromkeys(["b.jpg", "c.png", "d.mp4", "e.png"], "failed")
+    assert states == {"a.png": "ok", "z.png": "ok", film.name: "incomplete", "g.mp4": "ok", **failed}
+    assert rows["c.png"]["reason"].startswith(("truncated", "broken"))
+    assert rows["e.png"]["reason"] == "zero bytes"
+    assert "breaks off after" in rows[film.name]["reason"]
+    for name in states:
+        assert sum(f"/{name}: " in line for line in caplog.messages) >= 1
+    seen = pd.read_csv(folder / "predictions.csv")["source"].map(os.path.basename)
+    assert set(seen) == {"a.png", "z.png", film.name, "g.mp4"}
+    assert 3 < len(list(read_video(folder / rows[film.name]["annotated"]))) < 40
+
+
+def test_odd_frame_sizes(tmp_path, inputs, weights):
+    with av.open(str(inputs / "odd.mkv"), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 251, 333, "yuv444p"
+        for _ in range(3):
+            frame = np.asarray(Image.fromarray(scene()).resize((251, 333)))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame)))
+        container.mux(stream.encode(None))
+    folder = run(tmp_path, weights, f"input={inputs}")
+    assert len(list(read_video(folder / items(folder)["odd.mkv"]["annotated"]))) == 3
+
+
+def test_files_of_one_name_are_both_annotated(tmp_path, inputs, weights):
+    (inputs / "more").mkdir()
+    for name in ("face (1).png", "face (1).jpg", "more/face (1).png"):
+        save(inputs / name, scene())
+    folder = run(tmp_path, weights, f"input={inputs}")
+    names = sorted(path.name for path in (folder / "annotated").iterdir())
+    assert names == ["face-1.jpg", "face-1_2.jpg", "face-1_3.jpg"]
+
+
+def test_an_absent_camera(tmp_path, weights, capfd):
+    with pytest.raises(ConfigError, match=r"camera 87 \(there is no such camera"):
+        run(tmp_path, weights, "input=87")
+    assert "VIDEOIO" not in capfd.readouterr().err
+
+
+class Camera:
+    """A camera that shows a scene, as `cv2.VideoCapture` would."""
+
+    def __init__(self, number, n=10**9, after=None):
+        self.left, self.after, self.image = n, after, np.ascontiguousarray(scene()[..., ::-1])
+
+    def isOpened(self):
+        return True
+
+    def read(self):
+        self.left -= 1
+        if self.after is not None and self.left == 10**9 - 20:
+            self.after()
+        return (True, self.image) if self.left >= 0 else (False, None)
+
+    def release(self):
+        self.left = -1
+
+
+def test_a_camera_records_for_a_while(tmp_path, weights, monkeypatch):
+    monkeypatch.setattr(cv2, "VideoCapture", Camera)
+    folder = run(tmp_path, weights, "input=0", "max_seconds=1.5")
+    row = items(folder)["camera 0"]
+    assert row["status"] == "ok"
+    times = [frame.time for frame in read_video(folder / row["annotated"])]
+    assert len(times) == int(row["frames"])
+    assert times[-1] < 1.5
+    assert times == sorted(times)
+
+
+def test_ctrl_c_ends_a_recording_well(tmp_path, weights, monkeypatch):
+    kill = threading.Timer(0, os.kill, (os.getpid(), signal.SIGINT))
+    monkeypatch.setattr(cv2, "VideoCapture", lambda number: Camera(number, after=kill.start))
+    with stop_requests.handled():
+        folder = run(tmp_path, weights, "input=0")
+    row = items(folder)["camera 0"]
+    assert row["status"] == "ok"
+    assert int(row["frames"]) >= 20
+    assert len(list(read_video(folder / row["annotated"]))) == int(row["frames"])
+
+
+def test_a_camera_that_is_pulled_out(tmp_path, weights, monkeypatch):
+    monkeypatch.setattr(cv2, "VideoCapture", lambda number: Camera(number, n=5))
+    monkeypatch.setattr("src.inference.camera.WAIT_SECONDS", 0)
+    with pytest.raises(ConfigError, match="it stopped giving pictures after 5 frames"):
+        run(tmp_path, weights, "input=0")
+    assert items(tmp_path / "run")["camera 0"]["status"] == "incomplete"
+
+
+def test_without_input_it_says_what_to_give(tmp_path, weights):
+    with pytest.raises(ConfigError, match="input=null; give a picture"):
+        run(tmp_path, weights)
+
+
+def test_grad_cam_marks_the_faces(tmp_path, inputs, weights):
+    save(inputs / "a.png", scene())
+    images = []
+    for switch in ("true", "false"):
+        (tmp_path / switch).mkdir()
+        folder = run(tmp_path / switch, weights, f"input={inputs}", f"gradcam={switch}")
+        images.append(cv2.imread(str(folder / "annotated" / "a.jpg")).astype(int))
+    assert np.abs(images[0] - images[1]).max() > 40
+
+
+def test_the_exit_code_tells(tmp_path, inputs, weights):
+    save(inputs / "my face, (1).png", scene())
+    (inputs / "broken.jpg").write_text("no picture")
+
+    def start(given, name):
+        options = [f"input={given}", f"ckpt_path={weights}", "annotate=false", f"hydra.run.dir={tmp_path / name}"]
+        return run_forked("src.predict", *options, env=os.environ)
+
+    refused = start(inputs / "my face, (1).png", "refused")
+    assert refused.returncode == 1
+    assert f"""'input="{inputs / "my face, (1).png"}"'""" in refused.stderr
+    good = start(f'"{inputs / "my face, (1).png"}"', "good")
+    assert good.returncode == 0, good.stderr
+    bad = start(inputs, "bad")
+    assert bad.returncode == 1
+    assert "Traceback" not in bad.stderr
+    assert "1 of 2 items" in bad.stderr
+    assert json.loads((tmp_path / "bad" / "status.json").read_text())["state"] == "failed"
+    assert len(pd.read_csv(tmp_path / "bad" / "predictions.csv")) == 1
