@@ -33,7 +33,7 @@ from src.loggers.wandb_logger import closed_wandb
 from src.metrics.affect import affect_metric_names
 from src.metrics.classification import metric_names
 from src.metrics.landmarks import LANDMARK_METRIC
-from src.models.build import build_model, continue_spec, new_spec, starting_weights
+from src.models.build import build_model, continue_spec, find_origin, new_spec, starting_weights
 from src.models.classifier import ExpressionClassifier
 from src.models.spec import ModelSpec
 from src.models.weights import (
@@ -125,7 +125,8 @@ def new_model(
         data: Data set.
         start: Weights to start from.
         precision: Lightning's name of the numeric precision.
-        resumed: Model of the run that is resumed, which may be older than today's ranges of features.
+        resumed: Model of the run that is resumed, which may be older than today's ranges of features and origins. Its
+            weights are those that go on, whatever `backbone.weights` says now.
 
     Raises:
         ConfigError: If model and data do not fit.
@@ -142,6 +143,9 @@ def new_model(
         outputs.append("landmarks")
     if cfg.backbone.landmarks:
         _check_mixing(data)
+    origin = find_origin(cfg.backbone.weights, start)
+    if resumed:
+        origin = resumed.origin or origin.at_least(resumed.license)
     spec = new_spec(
         backbone,
         head,
@@ -153,6 +157,7 @@ def new_model(
         derived=tuple(name for name in data.derived if name in outputs),
         precision=precision,
         vocabularies=data.vocabularies,
+        origin=origin,
     )
     if start:
         spec = continue_spec(spec, start.spec, backbone)

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from src.metrics.calibration import class_probabilities, expected_calibration_error, fit_temperature, retemper
+from src.models.origin import NO_DERIVATIVES
 from src.models.rescaling import rescale
 from src.models.spec import ONLY_VOCABULARY, ModelSpec
 from src.models.weights import (
@@ -63,6 +64,8 @@ def release(cfg: DictConfig) -> None:
 def _write_weights(cfg: DictConfig, path: Path) -> None:
     source = find_checkpoint(cfg.ckpt_path)
     weights = load_weights(source)
+    if weights.spec.license == NO_DERIVATIVES:
+        log.warning("%s is for your own use. %s", path, weights.spec.terms)
     temperatures = dict(weights.spec.temperatures)
     for location in _listed(cfg.calibrate):
         run = _read_run(location, "calibrate")

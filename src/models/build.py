@@ -14,8 +14,18 @@ from src.models.classifier import ExpressionClassifier
 from src.models.emonet import EmoNet
 from src.models.heads.base import Head
 from src.models.heads.emonet import EmoNetHead
+from src.models.origin import DATA_TERMS, Ancestor, Origin, official_origin
 from src.models.spec import BACKBONE_SIZES, ModelSpec
-from src.models.weights import Weights, check_fingerprint, find_checkpoint, load_strictly, load_weights, read_official
+from src.models.weights import (
+    Weights,
+    check_fingerprint,
+    find_checkpoint,
+    git_blob_id,
+    load_strictly,
+    load_weights,
+    read_official,
+    require_official,
+)
 from src.utils.errors import ConfigError
 from src.utils.paths import ROOT
 
@@ -70,6 +80,7 @@ def official_spec(backbone: Plain, head: Plain, class_names: tuple[str, ...]) ->
         outputs=("expression", "valence_arousal", "landmarks"),
         trained_on="AffectNet, by the authors of EmoNet",
         precision="auto",
+        origin=find_origin(backbone["weights"]),
     )
 
 
@@ -89,6 +100,26 @@ def starting_weights(location: str | None, sha256: str | None = None) -> Weights
     if path.resolve().is_relative_to(ROOT / "pretrained"):
         check_fingerprint(path, sha256)
     return load_weights(path)
+
+
+def find_origin(location: str | None, start: Weights | None = None) -> Origin:
+    """Return what a new model goes back to.
+
+    Args:
+        location: `backbone.weights`.
+        start: What `starting_weights` read there.
+
+    Raises:
+        ConfigError: If official weights are missing.
+    """
+    if location is None:
+        return Origin(DATA_TERMS)
+    if start is None:
+        path = Path(location)
+        require_official(path)
+        return official_origin(path.name, git_blob_id(path))
+    latest = Ancestor(start.path.name, git_blob_id(start.path), start.spec.trained_on)
+    return Origin(start.spec.license, (latest, *(start.spec.origin.ancestors if start.spec.origin else ())))
 
 
 def continue_spec(spec: ModelSpec, start: ModelSpec, config: Plain) -> ModelSpec:

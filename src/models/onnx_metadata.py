@@ -26,7 +26,6 @@ OUTPUTS = {
     "heatmap": "landmark heat maps in iBUG order, (batch, 68, side / 4, side / 4)",
     "landmarks": "x and y of the 68 iBUG points in pixels of the input, 0 being the first one's centre, (batch, 68, 2)",
 }
-OFFICIAL_BACKBONES = ("emonet_5", "emonet_8")
 
 
 def write_metadata(spec: ModelSpec, output_names: tuple[str, ...], precision: str) -> dict[str, str]:
@@ -58,7 +57,7 @@ def write_metadata(spec: ModelSpec, output_names: tuple[str, ...], precision: st
         "class_names": json.dumps(spec.class_names),
         "precision": precision,
         "trained_on": spec.trained_on,
-        "licence": licence(spec),
+        "licence": spec.terms,
     }
 
 
@@ -86,20 +85,6 @@ def _description(name: str, spec: ModelSpec) -> str:
         return OUTPUTS[name]
     classes = ", ".join(spec.vocabularies[name.removeprefix(f"{PROBABILITIES}_")])
     return f"class probabilities of a second classification, (batch, classes): {classes}"
-
-
-def licence(spec: ModelSpec) -> str:
-    """Return under which terms weights may be used."""
-    judged = "Not to be used to judge people."
-    if spec.backbone["name"] in OFFICIAL_BACKBONES:
-        return (
-            "CC BY-NC-ND 4.0: holds the weights of EmoNet's authors (https://github.com/face-analysis/emonet), not to "
-            f"be passed on in another form. Trained on: {spec.trained_on}. {judged}"
-        )
-    return (
-        "Research use: the terms of the data apply that these weights, and those they started from, were trained on "
-        f"({spec.trained_on}). {judged}"
-    )
 
 
 def write_origin(weights: str, parity: Mapping[str, Any]) -> dict[str, str]:

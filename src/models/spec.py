@@ -12,6 +12,7 @@ from hydra.utils import get_class
 from src.models.emonet import EmoNet, tap_side
 from src.models.heads.base import Head
 from src.models.normalization import Normalization
+from src.models.origin import NO_DERIVATIVES, OFFICIAL_BACKBONES, RESEARCH, Origin, describe_terms
 from src.utils.errors import ConfigError
 from src.utils.groups import load_group
 
@@ -46,6 +47,7 @@ class ModelSpec:
         normalize: What the network does to pictures in [0, 1] first: None for nothing, or `imagenet`.
         temperatures: By vocabulary (`expression` for a model with one), what the head's logits are divided by so that
             confidence and hit rate agree; 1 where it has no entry. See `src.metrics.calibration`.
+        origin: Which weights it started from; None for weights described before this existed.
     """
 
     backbone: Plain
@@ -61,6 +63,7 @@ class ModelSpec:
     derived: tuple[str, ...] = ()
     normalize: str | None = None
     temperatures: dict[str, float] = field(default_factory=dict)
+    origin: Origin | None = None
 
     @property
     def n_logits(self) -> int:
@@ -72,6 +75,18 @@ class ModelSpec:
         """What the logits of `class_names` are divided by."""
         own = [name for name, names in self.vocabularies.items() if names == self.class_names]
         return self.temperatures.get(own[0] if own else ONLY_VOCABULARY, 1.0)
+
+    @property
+    def license(self) -> str:
+        """Key of `src.models.origin.LICENSES`; without an origin, what the backbone's name tells."""
+        if self.origin is not None:
+            return self.origin.license
+        return NO_DERIVATIVES if self.backbone["name"] in OFFICIAL_BACKBONES else RESEARCH
+
+    @property
+    def terms(self) -> str:
+        """Under which terms the weights may be used, and what they go back to, in words."""
+        return describe_terms(self.license, self.trained_on, self.origin.ancestors if self.origin else ())
 
     @property
     def second_vocabulary(self) -> str | None:
@@ -120,7 +135,9 @@ class ModelSpec:
         """Return plain lists, dictionaries, names and numbers."""
         vocabularies = {name: list(classes) for name, classes in self.vocabularies.items()}
         names = {"class_names": list(self.class_names), "outputs": list(self.outputs), "vocabularies": vocabularies}
-        return {**asdict(self), **names, "derived": list(self.derived), "value_range": list(VALUE_RANGE)}
+        origin = None if self.origin is None else self.origin.to_dict()
+        lists = {**names, "derived": list(self.derived), "value_range": list(VALUE_RANGE)}
+        return {**asdict(self), **lists, "origin": origin}
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> ModelSpec:
@@ -150,6 +167,7 @@ class ModelSpec:
                 temperatures={
                     str(k): _positive(f"temperatures.{k}", value) for k, value in data.get("temperatures", {}).items()
                 },
+                origin=None if data.get("origin") is None else Origin.from_dict(data["origin"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ConfigError(f"the model description in the checkpoint is broken ({error!r}).") from error

@@ -228,17 +228,26 @@ def read_official(path: Path, blob_id: str | None) -> State:
     Raises:
         ConfigError: If the file is missing or broken.
     """
+    require_official(path)
+    found = git_blob_id(path)
+    if blob_id and found != blob_id:
+        log.warning("%s has the git blob id %s; the published file has %s.", path, found, blob_id)
+    state = read_checkpoint(path)
+    return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def require_official(path: Path) -> None:
+    """Refuse official weights that are not there, and say where to get them.
+
+    Raises:
+        ConfigError: If the file is missing.
+    """
     if not path.is_file():
         raise ConfigError(
             f"backbone.weights={path} does not exist. The official EmoNet weights may not be redistributed: download "
             f"pretrained/{path.name} from https://github.com/face-analysis/emonet and put it there, or use "
             "backbone=emonet_scratch or emonet_tiny."
         )
-    found = git_blob_id(path)
-    if blob_id and found != blob_id:
-        log.warning("%s has the git blob id %s; the published file has %s.", path, found, blob_id)
-    state = read_checkpoint(path)
-    return {key.removeprefix("module."): value for key, value in state.items()}
 
 
 def git_blob_id(path: Path) -> str:

@@ -9,7 +9,6 @@ import torch
 
 from src.exporting.deployed import DeployedModel
 from src.exporting.onnx_files import NORM_WEIGHT, STEM, _with_convolved_norms, export_fp32, save, to_fp16
-from src.models.onnx_metadata import licence
 from src.models.spec import ModelSpec
 from src.utils.paths import ROOT
 from tests.exporting.tiny import CLASSES, OUTPUTS, faces, tiny_model, torch_outputs, without_colours
@@ -69,12 +68,6 @@ def test_a_file_tells_nothing_about_the_machine(exported):
         content = path.read_bytes()
         for secret in (str(ROOT), "site-packages", "deployed.py", "stack_trace"):
             assert secret.encode() not in content, secret
-
-
-def test_official_weights_keep_their_licence():
-    spec = tiny_model().spec
-    spec.backbone["name"] = "emonet_8"
-    assert licence(spec).startswith("CC BY-NC-ND 4.0")
 
 
 def test_half_precision_leaves_alone_what_it_cannot_hold(tmp_path):
