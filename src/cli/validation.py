@@ -28,6 +28,7 @@ RULES: Rules = {
     "test": ("true or false", StrictBool),
     "seed": ("a whole number of 0 or more", Annotated[StrictInt, Interval(ge=0, lt=2**32)]),
     "data_dir": ("a folder", StrictStr),
+    "plugins": ("names of Python modules, such as [my_package.my_head]", StrictStr | list[StrictStr]),
     "runs": ("directories or globs, such as outputs/runs/* or [a,b]", StrictStr | Names | None),
     "dedup": ("true or false", StrictBool),
     "cache": ("true, false or auto", StrictBool | Literal["auto"]),

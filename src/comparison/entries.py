@@ -14,7 +14,7 @@ from src.utils.errors import ConfigError
 log = logging.getLogger(__name__)
 
 # What may differ between repetitions: the seed, where files lie, and what does not change the numbers.
-NOT_IDENTITY = ("seed", "run_dir", "data_dir", "ckpt_path", "sweep", "logger", "callbacks", "hydra")
+NOT_IDENTITY = ("seed", "run_dir", "data_dir", "ckpt_path", "plugins", "sweep", "logger", "callbacks", "hydra")
 NOT_IDENTITY_KEYS = ("data.num_workers", "data.path", "trainer.enable_progress_bar", "trainer.enable_model_summary")
 # Callbacks that do change the numbers.
 CALLBACKS = ("callbacks.ema.", "callbacks.train_mode_once.", "callbacks.distillation.")
@@ -71,6 +71,8 @@ def _belongs(name: str, key: str) -> bool:
 def _identity(run: Run) -> Flat:
     config = run.trained_with
     flat = {k: v for k, v in _flatten(config) if k.split(".")[0] not in NOT_IDENTITY and k not in NOT_IDENTITY_KEYS}
+    if "backbone.name" in flat:
+        flat.setdefault("backbone.architecture", "emonet")  # of runs from before there was a choice
     if config is run.config and config.get("task") == "eval":
         flat["ckpt_path"] = config.get("ckpt_path")  # all there is to tell such weights apart
     flat |= {k: v for k, v in _flatten(config) if k.startswith(CALLBACKS)}

@@ -155,6 +155,7 @@ def _origin(model: ExpressionClassifier, data: StoreDataModule, precision: str) 
     """Return all that determines the features."""
     tap, width, backbone = _tap(model), model.backbone.width, model.backbone
     side = tap_side(tap, data.image_size, backbone.n_blocks)
+    own = {key: value for key, value in model.spec.backbone.items() if key != "name"}
     # What is trained after the tap has no part in the features.
     frozen = {k: v for k, v in backbone.state_dict().items() if tap != "fused" or not k.startswith("emo_net_2.")}
     return {
@@ -170,6 +171,8 @@ def _origin(model: ExpressionClassifier, data: StoreDataModule, precision: str) 
         "tap": tap,
         "shape": [width] if tap == "pooled" else [width, side, side],
         "precision": precision,
+        # What a network of one's own does beside its weights.
+        **({"network": own} if "architecture" in own else {}),
     }
 
 

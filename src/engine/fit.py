@@ -35,6 +35,7 @@ from src.metrics.classification import metric_names
 from src.metrics.landmarks import LANDMARK_METRIC
 from src.models.build import build_model, continue_spec, find_origin, new_spec, starting_weights
 from src.models.classifier import ExpressionClassifier
+from src.models.registry import load_plugins
 from src.models.spec import ModelSpec
 from src.models.weights import (
     MODEL_PREFIXES,
@@ -71,6 +72,7 @@ def fit_and_test(cfg: DictConfig) -> Results:
     """
     seed_everything(cfg.seed, workers=True, verbose=False)
     _check_nodes(cfg)
+    load_plugins(cfg.plugins)
     resume = find_resume_point(cfg)
     start = starting_weights(cfg.backbone.weights, cfg.backbone.sha256)
     with closed_wandb():

@@ -14,6 +14,7 @@ from src.data.vocabulary import canonical_order
 from src.engine.build import build_data, plain
 from src.models.build import build_model, official_spec, starting_weights
 from src.models.classifier import ExpressionClassifier
+from src.models.registry import load_plugins
 from src.models.spec import ModelSpec
 from src.models.weights import Weights, build_from_weights, find_checkpoint, load_weights
 from src.utils.atomic_files import read_json
@@ -32,6 +33,7 @@ def load_model_and_data(cfg: DictConfig) -> tuple[ExpressionClassifier, StoreDat
     Raises:
         ConfigError: If there is no model, or the configuration cannot work.
     """
+    load_plugins(cfg.plugins)
     weights = _our_weights(cfg)
     spec = weights.spec if weights else _official_spec(cfg)
     data = build_data(

@@ -89,6 +89,7 @@ class PredictionJob:
             device=cfg.device,
             precision=cfg.precision,
             gradcam=cfg.gradcam,
+            plugins=cfg.plugins,
         )
         self.items: list[Item] = []
 

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from src.metrics.calibration import class_probabilities, expected_calibration_error, fit_temperature, retemper
 from src.models.origin import NO_DERIVATIVES
+from src.models.registry import load_plugins
 from src.models.rescaling import rescale
 from src.models.spec import ONLY_VOCABULARY, ModelSpec
 from src.models.weights import (
@@ -62,6 +63,7 @@ def release(cfg: DictConfig) -> None:
 
 
 def _write_weights(cfg: DictConfig, path: Path) -> None:
+    load_plugins(cfg.plugins)
     source = find_checkpoint(cfg.ckpt_path)
     weights = load_weights(source)
     if weights.spec.license == NO_DERIVATIVES:

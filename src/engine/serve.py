@@ -40,7 +40,9 @@ def serve(cfg: DictConfig) -> None:
         from src.web.page import STYLE, build_page, theme
 
         log.info("Loading the model ...")
-        shelf = ModelShelf(list(cfg.models), detector=cfg.detector, detector_path=cfg.detector_path)
+        shelf = ModelShelf(
+            list(cfg.models), detector=cfg.detector, detector_path=cfg.detector_path, plugins=cfg.plugins
+        )
         page = build_page(Analyst(shelf, folder, cfg.max_seconds), draw_examples(folder), cfg.max_mb)
         page.queue(max_size=32)
         try:

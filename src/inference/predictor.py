@@ -15,6 +15,7 @@ from src.inference.crop import crop_box, crop_rule, cut, to_tensor
 from src.inference.detection import Detection, Detector, build_detector
 from src.inference.results import Box, FacePrediction, Frame, Image, Prediction
 from src.inference.tracking import Tracker
+from src.models.registry import Plugins, load_plugins
 from src.utils.errors import ConfigError
 from src.utils.paths import ROOT
 
@@ -51,6 +52,7 @@ class EmotionPredictor:
         device: str = "auto",
         precision: str = "auto",
         gradcam: bool = False,
+        plugins: Plugins = (),
     ) -> None:
         """Load a model and a detector.
 
@@ -64,12 +66,14 @@ class EmotionPredictor:
             device: `auto`, `cpu` or `cuda`.
             precision: `auto` (what the machine does fastest), `32-true`, `bf16-mixed` or `16-mixed`.
             gradcam: Whether faces get their `heat`, where the evidence for the predicted class is; `torch` only.
+            plugins: Python modules that register heads and backbones of your own, which the weights name.
 
         Raises:
             ConfigError: If the weights or the detector cannot be had.
         """
         if batch_size < 1:
             raise ConfigError(f"batch_size={batch_size}; expected a whole number of 1 or more.")
+        load_plugins(plugins)
         if isinstance(backend, str):
             options = {"vocabulary": vocabulary, "device": device, "precision": precision}
             backend = load_backend(backend, str(weights), gradients=gradcam, **options)  # type: ignore[arg-type]

@@ -10,12 +10,14 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from src.models.arguments import arguments_of, plain_arguments
 from src.models.classifier import ExpressionClassifier
 from src.models.emonet import EmoNet
 from src.models.heads.base import Head
 from src.models.heads.emonet import EmoNetHead
 from src.models.origin import DATA_TERMS, Ancestor, Origin, official_origin
-from src.models.spec import BACKBONE_SIZES, ModelSpec
+from src.models.registry import backbone_class, check_target
+from src.models.spec import BACKBONE_SIZES, EMONET, ModelSpec, head_arguments
 from src.models.weights import (
     Weights,
     check_fingerprint,
@@ -46,14 +48,15 @@ def new_spec(
         image_size: Side of the pictures.
         grayscale: Whether all pictures are grey, unless the backbone says.
         **contract: The remaining fields of `ModelSpec`.
+
+    Raises:
+        ConfigError: If the head or the network is not registered, or an argument of theirs is no plain value.
     """
-    architecture = {key: backbone[key] for key in ("name", *BACKBONE_SIZES)}
-    if backbone["mask_limit"] is not None:
-        architecture["mask_limit"] = float(backbone["mask_limit"])
+    check_target(head)
     known = backbone["grayscale"]
     return ModelSpec(
-        backbone=architecture,
-        head={key: value for key, value in head.items() if key not in ("_target_", "vocabulary")},
+        backbone=_network(backbone),
+        head=head_arguments(head),
         class_names=class_names,
         image_size=image_size,
         grayscale=grayscale if known is None else known,
@@ -61,6 +64,19 @@ def new_spec(
         normalize=backbone["normalize"],
         **contract,
     )
+
+
+def _network(config: Plain) -> Plain:
+    """Return what describes the network of `conf/backbone/`: what it takes of the configuration."""
+    network = config.get("architecture", EMONET)
+    taken = arguments_of(backbone_class(network)) - {"n_expression"}
+    described = {key: value for key, value in config.items() if key in ("name", *BACKBONE_SIZES) or key in taken}
+    if network != EMONET:
+        described["architecture"] = network
+    limit = described.pop("mask_limit", None)
+    if limit is not None:
+        described["mask_limit"] = float(limit)
+    return plain_arguments("backbone", described)
 
 
 def official_spec(backbone: Plain, head: Plain, class_names: tuple[str, ...]) -> ModelSpec:

@@ -7,20 +7,23 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, cast
 
-from hydra.utils import get_class
-
+from src.models.arguments import check_arguments, plain_arguments
 from src.models.emonet import EmoNet, tap_side
 from src.models.heads.base import Head
 from src.models.normalization import Normalization
 from src.models.origin import NO_DERIVATIVES, OFFICIAL_BACKBONES, RESEARCH, Origin, describe_terms
+from src.models.registry import backbone_class, head_class
 from src.utils.errors import ConfigError
-from src.utils.groups import load_group
 
 BACKBONE_SIZES = ("width", "n_hourglass", "n_blocks")
 # Of the published network, and of weights described before these existed: no limit, and a scale of 1.
 BACKBONE_RANGE = ("mask_limit", "feature_scale")
 # Name of the classification of a model that has one.
 ONLY_VOCABULARY = "expression"
+# Keys of a head's configuration that are no arguments, beside those of Hydra such as _target_.
+NOT_ARGUMENTS = ("defaults", "vocabulary")
+# The network of weights that name none.
+EMONET = "emonet"
 # The pictures that every model of this framework is given.
 VALUE_RANGE = (0.0, 1.0)
 Plain = dict[str, Any]
@@ -32,8 +35,9 @@ class ModelSpec:
 
     Attributes:
         backbone: `name`, `width`, `n_hourglass` and `n_blocks` of the EmoNet; `mask_limit` and `feature_scale` if they
-            are not those of the published network.
-        head: `name` (a file of `conf/head/`), `tap` and the head's own arguments.
+            are not those of the published network; for a network of one's own, its registered name, `architecture`,
+            and its own arguments.
+        head: `name` (as it is registered), `tap` and the head's own arguments.
         class_names: Classes in the order of the logits.
         vocabularies: Names and classes of all classifications of a model that has several, in the order of the head's
             outputs; `class_names` are those of one of them. Empty for a model with one.
@@ -149,7 +153,7 @@ class ModelSpec:
         try:
             return ModelSpec(
                 backbone=_backbone(data["backbone"]),
-                head={str(key): _plain(key, value) for key, value in data["head"].items()},
+                head=_head(data["head"]),
                 class_names=tuple(str(name) for name in data["class_names"]),
                 image_size=int(data["image_size"]),
                 grayscale=bool(data["grayscale"]),
@@ -173,10 +177,15 @@ class ModelSpec:
             raise ConfigError(f"the model description in the checkpoint is broken ({error!r}).") from error
 
     def build_backbone(self, *, n_expression: int | None = None) -> EmoNet:
-        """Return a fresh backbone, whole; `n_expression` adds EmoNet's own classifier."""
-        sizes = {key: int(self.backbone[key]) for key in BACKBONE_SIZES}
-        ranges = {key: self.backbone[key] for key in BACKBONE_RANGE if key in self.backbone}
-        backbone = EmoNet(n_expression, **sizes, **ranges)
+        """Return a fresh backbone, whole; `n_expression` adds EmoNet's own classifier.
+
+        Raises:
+            ConfigError: If the network is unknown, or does not take the arguments.
+        """
+        network = backbone_class(self.backbone.get("architecture", EMONET))
+        own = {key: value for key, value in self.backbone.items() if key not in ("name", "architecture")}
+        check_arguments("backbone", network, own, ("n_expression",))
+        backbone = network(n_expression=n_expression, **own)
         if self.normalize is not None:
             backbone.normalize = Normalization(self.normalize)
         return backbone
@@ -185,39 +194,47 @@ class ModelSpec:
         """Return a fresh head for the backbone's features.
 
         Raises:
-            ConfigError: If the head is unknown or cannot read the tap.
+            ConfigError: If the head is unknown, does not take the arguments, or cannot read the tap.
         """
-        own = load_group("head", str(self.head["name"]))
-        for key in own:
-            if key in self.head and key not in ("_target_", "defaults"):
-                own[key] = self.head[key]
-        own.pop("name", None)
-        own.pop("defaults", None)
-        own.pop("vocabulary", None)
-        head = get_class(own.pop("_target_"))
+        head = cast(Any, head_class(self.head["name"]))
+        own = {key: value for key, value in head_arguments(self.head).items() if key != "name"}
         side = tap_side(own["tap"], self.image_size, int(self.backbone["n_blocks"]))
+        sizes = {"channels": int(self.backbone["width"]), "side": side, "n_classes": self.n_logits}
+        check_arguments("head", head, own, sizes)
         # Not instantiate: it would run a _target_, and resolve an interpolation, found in a value.
-        return cast(Head, head(channels=int(self.backbone["width"]), side=side, n_classes=self.n_logits, **own))
+        return cast(Head, head(**own, **sizes))
+
+
+def head_arguments(config: Mapping[str, Any]) -> Plain:
+    """Return what describes a head: its name, its tap and its own arguments.
+
+    Args:
+        config: Configuration of a head, or its description in weights.
+
+    Raises:
+        ConfigError: If an argument is no plain value.
+    """
+    kept = {key: value for key, value in config.items() if key not in NOT_ARGUMENTS and not str(key).startswith("_")}
+    return plain_arguments("head", kept)
+
+
+def _head(data: Mapping[str, Any]) -> Plain:
+    return {"name": data["name"], "tap": data["tap"], **head_arguments(data)}
 
 
 def _backbone(data: Mapping[str, Any]) -> Plain:
-    ranges = {key: data[key] for key in BACKBONE_RANGE if data.get(key) is not None}
-    return {
-        "name": data["name"],
-        **{key: data[key] for key in BACKBONE_SIZES},
-        **{key: _positive(key, value) for key, value in ranges.items()},
-    }
+    given = plain_arguments("backbone", data)
+    for key in BACKBONE_SIZES:
+        given[key] = int(given[key])
+    for key in BACKBONE_RANGE:
+        if given.get(key) is not None:
+            given[key] = _positive(key, given[key])
+        else:
+            given.pop(key, None)
+    return {"name": data["name"], **given}
 
 
 def _positive(key: str, value: Any) -> float:
     if not 0 < float(value) < math.inf:
         raise ValueError(f"{key}={value!r}")
     return float(value)
-
-
-def _plain(key: str, value: Any) -> Any:
-    """Return an argument of a head: a number or a switch; `name` and `tap` are words."""
-    wanted = str if key in ("name", "tap") else int | float
-    if not isinstance(value, wanted):
-        raise TypeError(f"head.{key}={value!r}")
-    return value

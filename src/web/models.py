@@ -11,6 +11,7 @@ from pathlib import Path
 from src.inference import EmotionPredictor
 from src.inference.backend import TorchBackend
 from src.inference.detection import build_detector
+from src.models.registry import Plugins, load_plugins
 from src.models.weights import find_checkpoint, peek_spec
 from src.utils.errors import ConfigError
 
@@ -90,17 +91,26 @@ class ModelShelf:
         choices: The models by name.
     """
 
-    def __init__(self, locations: list[str], *, detector: str = "haar", detector_path: str | None = None) -> None:
+    def __init__(
+        self,
+        locations: list[str],
+        *,
+        detector: str = "haar",
+        detector_path: str | None = None,
+        plugins: Plugins = (),
+    ) -> None:
         """Find the models and load the first one.
 
         Args:
             locations: See `find_models`.
             detector: See `EmotionPredictor`.
             detector_path: See `EmotionPredictor`.
+            plugins: See `EmotionPredictor`.
 
         Raises:
             ConfigError: If there is no model, or the first one or the detector cannot be had.
         """
+        load_plugins(plugins)
         self.choices = find_models(locations)
         self._detector = build_detector(detector, detector_path)
         self._loaded: OrderedDict[tuple[str, str], EmotionPredictor] = OrderedDict()

@@ -70,6 +70,14 @@ def test_seeds_are_one_entry_and_the_page_needs_no_network(tmp_path):
     assert "<drawn>" not in html
 
 
+def test_runs_from_before_the_registry_are_repetitions_of_those_after_it(tmp_path):
+    for seed in (0, 1):
+        change(make_run(tmp_path / "runs" / f"a{seed}", "linear", seed, 0.9), backbone={"name": "emonet_tiny"})
+    change(tmp_path / "runs" / "a1", backbone={"architecture": "emonet"}, plugins=["my_package.my_head"])
+    (entry,) = compare(tmp_path, f"runs={tmp_path}/runs/*").entries
+    assert len(entry.runs) == 2
+
+
 def test_other_test_sets_are_refused_and_named(tmp_path):
     make_run(tmp_path / "runs" / "a", "linear", 0, 0.9)
     make_run(tmp_path / "runs" / "b", "linear", 1, 0.9, n=90)

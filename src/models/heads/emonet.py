@@ -8,8 +8,10 @@ from torch import Tensor, nn
 
 from src.models.emonet import emotion_classifier
 from src.models.heads.base import Head
+from src.models.registry import register_head
 
 
+@register_head("emonet")
 class EmoNetHead(Head):
     """The two-layer classifier of EmoNet on the pooled features.
 

@@ -7,10 +7,12 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from src.models.heads.base import Head, conv_bn_relu
+from src.models.registry import register_head
 
 BOTTLENECK = 128
 
 
+@register_head("linear")
 class LinearHead(Head):
     """1x1 convolution to 128 channels, BN, ReLU, global average pool, linear ("final layer 1")."""
 
@@ -30,6 +32,7 @@ class LinearHead(Head):
         return cast(Tensor, self.classify(self.reduce(features).mean(dim=(2, 3))))
 
 
+@register_head("linear_flat")
 class LinearFlatHead(Head):
     """1x1 convolution to one channel, BN, ReLU, flatten, linear ("final layer 2")."""
 
@@ -51,6 +54,7 @@ class LinearFlatHead(Head):
         return cast(Tensor, self.classify(self.reduce(features).flatten(1)))
 
 
+@register_head("linear_bottleneck")
 class LinearBottleneckHead(Head):
     """1x1 convolutions to 128 and 1 channels, each with BN and ReLU, 2x2 average pool, linear ("final layer 3")."""
 

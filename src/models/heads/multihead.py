@@ -9,12 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from src.models.heads.base import AttentionHead, conv_bn_relu
+from src.models.registry import register_head
 from src.utils.errors import ConfigError
 
 CHANNELS = (128, 64, 32, 16)
 PATCHES_PER_SIDE = 4
 
 
+@register_head("multihead")
 class MultiHead(AttentionHead):
     """Patches of the reduced map as tokens, learned positions, one multi-head attention layer, a small classifier.
 

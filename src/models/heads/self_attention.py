@@ -9,8 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from src.models.heads.base import AttentionHead, attention_map
+from src.models.registry import register_head
 
 
+@register_head("self_attention")
 class SelfAttentionHead(AttentionHead):
     """Single-head self-attention with a learned residual gain, average pool, linear.
 

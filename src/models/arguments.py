@@ -1,0 +1,71 @@
+"""Arguments of heads and networks as descriptions hold them: words, numbers, switches, null, and lists of these."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from inspect import Parameter, signature
+from typing import Any
+
+from src.utils.errors import ConfigError
+
+# What of a head's or a network's description has one kind, whatever class it is for.
+KINDS: dict[str, type] = {"name": str, "tap": str, "architecture": str, "valence_arousal": bool}
+
+
+def plain_arguments(group: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments that survive every file of weights, and can name no code.
+
+    Args:
+        group: `head` or `backbone`, for the message.
+        given: Arguments by name.
+
+    Raises:
+        ConfigError: If one is of another kind.
+    """
+    for key, value in given.items():
+        kind = KINDS.get(key)
+        if not (_is_plain(value) if kind is None else isinstance(value, kind)):
+            wanted = "text, a number, true, false, null, or a list of these" if kind is None else f"a {kind.__name__}"
+            raise ConfigError(f"{group}.{key}={value!r}; expected {wanted}, as weights can hold it.")
+    return {str(key): value for key, value in given.items()}
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, str | bool | int | float)
+
+
+def check_arguments(group: str, built: type, given: Collection[str], own: Collection[str]) -> None:
+    """Refuse arguments that a class does not take.
+
+    Args:
+        group: `head` or `backbone`, for the message.
+        built: The class.
+        given: Names of the arguments of a configuration or of weights.
+        own: Those that it is not theirs to give.
+
+    Raises:
+        ConfigError: If there is one.
+    """
+    known = arguments_of(built) - set(own)
+    for key in given:
+        if key not in known:
+            raise ConfigError(
+                f"{group}.{key} is no argument of {built.__name__}; expected {', '.join(sorted(known))}. Leave it out, "
+                "or use the code that the weights were trained with."
+            )
+
+
+def arguments_of(built: type) -> set[str]:
+    """Return the names of a constructor's arguments, those that it passes on to its bases included."""
+    names: set[str] = set()
+    for base in built.__mro__:
+        if "__init__" not in vars(base):
+            continue
+        parameters = list(signature(vars(base)["__init__"]).parameters.values())[1:]
+        kinds = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+        names |= {parameter.name for parameter in parameters if parameter.kind in kinds}
+        if not any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters):
+            break
+    return names
