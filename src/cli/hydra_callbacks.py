@@ -15,8 +15,10 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from src.cli.resolvers import SWEEP_ID, SWEPT_KEYS, register_resolvers
+from src.metrics.directions import monitor_mode
 from src.runs.directory import REFUSED, hold_directory, holds_a_run
 from src.utils.atomic_files import read_json
+from src.utils.errors import ConfigError
 from src.utils.processes import is_main_process
 
 # Launchers start jobs in processes that know of an entry point only what its pickled functions name: this module.
@@ -62,6 +64,11 @@ class RunDirectoryGuard(Callback):
                 "hydra/sweeper=optuna without sweep=, which says what is searched and where the study is kept; "
                 "expected sweep=<head>, or sweep=search with intervals of your own."
             )
+        if searches:
+            try:
+                monitor_mode(str(config.monitor))
+            except ConfigError as error:
+                _refuse(str(error))
         if "SlurmLauncher" in str(config.hydra.launcher.get("_target_")):
             _require_slurm()
         for note in path.glob(f"*/{REFUSED}"):

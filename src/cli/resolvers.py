@@ -8,6 +8,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from src.metrics.directions import mode_of
 from src.utils.paths import ROOT, WORKSPACE, plain_name
 
 SWEPT_KEYS = "EMONET_FER_SWEPT_KEYS"
@@ -21,6 +22,7 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
     OmegaConf.register_new_resolver("job_name", job_name, replace=True)
     OmegaConf.register_new_resolver("input_name", input_name, replace=True)
+    OmegaConf.register_new_resolver("monitor_mode", mode_of, replace=True)
     directions = {"max": "maximize", "min": "minimize"}
     OmegaConf.register_new_resolver("search_direction", lambda mode: directions.get(mode), replace=True)
     OmegaConf.register_new_resolver("sweep_id", lambda: os.environ.get(SWEEP_ID), replace=True)

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 from rich.table import Table
 
+from src.metrics.directions import monitor_mode
 from src.reports.page import Section, note, render_page
 from src.reports.page import table as page_table
 from src.runs.directory import REFUSED, REPLACED
@@ -107,10 +108,10 @@ def best_job(jobs: list[Job]) -> Job | None:
     """
     ranked = []
     for job in jobs:
-        cfg = job.config()
-        value = job.metrics.get(str(cfg.get("monitor")))
+        monitor = str(job.config().get("monitor"))
+        value = job.metrics.get(monitor)
         if job.state == "finished" and value is not None and math.isfinite(value):
-            ranked.append((value if cfg.monitor_mode == "max" else -value, job))
+            ranked.append((value if monitor_mode(monitor) == "max" else -value, job))
     return max(ranked, key=lambda pair: pair[0])[1] if ranked else None
 
 

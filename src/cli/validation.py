@@ -9,6 +9,8 @@ from omegaconf import DictConfig
 from pydantic import StrictBool, StrictInt, StrictStr
 
 from src.data import options
+from src.metrics.directions import mode_of, monitor_mode
+from src.utils.errors import ConfigError
 from src.utils.validation import (
     Choices,
     Limit,
@@ -19,6 +21,7 @@ from src.utils.validation import (
     PositiveNumber,
     Rules,
     check_values,
+    select,
 )
 
 OnnxPrecision = Literal["fp32", "fp16", "int8"]
@@ -106,6 +109,13 @@ RULES: Rules = {
     "trainer.gradient_clip_val": ("a number of 0 or more, or null", Annotated[Number, Ge(0)] | None),
     "trainer.accumulate_grad_batches": ("a whole number of 1 or more", Positive),
 }
+# Keys that name a metric, and those that say which of its values is the best.
+MODES = {
+    "monitor": "monitor_mode",
+    "scheduler.monitor": "scheduler.mode",
+    "callbacks.best.monitor": "callbacks.best.mode",
+    "callbacks.early_stopping.monitor": "callbacks.early_stopping.mode",
+}
 CHOICES: Choices = {
     **options.CHOICES,
     "split": ("test", "val"),
@@ -116,14 +126,13 @@ CHOICES: Choices = {
     "backend": ("auto", "torch", "onnx"),
     "precision": ("auto", "32-true", "bf16-mixed", "16-mixed", "64-true"),
     "table": ("csv", "jsonl"),
-    "monitor_mode": ("max", "min"),
     "explain.method": (*("auto", "gradcam", "hirescam", "eigencam", "occlusion", "integrated_gradients", "attention"),),
     "explain.split": ("val", "test"),
     "backbone.freeze": ("all", "fused", "fan", "none"),
     "backbone.normalize": (None, "imagenet"),
     "head.tap": ("fused", "emotion2", "emotion", "pooled"),
     "loss.class_weights": ("none", "balanced"),
-    "scheduler.mode": ("max", "min"),
+    **dict.fromkeys(MODES.values(), ("max", "min")),
 }
 
 
@@ -131,6 +140,17 @@ def validate_config(cfg: DictConfig) -> None:
     """Check every known value.
 
     Raises:
-        ConfigError: At the first value of a wrong kind or outside its range.
+        ConfigError: At the first value of a wrong kind or outside its range, or that contradicts another one.
     """
+    if "monitor" in cfg:
+        monitor_mode(str(cfg.monitor))
     check_values(cfg, RULES, CHOICES)
+    for key, mode_key in MODES.items():
+        monitor, mode = select(cfg, key), select(cfg, mode_key)
+        best = mode_of(str(monitor))
+        if best is not None and mode != best:
+            better = "larger" if best == "max" else "smaller"
+            raise ConfigError(
+                f"{mode_key}={mode} contradicts {key}={monitor}, of which {better} values are better; expected {best}. "
+                f"Leave {mode_key} out: it follows from the metric."
+            )

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from src.runs.finished import Run
@@ -13,11 +14,16 @@ from src.utils.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
-# What may differ between repetitions: the seed, where files lie, and what does not change the numbers.
-NOT_IDENTITY = ("seed", "run_dir", "data_dir", "ckpt_path", "plugins", "sweep", "logger", "callbacks", "hydra")
-NOT_IDENTITY_KEYS = ("data.num_workers", "data.path", "trainer.enable_progress_bar", "trainer.enable_model_summary")
-# Callbacks that do change the numbers.
-CALLBACKS = ("callbacks.ema.", "callbacks.train_mode_once.", "callbacks.distillation.")
+# All that may differ between repetitions, with what lies below: the seed, and what cannot change the numbers. Whatever
+# is not listed tells entries apart, so that a new option never pools runs that differ in it.
+MAY_DIFFER = (
+    *("seed", "callbacks.reseed.seed", "run_dir", "data_dir", "sweep", "logger", "plugins"),
+    *("data.num_workers", "trainer.enable_progress_bar", "trainer.enable_model_summary"),
+    *("callbacks.last", "callbacks.lr_monitor", "callbacks.learning_curves", "callbacks.gradient_norms"),
+    *("callbacks.speed", "callbacks.gradcam", "callbacks.test_table", "callbacks.progress_bar"),
+)
+# Files that may lie elsewhere, under the same name.
+SOURCES = ("data.path", "data.votes_path")
 Flat = dict[str, Any]
 
 
@@ -40,7 +46,7 @@ def group_runs(runs: Sequence[Run], by: Sequence[str] | None) -> list[Entry]:
     Args:
         runs: Runs, at least one.
         by: Keys of the configuration whose values tell entries apart, such as `head` or `optimizer.lr`; None for all
-            but the seed, paths and loggers.
+            but those of `MAY_DIFFER`.
 
     Raises:
         ConfigError: If no run has such a key.
@@ -70,13 +76,35 @@ def _belongs(name: str, key: str) -> bool:
 
 def _identity(run: Run) -> Flat:
     config = run.trained_with
-    flat = {k: v for k, v in _flatten(config) if k.split(".")[0] not in NOT_IDENTITY and k not in NOT_IDENTITY_KEYS}
+    place = str(config.get("run_dir"))
+    flat = {
+        key: _without_place(key, value, place)
+        for key, value in _flatten(config)
+        if not any(_belongs(key, allowed) for allowed in MAY_DIFFER)
+    }
+    # Tested weights have nothing else to tell them apart. A training that goes on where it was is the same one.
+    tested = config is run.config and config.get("task") == "eval"
+    start = flat.pop("ckpt_path", None)
+    if tested or not (start is None or start in ("last", "auto") or _lies_in(str(start), place)):
+        flat["ckpt_path"] = start
     if "backbone.name" in flat:
         flat.setdefault("backbone.architecture", "emonet")  # of runs from before there was a choice
-    if config is run.config and config.get("task") == "eval":
-        flat["ckpt_path"] = config.get("ckpt_path")  # all there is to tell such weights apart
-    flat |= {k: v for k, v in _flatten(config) if k.startswith(CALLBACKS)}
     return flat or {"run": run.name}
+
+
+def _without_place(key: str, value: Any, run_dir: str) -> Any:
+    """Return a value without where it lies: files in the run directory, the source of the data, and our own classes."""
+    if not isinstance(value, str):
+        return value
+    if key in SOURCES:
+        return Path(value).name
+    if key.endswith("_target_") and value.startswith("src."):
+        return value.rsplit(".", 1)[-1]
+    return Path(value).relative_to(run_dir).as_posix() if key != "ckpt_path" and _lies_in(value, run_dir) else value
+
+
+def _lies_in(value: str, folder: str) -> bool:
+    return Path(value).is_relative_to(folder)
 
 
 def _flatten(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

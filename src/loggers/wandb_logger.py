@@ -15,6 +15,7 @@ from urllib.parse import urlparse
 import wandb
 from pytorch_lightning.loggers import Logger, WandbLogger
 
+from src.metrics.directions import mode_of
 from src.runs.directory import update_provenance
 from src.utils.atomic_files import read_json, write_json
 from src.utils.paths import ROOT
@@ -24,7 +25,6 @@ log = logging.getLogger(__name__)
 
 STEP = "trainer/global_step"
 SPLITS = ("val/", "test/")
-LOWER_IS_BETTER = ("loss", "ece", "rmse")
 # Parts of the configuration by which nobody filters runs.
 NOT_FILTERED_BY = ("callbacks", "logger", "run_dir", "data_dir", "hydra", "sweep")
 
@@ -76,13 +76,16 @@ class RunLogger(WandbLogger):
             write_json(self._note, {"step": self._step, "best": self._best})
 
     def _keep_best(self, name: str, value: float) -> None:
-        pick = min if _direction(name) == "min" else max
+        mode = mode_of(name)
+        if mode is None:
+            return  # the last value counts, as with anything else
+        pick = min if mode == "min" else max
         # The best of several tests would flatter: of those, the last one counts.
         known = self._best.get(name, value) if name.startswith("val/") else value
         self._best[name] = pick(value, known)
         if name not in self._defined:
             self._defined.add(name)
-            self.experiment.define_metric(name, step_metric=STEP, summary=_direction(name))
+            self.experiment.define_metric(name, step_metric=STEP, summary=mode)
 
     def log_hyperparams(self, params: dict[str, Any]) -> None:  # type: ignore[override]  # dictionaries only
         """Send the configuration, in a form that filters well: see `filterable`."""
@@ -103,7 +106,9 @@ class RunLogger(WandbLogger):
         run.log(dict[str, Any](), step=self._step, commit=True)  # or the last step would overwrite what follows
         summary: dict[str, Any] = {f"best/{k}" if k.startswith("val/") else k: v for k, v in results.items()}
         for name, value in self._best.items():
-            summary[name] = {_direction(name): value}
+            mode = mode_of(name)
+            if mode is not None:  # a segment of an older version may have kept others
+                summary[name] = {mode: value}
         run.summary.update(summary)
         origin = read_json(run_dir / "provenance.json")
         run.config.update({"data_fingerprint": origin.get("data"), "weights": origin.get("weights")})
@@ -135,11 +140,6 @@ class RunLogger(WandbLogger):
 
 def _is_number_of(name: str, value: Any, prefixes: str | tuple[str, ...]) -> bool:
     return name.startswith(prefixes) and isinstance(value, int | float)
-
-
-def _direction(name: str) -> str:
-    """Return which value of a metric is the best: `min` or `max`."""
-    return "min" if name.endswith(LOWER_IS_BETTER) else "max"
 
 
 def filterable(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, Any]:

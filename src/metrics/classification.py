@@ -23,6 +23,8 @@ ECE_BINS = 15
 class BalancedAccuracy(MulticlassConfusionMatrix):
     """Mean recall over the classes that occur in the labels, as in scikit-learn."""
 
+    higher_is_better = True
+
     def compute(self) -> Tensor:
         """Return the value, a scalar."""
         confusion = super().compute().float()

@@ -17,6 +17,7 @@ class LandmarkError(Metric):
     """Normalised mean error, see `normalised_errors`, averaged over the pictures with annotated landmarks."""
 
     full_state_update = False
+    higher_is_better = False
     total: Tensor
     n: Tensor
 

@@ -37,8 +37,8 @@ def check_values(cfg: DictConfig, rules: Rules, choices: Choices) -> None:
         ConfigError: At the first value of a wrong kind or outside its range.
     """
     for key, (expected, kind) in rules.items():
-        value = _select(cfg, key)
-        if value is _ABSENT:
+        value = select(cfg, key)
+        if value is ABSENT:
             continue
         if OmegaConf.is_config(value):
             value = OmegaConf.to_container(value)
@@ -47,16 +47,17 @@ def check_values(cfg: DictConfig, rules: Rules, choices: Choices) -> None:
         except ValidationError:
             raise ConfigError(f"{key}={value}; expected {expected}. Set {key}=... accordingly.") from None
     for key, allowed in choices.items():
-        value = _select(cfg, key)
-        if value is not _ABSENT and value not in allowed:
+        value = select(cfg, key)
+        if value is not ABSENT and value not in allowed:
             shown = ", ".join("null" if choice is None else choice for choice in allowed)
             raise ConfigError(f"{key}={value}; expected one of {shown}. Set {key}=... accordingly.")
 
 
-_ABSENT = object()
+ABSENT = object()
 
 
-def _select(cfg: DictConfig, key: str) -> Any:
+def select(cfg: DictConfig, key: str) -> Any:
+    """Return the value of a dotted key, `ABSENT` if there is none."""
     if "." in key and OmegaConf.select(cfg, key.rsplit(".", 1)[0]) is None:
-        return _ABSENT
-    return OmegaConf.select(cfg, key, default=_ABSENT)
+        return ABSENT
+    return OmegaConf.select(cfg, key, default=ABSENT)

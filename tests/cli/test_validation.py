@@ -24,6 +24,7 @@ WRONG = [
     "backbone.width=50",
     "head.tap=middle",
     "monitor_mode=best",
+    "monitor=val/beauty",
     "loss.label_smoothing=1",
 ]
 
@@ -41,7 +42,37 @@ def test_wrong_values_are_named(tmp_path, override):
 
 
 @pytest.mark.parametrize(
-    "override", ["seed=0", "data.image_size=null", "trainer.limit_val_batches=3", "optimizer.lr=1"]
+    ("overrides", "key"),
+    [
+        (["monitor=val/loss", "monitor_mode=max"], "monitor_mode=max contradicts monitor=val/loss"),
+        (["monitor_mode=min"], "monitor_mode=min contradicts monitor=val/f1_macro"),
+        (["scheduler=plateau", "scheduler.mode=min"], "scheduler.mode=min contradicts scheduler.monitor"),
+        (["callbacks.early_stopping.mode=min"], "callbacks.early_stopping.mode=min contradicts"),
+    ],
+)
+def test_a_mode_that_contradicts_its_metric_is_refused(tmp_path, overrides, key):
+    with pytest.raises(ConfigError, match=key):
+        validate_config(compose_config("train", *overrides, f"run_dir={tmp_path}"))
+
+
+@pytest.mark.parametrize("monitor", ["val/loss", "val/landmarks_nme", "val/accuracy", "val/f1/happy"])
+def test_whatever_watches_a_metric_knows_its_direction(tmp_path, monitor):
+    cfg = compose_config("train", f"monitor={monitor}", "scheduler=plateau", f"run_dir={tmp_path}")
+    validate_config(cfg)
+    watching = (cfg.callbacks.best, cfg.callbacks.early_stopping, cfg.scheduler)
+    expected = "min" if monitor in ("val/loss", "val/landmarks_nme") else "max"
+    assert {cfg.monitor_mode, *(each.mode for each in watching)} == {expected}
+
+
+def test_what_watches_a_metric_of_its_own_has_its_own_direction(tmp_path):
+    own = ["scheduler=plateau", "scheduler.monitor=val/loss", "callbacks.early_stopping.monitor=val/ece"]
+    cfg = compose_config("train", *own, f"run_dir={tmp_path}")
+    validate_config(cfg)
+    assert (cfg.scheduler.mode, cfg.callbacks.early_stopping.mode, cfg.callbacks.best.mode) == ("min", "min", "max")
+
+
+@pytest.mark.parametrize(
+    "override", ["monitor_mode=max", "seed=0", "data.image_size=null", "trainer.limit_val_batches=3", "optimizer.lr=1"]
 )
 def test_right_values_pass(tmp_path, override):
     validate_config(compose_config("train", override, f"run_dir={tmp_path}"))

@@ -6,10 +6,12 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
+from src.comparison.entries import MAY_DIFFER
 from src.engine.compare import compare_runs
 from src.engine.fit import fit_and_test
 from src.reports.plots import learning_plot
 from src.reports.run_report import write_report
+from src.runs.directory import write_config
 from src.runs.finished import Run
 from src.utils.atomic_files import write_json
 from src.utils.errors import ConfigError
@@ -112,6 +114,60 @@ def test_entries_by_some_keys(tmp_path):
     assert by_lr.board["runs"].tolist() == [2, 2]
     with pytest.raises(ConfigError, match=r"by=optimizer\.speed is no key"):
         compare(tmp_path, runs, "by=[optimizer.speed]")
+
+
+def composed_run(path: Path, seed: int, *overrides: str):
+    """A run with the configuration that a training would have written."""
+    make_run(path, "linear", seed, 0.8)
+    write_config(path, compose_config("train", f"seed={seed}", f"run_dir={path}", *overrides))
+    return path
+
+
+SAME = {
+    "nothing": [],
+    "writes more": ["callbacks.gradcam=null", "callbacks.gradient_norms.every_n_steps=5", "callbacks.last=null"],
+    "logs elsewhere": ["logger=none", "trainer.enable_progress_bar=false", "data.num_workers=3"],
+    "went on": ["ckpt_path=last"],
+    "lies elsewhere": ["data_dir=/other/data"],
+}
+OTHER = {
+    "patience": ["callbacks.early_stopping.patience=3"],
+    "no early stopping": ["callbacks.early_stopping=null"],
+    "last epoch": ["callbacks.best=null"],
+    "averaged weights": ["callbacks=ema"],
+    "a callback of one's own": ["+callbacks.mine._target_=mine.Callback", "+callbacks.mine.strength=1"],
+    "a new option": ["+trainer.benchmark=true"],
+    "started from another run": ["ckpt_path=/another/run"],
+    "other source": ["data.path=/a/other.csv"],
+}
+
+
+@pytest.mark.parametrize("difference", SAME)
+def test_what_cannot_change_the_numbers_may_differ_between_seeds(tmp_path, difference):
+    composed_run(tmp_path / "runs" / "a", 0)
+    composed_run(tmp_path / "runs" / "b", 1, *SAME[difference])
+    assert compare(tmp_path, f"runs={tmp_path}/runs/*").board["runs"].tolist() == [2]
+
+
+@pytest.mark.parametrize("difference", OTHER)
+def test_whatever_else_differs_is_another_entry(tmp_path, difference):
+    composed_run(tmp_path / "runs" / "a", 0)
+    composed_run(tmp_path / "runs" / "b", 1, *OTHER[difference])
+    assert compare(tmp_path, f"runs={tmp_path}/runs/*").board["runs"].tolist() == [1, 1]
+
+
+def test_files_and_classes_may_have_moved(tmp_path):
+    old = composed_run(tmp_path / "runs" / "a", 0, "data.path=/here/pictures.csv")
+    composed_run(tmp_path / "runs" / "b", 1, "data.path=/there/pictures.csv")
+    text = (old / "config.yaml").read_text()
+    (old / "config.yaml").write_text(text.replace("_target_: src.data.", "_target_: src.older."))
+    assert compare(tmp_path, f"runs={tmp_path}/runs/*").board["runs"].tolist() == [2]
+
+
+def test_what_may_differ_exists(tmp_path):
+    cfg = compose_config("train", f"run_dir={tmp_path}")
+    for key in (*MAY_DIFFER, "data.path"):
+        assert OmegaConf.select(cfg, key, default=MAY_DIFFER) is not MAY_DIFFER, key
 
 
 def test_pictures_without_a_copy(tmp_path):

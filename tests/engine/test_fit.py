@@ -144,13 +144,22 @@ def test_resumed_run_equals_the_straight_one(tmp_path, data_dir, recipe, workers
 
 
 def test_a_resume_elsewhere_keeps_the_best_score(tmp_path, data_dir):
-    options = ["scheduler=constant", "monitor=val/loss", "monitor_mode=min", "test=false"]
+    options = ["scheduler=constant", "monitor=val/loss", "test=false"]
     fit_and_test(tiny_config(tmp_path / "a", data_dir, *options))
     further = ["trainer.max_epochs=3", "optimizer.lr=10", f"ckpt_path={tmp_path / 'a'}"]
     fit_and_test(tiny_config(tmp_path / "b", data_dir, *options, *further))
     best = [torch.load(tmp_path / name / "checkpoints" / "best.ckpt", weights_only=True)["epoch"] for name in "ab"]
     assert best[1] in (best[0], 2)
     assert (tmp_path / "b" / "checkpoints" / "best.ckpt").exists()
+
+
+def test_the_best_epoch_is_that_of_the_smallest_loss(tmp_path, data_dir):
+    options = ["scheduler=constant", "monitor=val/loss", "optimizer.lr=0.3", HISTORY, "test=false"]
+    fit_and_test(tiny_config(tmp_path, data_dir, *options, "trainer.max_epochs=3"))
+    (history,) = learned(read_checkpoint(tmp_path))["histories"]
+    losses = [epoch["val/loss"] for epoch in history]
+    assert read_checkpoint(tmp_path, "best")["epoch"] == np.argmin(losses)
+    assert len(set(losses)) == 3
 
 
 def test_seed_zero_is_a_seed_and_seeds_differ(tmp_path, data_dir):

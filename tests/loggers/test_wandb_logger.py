@@ -116,6 +116,18 @@ def test_segments_of_a_run_share_its_id_and_count_on(tmp_path):
     assert lines[0].endswith(f"its 3 parts in this order, at once): wandb sync {' '.join(folders)}")
 
 
+def test_the_best_of_an_error_is_the_smallest_and_what_has_no_direction_has_no_best(tmp_path):
+    with closed_wandb():
+        logger = open_wandb(save_dir=str(tmp_path), **OPTIONS)
+        for step, value in enumerate((0.3, 0.1, 0.2)):
+            logger.log_metrics({"val/landmarks_nme": value, "val/f1/happy": value, "val/beauty": value}, step)
+        logger.log_results({})
+    (segment,) = recorded(tmp_path)
+    assert segment.summary["val/landmarks_nme"] == {"min": 0.1}
+    assert segment.summary["val/f1/happy"] == {"max": 0.3}
+    assert segment.summary["val/beauty"] == 0.2
+
+
 def test_a_configuration_that_filters_well():
     config = {"optimizer": {"_target_": "torch.optim.Adam", "lr": 0.1}, "head": {"name": "linear"}, "run_dir": "/x"}
     choices = {"optimizer": "adam", "head": "other", "experiment": "smoke", "logger": "wandb"}

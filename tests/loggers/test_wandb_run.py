@@ -12,6 +12,7 @@ from src.callbacks.wandb_charts import MistakesTable, precision_recall_curves
 from src.cli.resolvers import SWEEP_ID
 from src.engine.fit import fit_and_test
 from src.loggers.wandb_logger import RunLogger
+from src.metrics.directions import mode_of
 from src.runs.directory import environment, update_provenance
 from src.utils.paths import ROOT
 from tests.helpers.running import read_checkpoint, tiny_config
@@ -170,8 +171,8 @@ def test_weights_are_an_artifact(trained):
 
 def test_nothing_more_is_recorded_by_default(tmp_path, data_dir, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
-    with pytest.raises(Exception, match="val/beauty"):
-        fit_and_test(tiny_config(tmp_path, data_dir, "logger=wandb", "monitor=val/beauty"))
+    with pytest.raises(Exception, match="val/f1/joy"):
+        fit_and_test(tiny_config(tmp_path, data_dir, "logger=wandb", "monitor=val/f1/joy"))
     (segment,) = recorded(tmp_path)
     assert segment.exit_code == 1  # a failed job shows as failed
     assert not segment.artifacts
@@ -194,6 +195,7 @@ def test_the_sweep_of_wandb_is_a_training(tmp_path):
 
     sweep = load_sweep_config(str(ROOT / "conf" / "wandb_sweep.yaml"))
     assert sweep["metric"] == {"name": "best/val/f1_macro", "goal": "maximize"}
+    assert mode_of("val/f1_macro") == "max"
     arguments = {}
     for name, space in sweep["parameters"].items():
         value = space["values"][-1] if "values" in space else space["max"]

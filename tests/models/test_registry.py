@@ -6,7 +6,6 @@ import pytest
 import torch
 import yaml
 from hydra.utils import get_class
-from src.utils.resolvers import ROOT
 
 from src.models import registry
 from src.models.build import build_model, new_spec
@@ -18,6 +17,7 @@ from src.models.spec import ModelSpec
 from src.models.weights import build_from_weights, load_weights, save_safetensors
 from src.utils.errors import ConfigError
 from src.utils.groups import load_group
+from src.utils.paths import ROOT
 
 HEADS = sorted(path.stem for path in (ROOT / "conf" / "head").glob("*.yaml") if path.stem != "default")
 BACKBONES = sorted(path.stem for path in (ROOT / "conf" / "backbone").glob("*.yaml") if path.stem != "default")

@@ -70,6 +70,6 @@ class SyntheticDataModule(StoreDataModule):
 
 def _drawing_version() -> str:
     """Hash the code that draws, so that a change of it never meets faces drawn before."""
-    files = sorted(Path(str(faces.__file__)).parent.glob("*.py"))
+    files = (Path(__file__), *sorted(Path(str(faces.__file__)).parent.glob("*.py")))
     code = b"".join(path.read_bytes() for path in files)
     return hashlib.blake2b(code, digest_size=8).hexdigest()

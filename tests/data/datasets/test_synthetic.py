@@ -1,0 +1,62 @@
+"""The fingerprint of drawn faces."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from src.engine.build import build_data, plain
+from src.utils.paths import ROOT
+from tests.helpers.running import compose_config
+
+
+def imported(path: Path) -> set[Path]:
+    """Return the files of `src` that a file imports, directly or through others, and itself."""
+    found, queue = set(), [path]
+    while queue:
+        file = queue.pop()
+        if file in found:
+            continue
+        found.add(file)
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            places = (ROOT / name.replace(".", "/") for name in names if name.split(".")[0] == "src")
+            queue += [file for place in places if (file := place.with_suffix(".py")).is_file()]
+    return found
+
+
+def drawing_files() -> list[Path]:
+    """Return what the drawn data set imports and other data sets do not."""
+    data = ROOT / "src" / "data"
+    return sorted(imported(data / "synthetic.py") - imported(data / "datamodule.py") - imported(data / "store.py"))
+
+
+@pytest.fixture
+def version(monkeypatch, tmp_path):
+    """Return a function that gives the version of the drawings if a file had another content."""
+    cfg = compose_config("train", f"run_dir={tmp_path}", f"data_dir={tmp_path}")
+    data = build_data(cfg, transform=plain(cfg.transform), image_size=64)
+    read = Path.read_bytes
+
+    def version_with(changed: Path | None) -> str:
+        monkeypatch.setattr(Path, "read_bytes", lambda self: read(self) + b"#" * (self == changed))
+        return data.store_options()["drawing"]
+
+    return version_with
+
+
+def test_every_file_that_draws_is_found():
+    names = {path.stem for path in drawing_files()}
+    assert {"synthetic", "faces", "face_drawing", "face_parts", "face_photography"} <= names
+    assert not {"store", "datamodule", "transforms"} & names
+
+
+@pytest.mark.parametrize("path", drawing_files(), ids=lambda path: path.stem)
+def test_a_change_of_what_draws_is_another_data_set(version, path):
+    assert version(path) != version(None)
+
+
+def test_a_change_of_anything_else_is_not(version):
+    assert version(ROOT / "src" / "data" / "transforms.py") == version(None)
