@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 LOWEST := $(VENV)/lowest
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock train study test lint types unit test-slow test-browser test-slurm test-lowest format clean
+.PHONY: help install lock train study test lint types unit test-slow test-browser test-slurm test-lowest docs format clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -80,10 +80,14 @@ test-lowest: $(STAMP) ## Run the tests with the lowest versions that pyproject.t
 	$(LOWEST)/bin/python -m pytest --numprocesses=auto --dist=loadfile
 	rm -rf $(LOWEST)
 
+# Not --quiet: --strict would not see the warnings that it counts.
+docs: $(STAMP) ## Build the documentation in site/; broken links and missing references fail
+	$(VENV)/bin/mkdocs build --strict
+
 format: $(STAMP) ## Format the code and mend what ruff can
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
 clean: ## Remove caches of tools; runs, data and .venv stay
-	rm -rf .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	rm -rf .mypy_cache .pytest_cache .ruff_cache site *.egg-info
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

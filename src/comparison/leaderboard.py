@@ -108,14 +108,8 @@ def _row(entry: Entry, labels: Ints, names: Sequence[str]) -> dict[str, object]:
 
 def run_ece(run: Run) -> float:
     """Return the expected calibration error of a run on the pictures it holds."""
-    confidence, correct = confidences(run)
+    confidence, correct = run.confidences()
     return expected_calibration_error(confidence, correct)
-
-
-def confidences(run: Run) -> tuple[Floats, NDArray[np.bool_]]:
-    """Return the probability of each prediction and whether it is right, (N,) each."""
-    probabilities = run.predictions[list(run.class_names)].to_numpy(dtype=np.float64)
-    return probabilities.max(axis=1), (run.predictions["label"] == run.predictions["prediction"]).to_numpy()
 
 
 def class_f1(labels: Ints, predictions: Ints, n_classes: int) -> Floats:

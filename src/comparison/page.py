@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from src.comparison.leaderboard import Comparison, confidences, shown_board
+from src.comparison.leaderboard import Comparison, shown_board
 from src.metrics.calibration import reliability_curve
 from src.metrics.intervals import METRICS
 from src.reports import page, plots
@@ -125,7 +125,7 @@ def _confusion(comparison: Comparison) -> Section:
 def _calibration(comparison: Comparison) -> Section:
     curves = {}
     for entry, row in zip(comparison.entries[:MAX_DRAWN], comparison.board.to_dict("records"), strict=False):
-        pairs = [confidences(run) for run in entry.runs]
+        pairs = [run.confidences() for run in entry.runs]
         confidence, correct = (np.concatenate([pair[i] for pair in pairs]) for i in (0, 1))
         curves[f"{entry.name} (ECE {row['ece']:.3f})"] = reliability_curve(confidence, correct.astype(bool))
     explanation = (

@@ -14,8 +14,8 @@ from torchmetrics import MeanMetric
 
 from src.metrics.affect import DIMENSIONS
 from src.metrics.classification import training_metrics
-from src.metrics.evaluation import EvaluationMetrics
 from src.models.emonet import EmoNet, Freeze, Tap
+from src.models.evaluation_metrics import EvaluationMetrics
 from src.models.heads.base import Head
 from src.models.landmarks import heatmap_loss
 from src.models.losses import partial_cross_entropy, valence_arousal_loss

@@ -11,7 +11,6 @@ import pandas as pd
 from markupsafe import Markup
 from omegaconf import OmegaConf
 
-from src.comparison.leaderboard import confidences
 from src.metrics.affect import affect_metric_names
 from src.metrics.calibration import reliability_curve
 from src.reports import page, plots
@@ -54,7 +53,7 @@ def _sections(run: Run) -> list[Section]:
         if file.is_file():
             sections.append(Section(heading, [page.picture(file, heading)]))
     if not run.predictions.empty:
-        drawn = plots.calibration_plot({"this run": reliability_curve(*confidences(run))})
+        drawn = plots.calibration_plot({"this run": reliability_curve(*run.confidences())})
         explanation = "Share of right predictions among those of about equal confidence; larger points, more pictures."
         sections.append(Section("Calibration", [page.note(explanation), page.figure(drawn, "Reliability curve")]))
         sections.append(Section("Worst mistakes", [page.table(worst_mistakes(run.predictions, N_MISTAKES))]))

@@ -65,6 +65,11 @@ class Run:
         except (ValueError, KeyError, UnicodeDecodeError) as error:
             raise ConfigError(f"runs={path}: {file} is broken ({error}); repeat that evaluation.") from error
 
+    def confidences(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Return the probability of each prediction and whether it is right, (N,) each."""
+        probabilities = self.predictions[list(self.class_names)].to_numpy(dtype=np.float64)
+        return probabilities.max(axis=1), (self.predictions["label"] == self.predictions["prediction"]).to_numpy()
+
     @property
     def name(self) -> str:
         """Name of the directory; below a sweep, with the sweep's."""

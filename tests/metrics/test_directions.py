@@ -6,8 +6,8 @@ from torchmetrics import ClasswiseWrapper
 
 from src.metrics.classification import classification_metrics
 from src.metrics.directions import HIGHER_IS_BETTER, mode_of, monitor_mode
-from src.metrics.evaluation import EvaluationMetrics
 from src.metrics.intervals import METRICS
+from src.models.evaluation_metrics import EvaluationMetrics
 from src.models.prediction import Prediction
 from src.utils.errors import ConfigError
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from src.metrics.evaluation import EvaluationMetrics
+from src.models.evaluation_metrics import EvaluationMetrics
 from src.models.prediction import Prediction
 
 CLASSES = ("happy", "sad", "angry")
