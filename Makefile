@@ -28,7 +28,7 @@ lock: $(STAMP) ## Renew requirements.lock: the newest releases that pyproject.to
 	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --all-extras --upgrade \
 		--no-annotate --custom-compile-command 'make lock' --output-file requirements.lock pyproject.toml
 
-train: $(STAMP) ## Train the default model on drawn faces and write outputs/runs/<run>; OPTIONS=... are added
+train: $(STAMP) ## Train the default model on synthetic faces and write outputs/runs/<run>; OPTIONS=... are added
 	$(PY) -m src.train $(OPTIONS)
 
 # FER2013's archive or CSV, and where the runs of the study go.

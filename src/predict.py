@@ -1,4 +1,4 @@
-"""`python -m src.predict`: faces, expressions, valence and arousal of pictures, videos and cameras."""
+"""`python -m src.predict`: faces, expressions, valence and arousal of images, videos and cameras."""
 
 import hydra
 from omegaconf import DictConfig

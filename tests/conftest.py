@@ -54,8 +54,8 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def drawn_run(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
-    """The run directory of a small EmoNet that tells drawn faces apart: classes, valence, arousal and landmarks.
+def synthetic_run(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
+    """The run directory of a small EmoNet that tells synthetic faces apart: classes, valence, arousal and landmarks.
 
     It takes some 45 seconds to train; tests that need any model at all should make one of `backbone.width=16`.
     """
@@ -93,5 +93,5 @@ def public_test(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     data.prepare_data()
     data.serve_classes(load_weights(ROOT / "pretrained" / "emonet_fer_small.safetensors").spec.class_names)
     rows, labels, _ = data.split_rows("val")
-    images = (data.plain_pictures(rows)["image"] * 255).round().to(torch.uint8)
+    images = (data.plain_images(rows)["image"] * 255).round().to(torch.uint8)
     return SimpleNamespace(images=images, labels=torch.from_numpy(labels))

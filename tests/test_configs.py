@@ -129,7 +129,9 @@ def test_keys_are_commented(path):
 
 
 def test_a_key_without_a_comment_is_noticed():
-    text = "# Head.\n_target_: a.B\n# Share of a.\nshare: 1\nrate: 2\n\nloose: 3\nbeside: 4 # It is.\nlink: ${seed}\n"
+    text = (
+        "# Head.\n_target_: a.B\n# Fraction of a.\nshare: 1\nrate: 2\n\nloose: 3\nbeside: 4 # It is.\nlink: ${seed}\n"
+    )
     assert keys_by_comment(text) == ({("share",), ("beside",)}, {("rate",), ("loose",)})
     assert keys_by_comment("# Rates of a and b.\na: 1\nb: 2\nc: 3\n")[1] == {("c",)}
     assert keys_by_comment("# Group.\n\npart:\n  _target_: a.B\n  # Speed.\n  speed: 1\n")[1] == {("part",)}

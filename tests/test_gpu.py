@@ -57,7 +57,7 @@ def test_several_gpus_and_nodes(tmp_path, data_dir):
 
 @pytest.mark.usefixtures("two_gpus")
 @pytest.mark.parametrize(("trainer", "pinned"), [("gpu", True), ("cpu", False)])
-def test_pictures_for_a_gpu_are_pinned(tmp_path, data_dir, trainer, pinned):
+def test_images_for_a_gpu_are_pinned(tmp_path, data_dir, trainer, pinned):
     cfg = tiny_config(tmp_path, data_dir, f"trainer={trainer}")
     data = build_data(cfg, transform=plain(cfg.transform), image_size=64)
     data.trainer = build_trainer(cfg, [], [], "32-true")
@@ -108,9 +108,9 @@ def test_all_of_a_step_lies_on_the_gpu(tmp_path, data_dir, head, make_classifier
         with Transfers() as transfers:
             moved = move_data_to_device({k: fake.from_tensor(v) for k, v in batch.items()}, CUDA)
         served = data.on_after_batch_transfer(moved, 0)
-        shares = torch.rand(len(batch["label"]), len(CLASSES), device=CUDA)
+        fractions = torch.rand(len(batch["label"]), len(CLASSES), device=CUDA)
         prediction = model.predict_batch(served)
-        loss = model._loss(prediction, served) + partial_cross_entropy(prediction.logits, shares)
+        loss = model._loss(prediction, served) + partial_cross_entropy(prediction.logits, fractions)
         probabilities = model.probabilities(prediction)
         with pytest.raises(RuntimeError, match=r"same device|different devices"):
             prediction.logits + torch.zeros(len(CLASSES))

@@ -146,7 +146,7 @@ def weights_file(name):
 @pytest.mark.skipif("FER2013_PATH" not in os.environ, reason="needs FER2013_PATH")
 @pytest.mark.parametrize("name", SHIPPED)
 def test_precisions_agree_on_publictest(name, public_test):
-    """The same class as float32 for at least 99.5 % of all 3,589 pictures."""
+    """The same class as float32 for at least 99.5 % of all 3,589 images."""
     torch.set_num_threads(os.cpu_count() or 1)
     found = {}
     vocabulary = "fer2013" if name == "emonet_fer" else None  # the small one has no other

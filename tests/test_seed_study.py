@@ -1,4 +1,4 @@
-"""The student project's set-up and each of its defects, on drawn faces and weights with the official names."""
+"""The student project's set-up and each of its defects, on synthetic faces and weights with the official names."""
 
 import cv2
 import pandas as pd
@@ -26,7 +26,7 @@ DEFECTS = {
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory):
-    """FER2013's CSV; MMAFEDB with the same faces, as JPEG files, and others in colour; EmoNet's weights, random."""
+    """FER2013's CSV; MMAFEDB with the same faces, as JPEG files, and others in color; EmoNet's weights, random."""
     root = tmp_path_factory.mktemp("sources")
     rows, number = ["emotion,pixels,Usage"], 0
     for usage, (split, n) in USAGES.items():
@@ -36,8 +36,8 @@ def sources(tmp_path_factory):
             rows.append(f"{KAGGLE.index(label)},{text(grey.ravel())},{usage}")
             jpeg = cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
             write(root / "MMAFEDB" / split / label / f"fer_{number}.jpg", jpeg)
-            colour = draw_face(4, number, 60).image
-            write(root / "MMAFEDB" / split / label / f"expw_{number}.png", encoded(colour))
+            color = draw_face(4, number, 60).image
+            write(root / "MMAFEDB" / split / label / f"expw_{number}.png", encoded(color))
             number += 1
     (root / "fer2013.csv").write_text("\n".join([*rows, ""]))
     torch.manual_seed(0)
@@ -86,7 +86,7 @@ def test_without_its_defects(sources, tmp_path, data_dir):
     assert (spec.normalize, spec.class_names[-1]) == (None, "angry")
     assert results["test/n"] == 14
     ids = pd.read_csv(tmp_path / "run" / "predictions.csv")["id"]
-    assert sum(ids.str.startswith("fer2013/")) == 7, "of the copies, FER2013's own picture stays"
+    assert sum(ids.str.startswith("fer2013/")) == 7, "of the copies, FER2013's own image stays"
 
 
 def test_with_all_its_defects(sources, tmp_path, data_dir):

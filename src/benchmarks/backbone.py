@@ -31,10 +31,10 @@ def backbone_suite(cfg: DictConfig) -> list[Row]:
     weights = load_weights(find_checkpoint(str(cfg.backbone.weights), argument="backbone.weights"))
     model = build_from_weights(weights).eval()
     plain = copy.deepcopy(model).to(memory_format=torch.contiguous_format)
-    pictures = torch.rand(BATCH, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
-    channels_last = pictures.to(memory_format=torch.channels_last)
+    images = torch.rand(BATCH, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    channels_last = images.to(memory_format=torch.channels_last)
     tasks = {
-        BASELINE: _prediction(plain, pictures, "32-true"),
+        BASELINE: _prediction(plain, images, "32-true"),
         "eager float32, channels last": _prediction(model, channels_last, "32-true"),
     }
     precisions = {"float32": "32-true"}
@@ -48,7 +48,7 @@ def backbone_suite(cfg: DictConfig) -> list[Row]:
             seconds = compile_for_prediction(
                 compiled,
                 "auto",
-                n_pictures=10**9,
+                n_images=10**9,
                 image_size=SIDE,
                 batch_size=BATCH,
                 precision=precision,
@@ -58,16 +58,16 @@ def backbone_suite(cfg: DictConfig) -> list[Row]:
                 name = f"compiled {kind}"
                 tasks[name] = _prediction(compiled, channels_last, precision)
                 notes[name] = f"after {seconds:.0f} s of compiling"
-        named = {f"{BATCH} pictures at {SIDE} px, {name}": task for name, task in tasks.items()}
-        notes = {f"{BATCH} pictures at {SIDE} px, {name}": note for name, note in notes.items()}
-        baseline = f"{BATCH} pictures at {SIDE} px, {BASELINE}"
+        named = {f"{BATCH} images at {SIDE} px, {name}": task for name, task in tasks.items()}
+        notes = {f"{BATCH} images at {SIDE} px, {name}": note for name, note in notes.items()}
+        baseline = f"{BATCH} images at {SIDE} px, {BASELINE}"
         return against(SUITE, baseline, time_rounds(named, cfg.rounds), notes)
 
 
-def _prediction(model: ExpressionClassifier, pictures: Tensor, precision: str) -> Callable[[], Tensor]:
+def _prediction(model: ExpressionClassifier, images: Tensor, precision: str) -> Callable[[], Tensor]:
     def predict() -> Tensor:
         with torch.inference_mode(), autocast("cpu", precision):
-            logits: Tensor = model(pictures).logits
+            logits: Tensor = model(images).logits
             return logits
 
     return predict

@@ -31,7 +31,7 @@ Task = Callable[[], Any]
 
 
 def backend_rows(rounds: int) -> list[Row]:
-    """Measure both shipped weights on random pictures of 64 px in everything that can run them.
+    """Measure both shipped weights on random images of 64 px in everything that can run them.
 
     Args:
         rounds: Rounds that count.

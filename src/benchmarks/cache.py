@@ -13,8 +13,8 @@ from src.engine.build import build_trainer
 from src.engine.feature_cache import serve_features
 
 SUITE = "cache"
-# Training pictures of a pass.
-N_PICTURES = 2048
+# Training images of a pass.
+N_IMAGES = 2048
 BATCH = 512
 HEADS = (
     *(("linear", "fused"), ("linear_flat", "fused"), ("linear_bottleneck", "fused"), ("self_attention", "fused")),
@@ -36,7 +36,7 @@ def cache_suite(cfg: DictConfig) -> list[Row]:
             trainer = build_trainer(cached.cfg, [], [], cached.precision)
             serve_features(cached.cfg, cached.model, cached.data, trainer)
             n = len(recomputed.data.split_rows("train")[0])
-            ours = f"a pass over {n:,} pictures, head={head} on {tap}, cached"
+            ours = f"a pass over {n:,} images, head={head} on {tap}, cached"
             baseline = f"the same with the backbone in {'bf16' if cached.bf16 else 'float32'}"
             tasks = {ours: partial(cached.epoch, False), baseline: partial(recomputed.epoch, False)}
             row, slow = against(SUITE, baseline, time_rounds(tasks, cfg.rounds))
@@ -46,4 +46,4 @@ def cache_suite(cfg: DictConfig) -> list[Row]:
 
 def _training(cfg: DictConfig, folder: str, head: str) -> Training:
     options = ("backbone.freeze=all", f"data.batch_size={BATCH}", "cache=true", "trainer.enable_progress_bar=false")
-    return prepare(cfg, folder, N_PICTURES, *options, head=head)
+    return prepare(cfg, folder, N_IMAGES, *options, head=head)

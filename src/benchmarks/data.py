@@ -20,10 +20,10 @@ from src.data.store.packed_store import PackedStore
 from src.engine.build import build_data, plain
 
 SUITE = "data"
-# Pictures served in a round, as files and from the store.
+# Images served in a round, as files and from the store.
 N_SERVED = 2048
 BATCH = 64
-# The pictures of `Compose` that correspond to conf/transform/light.yaml.
+# The images of `Compose` that correspond to conf/transform/light.yaml.
 LIGHT = transforms.Compose(
     [
         transforms.Resize((64, 64)),
@@ -67,7 +67,7 @@ def _serving(cfg: DictConfig, data: StoreDataModule, folder: Path) -> list[Row]:
         rows.append(
             compare(
                 SUITE,
-                f"serve {N_SERVED} pictures at 64 px, transform={name}",
+                f"serve {N_SERVED} images at 64 px, transform={name}",
                 _serve(ours),
                 "ImageFolder + Compose",
                 _serve_all(loader),
@@ -78,7 +78,7 @@ def _serving(cfg: DictConfig, data: StoreDataModule, folder: Path) -> list[Row]:
 
 
 def _write_files(data: StoreDataModule, folder: Path) -> Path:
-    """Write the first training pictures as PNG files in class folders."""
+    """Write the first training images as PNG files in class folders."""
     rows, labels, _ = data.split_rows("train")
     for row_index, label in zip(rows[:N_SERVED], labels[:N_SERVED], strict=True):
         place = folder / str(label)
@@ -89,7 +89,7 @@ def _write_files(data: StoreDataModule, folder: Path) -> Path:
 
 
 def _serve(data: StoreDataModule) -> Callable[[], None]:
-    """Serve float batches of the first training pictures, as a training would get them."""
+    """Serve float batches of the first training images, as a training would get them."""
     loader = data.train_dataloader()
 
     def serve() -> None:

@@ -78,12 +78,12 @@ class Training:
 
 
 def prepare(cfg: DictConfig, data_dir: Path | str, n: int, *changes: str, **groups: str) -> Training:
-    """Build model and data of a training on n pictures.
+    """Build model and data of a training on n images.
 
     Args:
         cfg: Configuration of `conf/benchmark.yaml`.
         data_dir: Folder of the stores.
-        n: Number of training pictures.
+        n: Number of training images.
         *changes: Further options, such as `data.batch_size=512`.
         **groups: Groups to take another option of, such as `head="linear"`.
     """
@@ -103,7 +103,7 @@ def prepare(cfg: DictConfig, data_dir: Path | str, n: int, *changes: str, **grou
 
 
 def _keep_first(data: StoreDataModule, n: int) -> None:
-    """Let every split serve its first n pictures only."""
+    """Let every split serve its first n images only."""
     served = data.served_rows
 
     def first(split: Any) -> Any:

@@ -15,7 +15,7 @@ from src.utils.errors import ConfigError
 
 
 class Distillation(Callback):
-    """Mixes the targets of training pictures with what a teacher predicts for them, as they are after augmentation.
+    """Mixes the targets of training images with what a teacher predicts for them, as they are after augmentation.
 
     G. Hinton, O. Vinyals and J. Dean, "Distilling the knowledge in a neural network" (2015), with the student's own
     temperature at 1. The loss must take class probabilities; validation is not touched.
@@ -26,14 +26,14 @@ class Distillation(Callback):
 
         Args:
             teacher: A run directory, a `.ckpt` or a `.safetensors`, of a model with the student's classes.
-            weight: Share of the teacher in the targets, in [0, 1].
+            weight: Fraction of the teacher in the targets, in [0, 1].
             temperature: What the teacher's logits are divided by, above 0.
 
         Raises:
             ConfigError: If an option is outside its range.
         """
         if not 0 <= weight <= 1:
-            raise ConfigError(f"callbacks.distillation.weight={weight}; expected a share in [0, 1].")
+            raise ConfigError(f"callbacks.distillation.weight={weight}; expected a fraction in [0, 1].")
         if not temperature > 0:
             raise ConfigError(f"callbacks.distillation.temperature={temperature}; expected a number above 0.")
         self.location, self.weight, self.temperature = teacher, weight, temperature
@@ -44,7 +44,7 @@ class Distillation(Callback):
         """Read the teacher.
 
         Raises:
-            ConfigError: If it lacks a class of the student, or wants other pictures.
+            ConfigError: If it lacks a class of the student, or wants other images.
         """
         student = cast(ExpressionClassifier, pl_module).spec
         weights = load_weights(find_checkpoint(self.location, argument="callbacks.distillation.teacher"))
@@ -54,7 +54,7 @@ class Distillation(Callback):
         if lacking or contract != (student.image_size, student.grayscale):
             wanted = ", ".join(student.class_names)
             raise ConfigError(
-                f"callbacks.distillation.teacher={self.location} predicts {', '.join(spec.class_names)} for pictures "
+                f"callbacks.distillation.teacher={self.location} predicts {', '.join(spec.class_names)} for images "
                 f"of {spec.image_size} px (grayscale={spec.grayscale}); expected {wanted} for {student.image_size} px "
                 f"(grayscale={student.grayscale}). Choose another teacher, or other data."
             )

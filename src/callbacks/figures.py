@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from pytorch_lightning import Trainer
 from torchmetrics.functional.classification import multiclass_confusion_matrix, multiclass_precision_recall_curve
 
-from src.callbacks.test_table import Results, TestTable, TestTableWriter
+from src.callbacks.evaluation_table import EvaluationTable, EvaluationTableWriter, Results
 
 PANELS = (("loss", "Loss"), ("accuracy", "Accuracy"), ("f1_macro", "Macro F1"))
 SPLIT_TITLES = {"val": "Validation", "test": "Test"}
@@ -45,20 +45,20 @@ def draw_learning_curves(history: Sequence[dict[str, float]], run_dir: Path) -> 
     return _save(figure, run_dir, "learning_curves")
 
 
-class ConfusionMatrix(TestTableWriter):
-    """Draws the confusion matrix of the test split, in pictures and as shares of each class."""
+class ConfusionMatrix(EvaluationTableWriter):
+    """Draws the confusion matrix of the test split, in images and as fractions of each class."""
 
-    def write(self, table: TestTable, run_dir: Path, trainer: Trainer) -> Results:
+    def write(self, table: EvaluationTable, run_dir: Path, trainer: Trainer) -> Results:
         """Write `figures/confusion_matrix.png`."""
         names = table.class_names
         counts = multiclass_confusion_matrix(table.predictions, table.labels, len(names)).numpy()
-        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        fractions = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         side = 2.4 + 0.62 * len(names)
         figure, (axis,) = _panels(1, width=side, height=side)
-        axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        axis.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
         for i, j in np.ndindex(*counts.shape):
-            color = "white" if shares[i, j] > 0.5 else "black"
-            axis.text(j, i, f"{shares[i, j]:.0%}\n{counts[i, j]}", ha="center", va="center", color=color, fontsize=8)
+            color = "white" if fractions[i, j] > 0.5 else "black"
+            axis.text(j, i, f"{fractions[i, j]:.0%}\n{counts[i, j]}", ha="center", va="center", color=color, fontsize=8)
         axis.set(
             xlabel="Predicted",
             ylabel="Label",
@@ -70,10 +70,10 @@ class ConfusionMatrix(TestTableWriter):
         return {}
 
 
-class PrecisionRecall(TestTableWriter):
+class PrecisionRecall(EvaluationTableWriter):
     """Draws the precision-recall curve of each class of the test split, one against the rest."""
 
-    def write(self, table: TestTable, run_dir: Path, trainer: Trainer) -> Results:
+    def write(self, table: EvaluationTable, run_dir: Path, trainer: Trainer) -> Results:
         """Write `figures/precision_recall.png`."""
         n = len(table.class_names)
         precision, recall, _ = multiclass_precision_recall_curve(table.probabilities, table.labels, n)

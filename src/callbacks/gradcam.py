@@ -11,7 +11,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 
 from src.data.datamodule import StoreDataModule
 from src.explanation.explainer import Explainer
-from src.explanation.images import first_of_each_class, read_pictures
+from src.explanation.images import first_of_each_class, read_images
 from src.explanation.panels import draw_panel, explain_row
 from src.explanation.targets import Target
 from src.models.classifier import ExpressionClassifier
@@ -21,9 +21,9 @@ log = logging.getLogger(__name__)
 
 
 class GradCamFigure(Callback):
-    """Draws `figures/gradcam.png` once the best weights are validated: the first validation picture of each class.
+    """Draws `figures/gradcam.png` once the best weights are validated: the first validation image of each class.
 
-    The pictures are the same in every run on the same data. As they may show people, the figure stays in the run
+    The images are the same in every run on the same data. As they may show people, the figure stays in the run
     directory.
     """
 
@@ -49,11 +49,11 @@ class GradCamFigure(Callback):
 
     def _draw(self, model: ExpressionClassifier, data: StoreDataModule) -> None:
         explainer = Explainer(model, self.method, self.layer)
-        pictures = read_pictures(model, data, "val", first_of_each_class(data, "val"))
-        names = pictures.class_names
+        images = read_images(model, data, "val", first_of_each_class(data, "val"))
+        names = images.class_names
         with explainer as explain:
             rows = []
-            for what, classes in (("evidence for\nthe label", pictures.labels), ("the prediction", pictures.classes)):
+            for what, classes in (("attribution for\nthe label", images.labels), ("the prediction", images.classes)):
                 targets = [Target(names[i]) for i in classes.tolist()]
-                rows.append(explain_row(explain, pictures, targets, what))
-        draw_panel(self.path, "First validation picture of each class", pictures, rows)
+                rows.append(explain_row(explain, images, targets, what))
+        draw_panel(self.path, "First validation image of each class", images, rows)

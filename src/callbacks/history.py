@@ -45,11 +45,11 @@ class LearningCurves(Callback):
 
 
 class FitSpeed(Callback):
-    """Measures training: seconds of the whole fit, and pictures a second without validation.
+    """Measures training: seconds of the whole fit, and images a second without validation.
 
     Attributes:
         seconds: Wall time of the fit.
-        images_per_second: Training pictures over the time spent on training batches, loading included.
+        images_per_second: Training images over the time spent on training batches, loading included.
     """
 
     def __init__(self) -> None:
@@ -80,5 +80,5 @@ class FitSpeed(Callback):
 
     @property
     def images_per_second(self) -> float:
-        """Training pictures a second, 0 if there was no complete epoch."""
+        """Training images a second, 0 if there was no complete epoch."""
         return self._images / self._training if self._training else 0.0

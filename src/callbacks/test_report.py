@@ -7,26 +7,26 @@ from pathlib import Path
 from pytorch_lightning import Trainer
 from torch import Tensor
 
-from src.callbacks.test_table import Results, TestTable, TestTableWriter
+from src.callbacks.evaluation_table import EvaluationTable, EvaluationTableWriter, Results
 from src.metrics.classification import evaluate_table
 from src.metrics.intervals import bootstrap_intervals
 from src.runs.directory import update_provenance
 
 
-class PredictionsCsv(TestTableWriter):
-    """Writes `predictions.csv`, a row per picture."""
+class PredictionsCsv(EvaluationTableWriter):
+    """Writes `predictions.csv`, a row per image."""
 
-    def write(self, table: TestTable, run_dir: Path, trainer: Trainer) -> Results:
-        """Write the file, and note which pictures it is about: `src.compare` ranks runs on the same ones only."""
+    def write(self, table: EvaluationTable, run_dir: Path, trainer: Trainer) -> Results:
+        """Write the file, and note which images it is about: `src.compare` ranks runs on the same ones only."""
         table.to_frame().to_csv(run_dir / "predictions.csv", index=False)
-        update_provenance(run_dir, pictures=table.pictures_hash)
+        update_provenance(run_dir, images=table.images_hash)
         return {}
 
 
-class ConfidenceIntervals(TestTableWriter):
-    """Adds bootstrap intervals, picture counts and the metrics on pictures without copies."""
+class ConfidenceIntervals(EvaluationTableWriter):
+    """Adds bootstrap intervals, image counts and the metrics on images without duplicates."""
 
-    def write(self, table: TestTable, run_dir: Path, trainer: Trainer) -> Results:
+    def write(self, table: EvaluationTable, run_dir: Path, trainer: Trainer) -> Results:
         """Compute the numbers."""
         split, clean = table.split, f"{table.split}_dedup"
         results: Results = {f"{split}/n": len(table), f"{split}/n_unmapped": table.n_unmapped}

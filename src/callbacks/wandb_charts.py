@@ -10,17 +10,17 @@ import wandb
 from pytorch_lightning import Trainer
 from torchmetrics.functional.classification import multiclass_precision_recall_curve
 
-from src.callbacks.test_table import Results, TestTable, TestTableWriter
+from src.callbacks.evaluation_table import EvaluationTable, EvaluationTableWriter, Results
 from src.loggers.wandb_logger import run_loggers
 from src.reports.run_report import worst_mistakes
 
 RECALLS = np.linspace(0, 1, 101)
 
 
-class WandbCharts(TestTableWriter):
+class WandbCharts(EvaluationTableWriter):
     """Logs the confusion matrix and the precision-recall curves as charts of W&B, if it is on."""
 
-    def write(self, table: TestTable, run_dir: Path, trainer: Trainer) -> Results:
+    def write(self, table: EvaluationTable, run_dir: Path, trainer: Trainer) -> Results:
         """Log `<split>/confusion_matrix` and `<split>/precision_recall`."""
         for logger in run_loggers(trainer.loggers):
             confusion = wandb.plot.confusion_matrix(
@@ -44,7 +44,7 @@ class WandbCharts(TestTableWriter):
         return {}
 
 
-def precision_recall_curves(table: TestTable) -> pd.DataFrame:
+def precision_recall_curves(table: EvaluationTable) -> pd.DataFrame:
     """Return the curve of each class that is among the labels, one against the rest.
 
     Returns:
@@ -60,10 +60,10 @@ def precision_recall_curves(table: TestTable) -> pd.DataFrame:
     return pd.concat(curves, ignore_index=True)
 
 
-class MistakesTable(TestTableWriter):
+class MistakesTable(EvaluationTableWriter):
     """Logs the worst mistakes as a table of W&B, if it is on.
 
-    Pictures of people are part of it only with `logger.wandb.log_images=true`; drawn faces always are.
+    Images of people are part of it only with `logger.wandb.log_images=true`; synthetic faces always are.
     """
 
     def __init__(self, n: int) -> None:
@@ -74,14 +74,14 @@ class MistakesTable(TestTableWriter):
         """
         self.n = n
 
-    def write(self, table: TestTable, run_dir: Path, trainer: Trainer) -> Results:
+    def write(self, table: EvaluationTable, run_dir: Path, trainer: Trainer) -> Results:
         """Log `<split>/mistakes`."""
         mistakes = worst_mistakes(table.to_frame(), self.n)
         for logger in run_loggers(trainer.loggers):
             shown = mistakes
             if logger.log_images or not table.shows_people:
                 row = dict(zip(table.ids, table.rows.tolist(), strict=True))
-                pictures = [wandb.Image(table.store.image(row[name])) for name in mistakes["id"]]
-                shown = mistakes.assign(picture=pictures)
+                images = [wandb.Image(table.store.image(row[name])) for name in mistakes["id"]]
+                shown = mistakes.assign(image=images)
             logger.log_metrics({f"{table.split}/mistakes": wandb.Table(dataframe=shown)})
         return {}

@@ -177,7 +177,7 @@ def quiet_known_warnings() -> None:
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
     # A frozen backbone stays in evaluation mode.
     warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
-    # Few workers are a choice: small pictures from a memory map load faster than processes exchange them.
+    # Few workers are a choice: small images from a memory map load faster than processes exchange them.
     warnings.filterwarnings("ignore", message=r".*does not have many workers")
     # A machine may have Slurm without the run being one of its jobs.
     warnings.filterwarnings("ignore", message=r"The `srun` command is available")

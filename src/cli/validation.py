@@ -42,7 +42,7 @@ RULES: Rules = {
     "rounds": ("a whole number of 1 or more", Positive),
     "ckpt_path": ("a path", StrictStr | None),
     "input": (
-        "a picture, a folder, a glob, a video, the number of a camera, or a list of these",
+        "an image, a folder, a glob, a video, the number of a camera, or a list of these",
         StrictStr | Natural | list[StrictStr | Natural] | None,
     ),
     "detector_path": ("a path", StrictStr | None),
@@ -103,9 +103,9 @@ RULES: Rules = {
     "trainer.max_epochs": ("a whole number of 1 or more", Positive),
     "trainer.devices": ("a whole number of 1 or more", Positive),
     "trainer.num_nodes": ("a whole number of 1 or more", Positive),
-    "trainer.limit_train_batches": ("a number of batches, or a share in [0, 1]", Limit),
-    "trainer.limit_val_batches": ("a number of batches, or a share in [0, 1]", Limit),
-    "trainer.limit_test_batches": ("a number of batches, or a share in [0, 1]", Limit),
+    "trainer.limit_train_batches": ("a number of batches, or a fraction in [0, 1]", Limit),
+    "trainer.limit_val_batches": ("a number of batches, or a fraction in [0, 1]", Limit),
+    "trainer.limit_test_batches": ("a number of batches, or a fraction in [0, 1]", Limit),
     "trainer.gradient_clip_val": ("a number of 0 or more, or null", Annotated[Number, Ge(0)] | None),
     "trainer.accumulate_grad_batches": ("a whole number of 1 or more", Positive),
 }

@@ -1,4 +1,4 @@
-"""The numbers of a comparison: means over seeds, intervals over pictures, tests between pairs."""
+"""The numbers of a comparison: means over seeds, intervals over images, tests between pairs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Comparison:
-    """Entries tested on the same N pictures.
+    """Entries tested on the same N images.
 
     Attributes:
         entries: Best first.
@@ -45,7 +45,7 @@ class Comparison:
 
     @property
     def split(self) -> str:
-        """Which split the pictures are of, `test` or `val`."""
+        """Which split the images are of, `test` or `val`."""
         return self.entries[0].runs[0].split
 
     def predictions(self, entry: Entry) -> list[Ints]:
@@ -53,7 +53,7 @@ class Comparison:
         return [run.indices("prediction", self.class_names) for run in entry.runs]
 
     def confusion(self, entry: Entry) -> Floats:
-        """Return the mean over an entry's runs of the confusion matrix as shares of each label, (K, K)."""
+        """Return the mean over an entry's runs of the confusion matrix as fractions of each label, (K, K)."""
         k = len(self.class_names)
         counts = sum(np.bincount(self.labels * k + p, minlength=k * k) for p in self.predictions(entry))
         matrix = np.asarray(counts, dtype=np.float64).reshape(k, k)
@@ -61,7 +61,7 @@ class Comparison:
 
 
 def compare_entries(entries: Sequence[Entry], metric: str) -> Comparison:
-    """Compute everything about entries whose runs were tested on the same pictures.
+    """Compute everything about entries whose runs were tested on the same images.
 
     Args:
         entries: Entries, in any order.
@@ -107,7 +107,7 @@ def _row(entry: Entry, labels: Ints, names: Sequence[str]) -> dict[str, object]:
 
 
 def run_ece(run: Run) -> float:
-    """Return the expected calibration error of a run on the pictures it holds."""
+    """Return the expected calibration error of a run on the images it holds."""
     confidence, correct = run.confidences()
     return expected_calibration_error(confidence, correct)
 
@@ -171,7 +171,7 @@ def shown_board(comparison: Comparison) -> pd.DataFrame:
 def terminal_tables(comparison: Comparison) -> list[Table]:
     """Return the leaderboard and the differences to its first entry, for the terminal."""
     n = len(comparison.labels)
-    board = Table(title=f"{n} {comparison.split} pictures: mean ± sd over seeds [95 % interval over pictures]")
+    board = Table(title=f"{n} {comparison.split} images: mean ± sd over seeds [95 % interval over images]")
     for name in ("", "entry", "seeds", comparison.metric, "accuracy", "val/f1_macro"):
         board.add_column(name, overflow="fold", justify="left" if name == "entry" else "right")
     for row in shown_board(comparison).to_dict("records"):
@@ -180,7 +180,7 @@ def terminal_tables(comparison: Comparison) -> list[Table]:
         board.add_row(str(row["rank"]), str(row["entry"]), str(row["seeds"]), *(str(v) for v in numbers))
     if comparison.entry_pairs.empty:
         return [board]
-    pairs = Table(title=f"Differences in {comparison.metric} to the first [95 % interval, same pictures]")
+    pairs = Table(title=f"Differences in {comparison.metric} to the first [95 % interval, same images]")
     pairs.add_column("entry", overflow="fold")
     pairs.add_column("behind by", justify="right")
     first = comparison.entry_pairs[comparison.entry_pairs["a"] == comparison.entries[0].name]

@@ -55,9 +55,9 @@ def _leaderboard(comparison: Comparison) -> Section:
     )
     drawn = plots.ranking_plot(list(top["entry"]), value, low, high, seeds, f"{metric}, {comparison.split}")
     explanation = (
-        f"{len(comparison.labels):,} {comparison.split} pictures, the same for all. Mean ± standard deviation over "
-        "seeds; in brackets, the 95 % bootstrap interval of the mean over pictures, for these seeds. "
-        "Grey ticks: single seeds. Choosing the best of many by its test score flatters it; val/f1_macro is what to "
+        f"{len(comparison.labels):,} {comparison.split} images, the same for all. Mean ± standard deviation over "
+        "seeds; in brackets, the 95 % bootstrap interval of the mean over images, for these seeds. "
+        "Gray ticks: single seeds. Choosing the best of many by its test score flatters it; val/f1_macro is what to "
         "choose by."
     )
     shown = shown_board(comparison)
@@ -69,7 +69,7 @@ def _entry_pairs(comparison: Comparison) -> Section:
         return Section("Differences between entries", [page.note("There is one entry only.")])
     explanation = (
         f"{comparison.metric} of a minus b, each the mean over its seeds, with a paired 95 % bootstrap interval: both "
-        "are scored on the same resampled pictures. Intervals are not corrected for the number of pairs."
+        "are scored on the same resampled images. Intervals are not corrected for the number of pairs."
     )
     return Section("Differences between entries", [page.note(explanation), _long(comparison.entry_pairs)])
 
@@ -81,7 +81,7 @@ def _run_pairs(comparison: Comparison) -> Section:
     frame = frame.sort_values("p", kind="stable")
     frame = frame.assign(**{name: [f"{p:.2g}" for p in frame[name]] for name in ("p", "p (Holm)")})
     explanation = (
-        "Does one run hit more pictures than the other? Two-sided McNemar test on the pictures that only one of them "
+        "Does one run hit more images than the other? Two-sided McNemar test on the images that only one of them "
         f"gets right; p (Holm) is corrected for all {len(frame)} pairs. Two seeds of one entry may differ, too: a "
         "difference between entries counts if it is larger than that."
     )
@@ -116,7 +116,7 @@ def _confusion(comparison: Comparison) -> Section:
         drawn = plots.confusion_plot(comparison.class_names, difference, title, difference=True)
         matrices.append(page.figure(drawn, f"Confusion of {title}"))
     explanation = (
-        "Shares of each label, mean over seeds; then how the first entry differs from the next ones, in percentage "
+        "Fractions of each label, mean over seeds; then how the first entry differs from the next ones, in percentage "
         "points: blue on the diagonal, it is better; blue off it, it confuses the two more often."
     )
     return Section("Confusion", [page.note(explanation), page.side_by_side(*matrices)])
@@ -129,9 +129,9 @@ def _calibration(comparison: Comparison) -> Section:
         confidence, correct = (np.concatenate([pair[i] for pair in pairs]) for i in (0, 1))
         curves[f"{entry.name} (ECE {row['ece']:.3f})"] = reliability_curve(confidence, correct.astype(bool))
     explanation = (
-        "Share of right predictions among those of about equal confidence, seeds pooled; below the dashed line, "
+        "Fraction of right predictions among those of about equal confidence, seeds pooled; below the dashed line, "
     )
-    explanation += "confidence is too high. Larger points, more pictures."
+    explanation += "confidence is too high. Larger points, more images."
     return Section("Calibration", [page.note(explanation), page.figure(plots.calibration_plot(curves), "Reliability")])
 
 

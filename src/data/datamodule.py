@@ -15,19 +15,19 @@ from pytorch_lightning import LightningDataModule
 from torch.utils.data import BatchSampler, DataLoader
 
 from src.data.dataset import Batch, StoreDataset, identity, single_threaded
-from src.data.datasets.labelled_images import LabelledPictures
+from src.data.datasets.labeled_images import LabeledImages
 from src.data.sampling import EpochSampler, balanced_weights
 from src.data.store.feature_dataset import FeatureDataset
 from src.data.store.feature_store import VIEWS, FeatureStore, View
 from src.data.store.packed_store import Split
-from src.data.transforms import BatchMix, PictureTransform, TransformConfig
+from src.data.transforms import BatchMix, ImageTransform, TransformConfig
 
 
-class StoreDataModule(LabelledPictures, LightningDataModule):
-    """Serves a data set in batches; a subclass states what `LabelledPictures` asks for.
+class StoreDataModule(LabeledImages, LightningDataModule):
+    """Serves a data set in batches; a subclass states what `LabeledImages` asks for.
 
     Attributes:
-        features: What to serve instead of pictures, in splits for which it is complete; None for pictures.
+        features: What to serve instead of images, in splits for which it is complete; None for images.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class StoreDataModule(LabelledPictures, LightningDataModule):
         num_workers: int = 0,
         grayscale: bool = False,
         sampler: str = "shuffle",
-        **pictures: Any,
+        **images: Any,
     ) -> None:
         """Store the options; `conf/data/default.yaml` documents them.
 
@@ -50,16 +50,16 @@ class StoreDataModule(LabelledPictures, LightningDataModule):
             name: Name of the data set.
             path: Where its source lies; None for generated data.
             data_dir: Folder for the packed stores.
-            image_size: Side of the pictures served.
-            transform: Keys of `TransformConfig`, for training pictures.
+            image_size: Side of the images served.
+            transform: Keys of `TransformConfig`, for training images.
             seed: The run's seed.
-            batch_size: Pictures a batch and process.
+            batch_size: Images a batch and process.
             num_workers: Loader processes.
-            grayscale: Whether to remove colours.
+            grayscale: Whether to remove colors.
             sampler: `shuffle` or `balanced`.
-            **pictures: Further arguments of `LabelledPictures`.
+            **images: Further arguments of `LabeledImages`.
         """
-        super().__init__(name, path, data_dir, **pictures)
+        super().__init__(name, path, data_dir, **images)
         self.image_size, self.grayscale, self.batch_size = image_size, grayscale, batch_size
         self.num_workers, self.seed, self.sampler = num_workers, seed, sampler
         self.transform = TransformConfig.from_keys(transform)
@@ -72,7 +72,7 @@ class StoreDataModule(LabelledPictures, LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Set OpenCV up."""
-        # It would start a thread per core in every loader process, for pictures too small to share out.
+        # It would start a thread per core in every loader process, for images too small to share out.
         cv2.setNumThreads(0)
 
     @cached_property
@@ -82,7 +82,7 @@ class StoreDataModule(LabelledPictures, LightningDataModule):
 
     def _dataset(self, split: Split) -> StoreDataset:
         rows, labels, _ = self.split_rows(split)
-        transform = PictureTransform(self.transform, self.seed) if split == "train" else None
+        transform = ImageTransform(self.transform, self.seed) if split == "train" else None
         targets, second = None, None
         if self.second_vocabulary is not None and self.store.distribution is not None:
             second = self.store.distribution[rows]
@@ -98,11 +98,11 @@ class StoreDataModule(LabelledPictures, LightningDataModule):
         return StoreDataset(**served)
 
     def views(self, split: Split) -> tuple[View, ...]:
-        """Return the views of its pictures that a split may serve, if nothing but mirroring happens to them."""
+        """Return the views of its images that a split may serve, if nothing but mirroring happens to them."""
         return VIEWS if split == "train" and self.transform.horizontal_flip else VIEWS[:1]
 
-    def plain_pictures(self, rows: NDArray[np.int64]) -> Batch:
-        """Return pictures as a model sees them: unchanged, float in [0, 1]; labels are 0."""
+    def plain_images(self, rows: NDArray[np.int64]) -> Batch:
+        """Return images as a model sees them: unchanged, float in [0, 1]; labels are 0."""
         dataset = StoreDataset(self.store, rows, np.zeros_like(rows), self.image_size, self.grayscale)
         return self.on_after_batch_transfer(dataset.__getitems__(list(range(len(rows)))), 0)
 
@@ -153,7 +153,7 @@ class StoreDataModule(LabelledPictures, LightningDataModule):
     def _evaluation_loader(self, split: Split) -> DataLoader[Batch]:
         dataset = self._dataset(split)
         rank, world_size = self._process()
-        # Each process takes every n-th picture: none is served twice, so the metrics count each one once.
+        # Each process takes every n-th image: none is served twice, so the metrics count each one once.
         indices = range(rank, len(dataset), world_size)
         return self._loader(dataset, _batch_sampler(indices, self.batch_size))
 
@@ -171,7 +171,7 @@ class StoreDataModule(LabelledPictures, LightningDataModule):
         )
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Turn pictures into floats in [0, 1], channels last, and mix training batches; features stay as they are."""
+        """Turn images into floats in [0, 1], channels last, and mix training batches; features stay as they are."""
         if "image" not in batch:
             return batch
         image = batch["image"].to(torch.float32, memory_format=torch.channels_last) / 255
@@ -181,7 +181,7 @@ class StoreDataModule(LabelledPictures, LightningDataModule):
         return batch
 
     def _mix_with_targets(self, batch: Batch) -> None:
-        """Mix pictures, and what is known of them in the same shares: what half of a mixture lacks, it lacks."""
+        """Mix images, and what is known of them in the same shares: what half of a mixture lacks, it lacks."""
         own = batch.get("target", F.one_hot(batch["label"], len(self.class_names)))
         parts = {"target": own, "valence": batch["valence"][:, None], "arousal": batch["arousal"][:, None]}
         if "second_target" in batch:

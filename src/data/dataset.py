@@ -1,4 +1,4 @@
-"""Pictures of a store as batches of tensors."""
+"""Images of a store as batches of tensors."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from src.data.store.packed_store import PackedStore
 
 if TYPE_CHECKING:
     # Spawned loader processes that do not augment start in half the time without it.
-    from src.data.transforms import PictureTransform
+    from src.data.transforms import ImageTransform
 
 
 class Inputs(TypedDict, total=False):
-    """What a model sees of B pictures.
+    """What a model sees of B images.
 
     Attributes:
         image: RGB, (B, 3, S, S): uint8 from the data set, float in [0, 1] once the data module has moved it; absent
             where features are served.
-        features: What a frozen backbone makes of the pictures at the head's tap, in half precision, (B, C, H, W) or
-            (B, C); absent where pictures are served.
+        features: What a frozen backbone makes of the images at the head's tap, in half precision, (B, C, H, W) or
+            (B, C); absent where images are served.
         landmarks: x and y of the 68 iBUG points in pixels of `image`, 0 being the centre of the first one,
             (B, 68, 2), NaN where missing; absent without `image` and if the store has none. They follow the
-            augmentation of a picture and may lie outside it. MixUp and CutMix leave them as they are.
+            augmentation of an image and may lie outside it. MixUp and CutMix leave them as they are.
     """
 
     image: Tensor
@@ -38,17 +38,17 @@ class Inputs(TypedDict, total=False):
 
 
 class Batch(Inputs):
-    """B pictures, or their features, with what is known of them.
+    """B images, or their features, with what is known of them.
 
     Attributes:
         label: Class indices (B,).
         valence: (B,), NaN where not annotated: the NaNs are the mask, which losses and metrics leave out. Mixed, as
-            targets are, where pictures are.
+            targets are, where images are.
         arousal: (B,), NaN where not annotated.
         row: Row in the store, (B,).
         target: What training fits instead of the label, class probabilities (B, n_classes), of the votes of several
             people or mixed; absent if the store has none and nothing is mixed.
-        second_target: Class probabilities of a data set's second vocabulary, (B, n_second), NaN where a picture has
+        second_target: Class probabilities of a data set's second vocabulary, (B, n_second), NaN where an image has
             none; absent if the data set has no second vocabulary.
     """
 
@@ -70,18 +70,18 @@ class StoreDataset(Dataset[Batch]):
         labels: NDArray[np.int64],
         image_size: int,
         grayscale: bool,
-        transform: PictureTransform | None = None,
+        transform: ImageTransform | None = None,
         targets: NDArray[np.float32] | None = None,
         second_targets: NDArray[np.float32] | None = None,
     ) -> None:
         """Create the data set.
 
         Args:
-            store: The pictures.
+            store: The images.
             rows: Rows to serve, (N,).
             labels: Their class indices in the model's order, (N,).
-            image_size: Side of the pictures served.
-            grayscale: Whether to remove colours; the pictures keep three equal channels.
+            image_size: Side of the images served.
+            grayscale: Whether to remove colors; the images keep three equal channels.
             transform: Augmentation; with it, indices are (index, epoch) pairs.
             targets: Class probabilities in the model's order, (N, n_classes), if there are any.
             second_targets: Class probabilities of the second vocabulary, (N, n_second), if there is one.
@@ -91,7 +91,7 @@ class StoreDataset(Dataset[Batch]):
         self.targets, self.second_targets = targets, second_targets
 
     def __len__(self) -> int:
-        """Return the number of pictures."""
+        """Return the number of images."""
         return len(self.rows)
 
     def __getitem__(self, key: int | tuple[int, int]) -> Batch:
@@ -117,7 +117,7 @@ class StoreDataset(Dataset[Batch]):
         return batch
 
     def _inputs(self, rows: NDArray[np.int64], pairs: list[tuple[int, int]]) -> Inputs:
-        """Return the pictures of rows, with their landmarks; pairs are (index, epoch)."""
+        """Return the images of rows, with their landmarks; pairs are (index, epoch)."""
         images = [self._resized(row) for row in rows]
         if self.transform is not None or not (self.grayscale or self.store.is_gray):
             images = [_rgb(image) for image in images]
@@ -130,16 +130,16 @@ class StoreDataset(Dataset[Batch]):
         return inputs
 
     def _landmarks(self, rows: NDArray[np.int64]) -> NDArray[np.float32] | None:
-        """Return the landmarks in pixels of the resized pictures, (B, 68, 2), or None if the store has none."""
+        """Return the landmarks in pixels of the resized images, (B, 68, 2), or None if the store has none."""
         if self.store.landmarks is None:
             return None
         sizes = np.array([self.store.image(row).shape[1::-1] for row in rows], dtype=np.float32)
-        # As in OpenCV, the edges of the picture stay the edges: the centre of the first pixel moves.
+        # As in OpenCV, the edges of the image stay the edges: the centre of the first pixel moves.
         scale = self.image_size / sizes[:, None]
         return np.asarray((self.store.landmarks[rows] + 0.5) * scale - 0.5, dtype=np.float32)
 
     def _resized(self, row: int) -> NDArray[np.uint8]:
-        """Return one picture at the size served, (S, S) or (S, S, 3)."""
+        """Return one image at the size served, (S, S) or (S, S, 3)."""
         image = self.store.image(row)
         if self.grayscale and image.ndim == 3:
             image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
@@ -147,12 +147,12 @@ class StoreDataset(Dataset[Batch]):
 
 
 def _augmented(
-    transform: PictureTransform,
+    transform: ImageTransform,
     images: list[NDArray[np.uint8]],
     landmarks: NDArray[np.float32] | None,
     pairs: list[tuple[int, int]],
 ) -> tuple[list[NDArray[np.uint8]], NDArray[np.float32] | None]:
-    """Augment pictures, with their landmarks (B, 68, 2) if they have any; pairs are (index, epoch)."""
+    """Augment images, with their landmarks (B, 68, 2) if they have any; pairs are (index, epoch)."""
     if landmarks is None:
         return [transform(image, epoch, i) for image, (i, epoch) in zip(images, pairs, strict=True)], None
     moved = [
@@ -167,7 +167,7 @@ def _rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _channels_first(images: NDArray[np.uint8]) -> Tensor:
-    """Turn (B, S, S) or (B, S, S, 3) into (B, 3, S, S); grey pictures share one channel's memory."""
+    """Turn (B, S, S) or (B, S, S, 3) into (B, 3, S, S); gray images share one channel's memory."""
     tensor = torch.from_numpy(images)
     return tensor.unsqueeze(1).expand(-1, 3, -1, -1) if tensor.ndim == 3 else tensor.permute(0, 3, 1, 2)
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from annotated_types import Ge, Interval, Len, MultipleOf
 from pydantic import StrictBool, StrictInt, StrictStr
 
-from src.utils.validation import Choices, Names, Natural, Number, Positive, Rules, Share
+from src.utils.validation import Choices, Fraction, Names, Natural, Number, Positive, Rules
 
 RULES: Rules = {
     "data.path": ("a path", StrictStr | None),
@@ -20,7 +20,7 @@ RULES: Rules = {
     "data.exclude": ("names of data sets, such as fer2013 or [fer2013, rafdb], or null", StrictStr | Names | None),
     "data.votes_path": ("a path", StrictStr | None),
     "data.parts": ("data sets, such as [{name: fer2013, path: ...}, ...]", list[dict[StrictStr, Any]] | None),
-    "data.max_bad": ("a share in [0, 1]", Share),
+    "data.max_bad": ("a fraction in [0, 1]", Fraction),
     "data.n_train": ("a whole number of 1 or more", Positive),
     "data.n_val": ("a whole number of 1 or more", Positive),
     "data.n_test": ("a whole number of 1 or more", Positive),
@@ -29,8 +29,8 @@ RULES: Rules = {
     "data.draw_gray": ("true or false", StrictBool),
     "data.half_seed": ("a whole number of 0 or more", Natural),
     "data.split_seed": ("a whole number of 0 or more", Natural),
-    "data.split_shares": ("three shares, such as [0.8, 0.1, 0.1]", Annotated[list[Share], Len(3, 3)]),
-    "data.val_share": ("a share in (0, 1)", Annotated[Number, Interval(gt=0, lt=1)]),
+    "data.split_shares": ("three fractions, such as [0.8, 0.1, 0.1]", Annotated[list[Fraction], Len(3, 3)]),
+    "data.val_share": ("a fraction in (0, 1)", Annotated[Number, Interval(gt=0, lt=1)]),
     "data.cleaned": ("true or false", StrictBool),
 }
 CHOICES: Choices = {

@@ -1,4 +1,4 @@
-"""Order of the training pictures: a function of (seed, epoch) alone."""
+"""Order of the training images: a function of (seed, epoch) alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.utils.data import Sampler
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
-    """Yields (index, epoch), shuffled anew each epoch, so that the data set knows the epoch of each picture.
+    """Yields (index, epoch), shuffled anew each epoch, so that the data set knows the epoch of each image.
 
     Lightning calls `set_epoch`, except for the first iterator after a resume, which it makes before (Lightning#21938):
     the caller states the first epoch.
@@ -31,11 +31,11 @@ class EpochSampler(Sampler[tuple[int, int]]):
         """Create the sampler.
 
         Args:
-            n: Number of pictures.
+            n: Number of images.
             seed: The run's seed.
-            weights: Weight of each picture, (n,): draw n pictures with replacement; None for a permutation.
+            weights: Weight of each image, (n,): draw n images with replacement; None for a permutation.
             rank: This process's rank.
-            world_size: Number of processes; each gets every `world_size`-th picture, all equally many.
+            world_size: Number of processes; each gets every `world_size`-th image, all equally many.
             first_epoch: Epoch of the first iterator.
         """
         self.n, self.seed, self.rank, self.world_size = n, seed, rank, world_size
@@ -47,7 +47,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        """Return the number of pictures that this process sees in an epoch."""
+        """Return the number of images that this process sees in an epoch."""
         return self.n // self.world_size
 
     def __iter__(self) -> Iterator[tuple[int, int]]:

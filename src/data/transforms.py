@@ -1,4 +1,4 @@
-"""What happens to a training picture: albumentations per picture, MixUp and CutMix per batch."""
+"""What happens to a training image: albumentations per image, MixUp and CutMix per batch."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class TransformConfig:
 
     @property
     def only_mirrors(self) -> bool:
-        """Whether pictures are mirrored at most."""
+        """Whether images are mirrored at most."""
         return replace(self, horizontal_flip=0.0) == TransformConfig(self.name)
 
 
@@ -87,7 +87,7 @@ _PROBABILITIES = {
 }  # fmt: skip
 
 
-# Beyond these a picture would turn negative, inside out or round the colour circle twice.
+# Beyond these an image would turn negative, inside out or round the color circle twice.
 _LARGEST = {"scale": 0.9, "translate": 1.0, "brightness": 1.0, "contrast": 1.0, "saturation": 1.0, "hue": 0.5}
 
 
@@ -106,22 +106,22 @@ MIRROR = np.array(
 
 
 class FaceFlip(A.HorizontalFlip):  # type: ignore[misc]  # albumentations has no annotations here
-    """Horizontal flip after which 36 is still the outer corner of the eye on the left of the picture."""
+    """Horizontal flip after which 36 is still the outer corner of the eye on the left of the image."""
 
     def apply_to_keypoints(self, keypoints: NDArray[np.float32], **params: Any) -> NDArray[np.float32]:
         """Mirror 68 iBUG landmarks and renumber them, so that they are those of the mirrored face."""
         return cast(NDArray[np.float32], super().apply_to_keypoints(keypoints, **params)[MIRROR])
 
 
-# A picture that tells whether it was mirrored.
+# An image that tells whether it was mirrored.
 _MARKED = np.array([[[1], [0]]], dtype=np.uint8).repeat(3, axis=2)
 
 
-class PictureTransform:
-    """Augments single pictures; the result is a function of (seed, epoch, index) alone.
+class ImageTransform:
+    """Augments single images; the result is a function of (seed, epoch, index) alone.
 
-    Landmarks move with the picture and may leave it. A vertical flip keeps their numbers: it changes no side, so 36
-    stays on the left of the picture, but jaw and chin are then above the eyes.
+    Landmarks move with the image and may leave it. A vertical flip keeps their numbers: it changes no side, so 36
+    stays on the left of the image, but jaw and chin are then above the eyes.
     """
 
     def __init__(self, config: TransformConfig, seed: int) -> None:
@@ -139,27 +139,27 @@ class PictureTransform:
         self._compose = A.Compose(steps, keypoint_params=points)
 
     def __call__(self, image: NDArray[np.uint8], epoch: int, index: int) -> NDArray[np.uint8]:
-        """Augment one picture, uint8 RGB (H, W, 3), keeping its size."""
+        """Augment one image, uint8 RGB (H, W, 3), keeping its size."""
         return cast(NDArray[np.uint8], self._augment(epoch, index, image=image)["image"])
 
     def mirrors(self, epoch: int, index: int) -> bool:
-        """Return whether a picture is mirrored, for a transform that does nothing else."""
+        """Return whether an image is mirrored, for a transform that does nothing else."""
         return bool(self(_MARKED, epoch, index)[0, 1].any())
 
     def with_landmarks(
         self, image: NDArray[np.uint8], landmarks: NDArray[np.float32], epoch: int, index: int
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """Augment one picture and its landmarks.
+        """Augment one image and its landmarks.
 
         Args:
             image: uint8 RGB, (H, W, 3).
             landmarks: x and y of the 68 iBUG points in pixels, 0 being the centre of the first one, (68, 2); NaN
                 where missing.
             epoch: Epoch, from 0.
-            index: Number of the picture in its data set.
+            index: Number of the image in its data set.
 
         Returns:
-            The picture as without landmarks, and the landmarks in it.
+            The image as without landmarks, and the landmarks in it.
         """
         if not self._moves:
             return self(image, epoch, index), landmarks

@@ -16,8 +16,8 @@ from pytorch_lightning.loggers import Logger
 from rich.console import Console
 from rich.table import Table
 
+from src.callbacks.evaluation_table import EvaluationTableCollector, Results
 from src.callbacks.gradcam import GradCamFigure
-from src.callbacks.test_table import Results, TestTableCollector
 from src.data.datamodule import StoreDataModule
 from src.engine.checkpoint_io import AtomicCheckpointIO
 from src.loggers.wandb_logger import run_loggers
@@ -125,9 +125,11 @@ def evaluate(
         validate: Whether to add the metrics of the validation split.
         test: Whether to look at the test split. Without, predictions, intervals and figures are those of validation.
     """
-    used: list[Callback] = [c for c in callbacks if isinstance(c, TestTableCollector | GradCamFigure | ProgressBar)]
+    used: list[Callback] = [
+        c for c in callbacks if isinstance(c, EvaluationTableCollector | GradCamFigure | ProgressBar)
+    ]
     for callback in used:
-        if isinstance(callback, TestTableCollector):
+        if isinstance(callback, EvaluationTableCollector):
             callback.split = "test" if test else "val"
     trainer = build_trainer(cfg, used, loggers, precision)
     results: Results = {}
@@ -138,7 +140,7 @@ def evaluate(
         trainer.test(model, datamodule=data, verbose=False)
         results |= _scalars(trainer, "test/")
     for callback in used:
-        if isinstance(callback, TestTableCollector):
+        if isinstance(callback, EvaluationTableCollector):
             results |= callback.results
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     results["model/parameters"] = sum(p.numel() for p in model.parameters())

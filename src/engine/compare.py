@@ -15,7 +15,7 @@ from src.utils.errors import ConfigError
 
 
 def compare_runs(cfg: DictConfig) -> Comparison:
-    """Compare runs tested on the same pictures.
+    """Compare runs tested on the same images.
 
     Args:
         cfg: Configuration of `conf/compare.yaml`.
@@ -32,14 +32,14 @@ def compare_runs(cfg: DictConfig) -> Comparison:
         runs = [run.without_copies() for run in runs]
     check_same_test_set(runs)
     if runs[0].predictions.empty:
-        raise ConfigError(f"dedup={cfg.dedup}: no picture is left; expected dedup=false for these runs.")
+        raise ConfigError(f"dedup={cfg.dedup}: no image is left; expected dedup=false for these runs.")
     comparison = compare_entries(group_runs(runs, None if cfg.by is None else list(cfg.by)), cfg.metric)
     run_dir = Path(cfg.run_dir)
     comparison.board.to_csv(run_dir / "leaderboard.csv", index=False)
     comparison.entry_pairs.to_csv(run_dir / "entry_pairs.csv", index=False)
     comparison.run_pairs.to_csv(run_dir / "run_pairs.csv", index=False)
     split = runs[0].split
-    shown = f"{split} pictures without a copy elsewhere" if cfg.dedup else f"all {split} pictures"
+    shown = f"{split} images without a duplicate elsewhere" if cfg.dedup else f"all {split} images"
     title = f"{len(runs)} runs on {runs[0].data_name}, {shown}"
     (run_dir / "comparison.html").write_text(comparison_page(comparison, title), encoding="utf-8")
     console = Console(stderr=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 from pytorch_lightning import seed_everything
 
-from src.callbacks.test_table import Results
+from src.callbacks.evaluation_table import Results
 from src.data.datamodule import StoreDataModule
 from src.data.store.packed_store import Split
 from src.engine.build import (
@@ -58,7 +58,7 @@ def test(cfg: DictConfig) -> Results:
     compile_for_prediction(
         model,
         cfg.compile,
-        n_pictures=len(data.split_rows(cfg.split)[0]) * n_views(cfg.tta),
+        n_images=len(data.split_rows(cfg.split)[0]) * n_views(cfg.tta),
         image_size=data.image_size,
         batch_size=data.batch_size,
         precision=precision,
@@ -98,4 +98,4 @@ def _report_vocabularies(data: StoreDataModule, split: Split) -> None:
     unknown = ", ".join(name for name in data.own_classes if name not in data.class_names)
     if unknown:
         n = data.split_rows(split)[2]
-        log.warning("The model lacks %s: such pictures are left out (%s/n_unmapped = %d).", unknown, split, n)
+        log.warning("The model lacks %s: such images are left out (%s/n_unmapped = %d).", unknown, split, n)

@@ -17,7 +17,7 @@ from torch import Tensor
 from src.engine.load import load_model_and_data, take_data_from_run
 from src.explanation.class_panels import Study, asked_pair, class_targets, confused_pair, draw_panels
 from src.explanation.explainer import Explainer
-from src.explanation.images import Pictures, drawn, predict_split
+from src.explanation.images import Images, drawn, predict_split
 from src.explanation.methods import METHODS
 from src.explanation.scores import Scores, random_maps, score_maps, summarise
 from src.models.classifier import ExpressionClassifier
@@ -101,35 +101,35 @@ def _compared(cfg: DictConfig, model: ExpressionClassifier, method: str) -> list
 
 
 def _scores(study: Study, methods: Sequence[str]) -> Summary:
-    """Score the methods, and random maps, on the evidence for the predicted class."""
-    pictures = study.read(study.found.indices[: study.cfg.explain.scored].tolist())
-    targets = class_targets(pictures, pictures.classes)
-    control = _score(study, pictures, random_maps(len(pictures.ids), pictures.images.shape[-1]))
+    """Score the methods, and random maps, on the attribution for the predicted class."""
+    images = study.read(study.found.indices[: study.cfg.explain.scored].tolist())
+    targets = class_targets(images, images.classes)
+    control = _score(study, images, random_maps(len(images.ids), images.images.shape[-1]))
     summary: Summary = {}
     for method in methods:
         with study.explainer(method) as explain:
-            maps = explain(pictures.images, targets)
-        summary[method] = summarise(_score(study, pictures, maps), control)
+            maps = explain(images.images, targets)
+        summary[method] = summarise(_score(study, images, maps), control)
         log.info("Scored %s.", METHODS[method].label)
     summary["random"] = summarise(control, control)
     return summary
 
 
-def _score(study: Study, pictures: Pictures, maps: Tensor) -> Scores:
+def _score(study: Study, images: Images, maps: Tensor) -> Scores:
     """Watch the probability of the predicted class."""
     model = study.model.eval()
 
     @torch.no_grad()
     def probability(images: Tensor, classes: Tensor) -> Tensor:
-        shares = model.probabilities(model(images.to(model.device))).cpu()
-        return shares.gather(1, classes.unsqueeze(1)).squeeze(1)
+        fractions = model.probabilities(model(images.to(model.device))).cpu()
+        return fractions.gather(1, classes.unsqueeze(1)).squeeze(1)
 
-    return score_maps(probability, pictures.images, maps, pictures.classes)
+    return score_maps(probability, images.images, maps, images.classes)
 
 
 def score_table(scores: Summary, n: int) -> Table:
     """Return the scores as a table, a row per method."""
-    table = Table(title=f"Evidence for the predicted class, {n} pictures (95 % bootstrap intervals)")
+    table = Table(title=f"Attribution for the predicted class, {n} images (95 % bootstrap intervals)")
     table.add_column("method")
     for heading in COLUMNS.values():
         table.add_column(heading, justify="right")

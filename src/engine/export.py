@@ -18,7 +18,7 @@ from src.data.dataset import StoreDataset
 from src.engine.load import load_model_and_data, take_data_from_run
 from src.exporting.deployed import DeployedModel
 from src.exporting.onnx_files import export_fp32, publish, save, to_fp16, to_int8
-from src.exporting.parity import Parity, Pictures, measure, parity_table, refuse_missed, torch_outputs
+from src.exporting.parity import Images, Parity, measure, parity_table, refuse_missed, torch_outputs
 from src.models.onnx_metadata import onnx_beside, write_origin
 from src.models.weights import find_checkpoint, load_weights, weights_digest, weights_id
 from src.runs.directory import update_provenance, write_config
@@ -56,9 +56,9 @@ def export(cfg: DictConfig) -> list[Parity]:
         save(_converted(fp32, precision, cfg, data), path, deployed, precision)
         log.info("Wrote %s", path)
         paths[precision] = path
-    pictures = _sample(data.val_dataloader(), cfg.onnx.parity_pictures, cfg)
-    reference = torch_outputs(model, pictures, deployed.output_names)
-    rows = [measure(path, precision, pictures, reference) for precision, path in paths.items()]
+    images = _sample(data.val_dataloader(), cfg.onnx.parity_pictures, cfg)
+    reference = torch_outputs(model, images, deployed.output_names)
+    rows = [measure(path, precision, images, reference) for precision, path in paths.items()]
     source = {"data": data.fingerprint, "split": "val", "class_names": list(deployed.spec.class_names)}
     write_json(run_dir / "parity.json", {**source, "files": [row.to_dict() for row in rows]})
     location = cfg.ckpt_path or cfg.backbone.weights
@@ -87,14 +87,14 @@ def _converted(fp32: onnx.ModelProto, precision: str, cfg: DictConfig, data: Sto
     graph.CopyFrom(fp32)
     if precision == "fp32":
         return graph
-    pictures = _sample(data.train_dataloader(), cfg.onnx.calibration_pictures, cfg).pixels
-    return to_fp16(graph, pictures) if precision == "fp16" else to_int8(graph, pictures)
+    images = _sample(data.train_dataloader(), cfg.onnx.calibration_pictures, cfg).pixels
+    return to_fp16(graph, images) if precision == "fp16" else to_int8(graph, images)
 
 
-def _sample(loader: DataLoader[Any], n: int, cfg: DictConfig) -> Pictures:
-    """Return n pictures of a split, drawn by the seed, or all if there are no more."""
+def _sample(loader: DataLoader[Any], n: int, cfg: DictConfig) -> Images:
+    """Return n images of a split, drawn by the seed, or all if there are no more."""
     dataset = cast(StoreDataset, loader.dataset)
     chosen = np.sort(np.random.default_rng(cfg.seed).permutation(len(dataset))[:n]).tolist()
     batches = [dataset.__getitems__(chosen[i : i + READ_AT_ONCE]) for i in range(0, len(chosen), READ_AT_ONCE)]
     pixels, labels = (np.concatenate([batch[key].numpy() for batch in batches]) for key in ("image", "label"))
-    return Pictures(pixels, labels)
+    return Images(pixels, labels)

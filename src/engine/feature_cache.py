@@ -34,7 +34,7 @@ Compute = Callable[[NDArray[np.int64], View], Tensor]
 # hold them, in single precision.
 NARROW = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16, "32-true": torch.float16}
 WIDE = torch.float32
-# Pictures in a batch at 64 px; fewer at larger sides.
+# Images in a batch at 64 px; fewer at larger sides.
 BATCH = 256
 # What a kill may cost.
 COMMIT_SECONDS = 10.0
@@ -44,14 +44,14 @@ SPARE_BYTES = 2**30
 
 @dataclass(frozen=True)
 class Missing:
-    """Pictures of one view that have no features yet."""
+    """Images of one view that have no features yet."""
 
     view: View
     rows: NDArray[np.int64]
 
 
 def serve_features(cfg: DictConfig, model: ExpressionClassifier, data: StoreDataModule, trainer: Trainer) -> None:
-    """Let the data module serve features instead of pictures, if `cache` asks for it; compute those that are missing.
+    """Let the data module serve features instead of images, if `cache` asks for it; compute those that are missing.
 
     Args:
         cfg: Configuration of `conf/train.yaml`.
@@ -138,12 +138,12 @@ def _complete(
 
 
 def _obstacle(model: ExpressionClassifier, data: StoreDataModule, precision: str) -> str | None:
-    """Return why features cannot stand in for pictures, with the remedy; None if they can."""
+    """Return why features cannot stand in for images, with the remedy; None if they can."""
     if model.frozen_tap is None:
         return "the backbone is trained: its features change. Set backbone.freeze=all or fused, or cache=false."
     if not data.transform.only_mirrors:
         return (
-            f"transform={data.transform.name} gives every epoch other pictures. Set transform=none or flip, or "
+            f"transform={data.transform.name} gives every epoch other images. Set transform=none or flip, or "
             "cache=false."
         )
     if precision not in NARROW:
@@ -211,7 +211,7 @@ def _too_large(store: FeatureStore, missing: list[Missing], insist: bool) -> str
         return None
     more = "" if insist else f" or cache=true to leave no more than {_size(SPARE_BYTES)},"
     return (
-        f"the features take {_size(wanted)} ({_size(store.picture_bytes)} a picture), and {store.path.parent} has "
+        f"the features take {_size(wanted)} ({_size(store.image_bytes)} an image), and {store.path.parent} has "
         f"{_size(free)} free, of which {_size(spare)} are to stay. Set data_dir to a larger disk,{more} choose a "
         "deeper tap (head.tap=emotion2 or pooled) or a smaller data.image_size, remove features of former runs there, "
         "or set cache=false."
@@ -227,7 +227,7 @@ def _pays(cfg: DictConfig, data: StoreDataModule) -> bool:
 
 
 def _bytes(store: FeatureStore, missing: list[Missing]) -> int:
-    return sum(len(part.rows) for part in missing) * store.picture_bytes
+    return sum(len(part.rows) for part in missing) * store.image_bytes
 
 
 def _size(n_bytes: int) -> str:
@@ -240,8 +240,8 @@ def _size(n_bytes: int) -> str:
 def _announce(store: FeatureStore, missing: list[Missing]) -> None:
     n = sum(len(part.rows) for part in missing)
     log.info(
-        *("Caching the features of %s pictures (%s each, %s in all; %s free) in %s", f"{n:,}"),
-        *(_size(store.picture_bytes), _size(_bytes(store, missing)), _size(store.free_bytes()), store.path),
+        *("Caching the features of %s images (%s each, %s in all; %s free) in %s", f"{n:,}"),
+        *(_size(store.image_bytes), _size(_bytes(store, missing)), _size(store.free_bytes()), store.path),
     )
 
 
@@ -251,7 +251,7 @@ def _compute(model: ExpressionClassifier, data: StoreDataModule, trainer: Traine
     model.backbone.to(device)
 
     def compute(rows: NDArray[np.int64], view: View) -> Tensor:
-        image = data.plain_pictures(rows)["image"].to(device)
+        image = data.plain_images(rows)["image"].to(device)
         with torch.inference_mode(), trainer.strategy.precision_plugin.forward_context():
             return model.backbone.features(image.flip(-1) if view == "mirrored" else image, tap)
 
@@ -261,7 +261,7 @@ def _compute(model: ExpressionClassifier, data: StoreDataModule, trainer: Traine
 def _fill(store: FeatureStore, part: Missing, compute: Compute, batch_size: int, show: bool) -> None:
     """Compute what is missing, in parts that stay whatever happens next."""
     batches = [part.rows[i : i + batch_size] for i in range(0, len(part.rows), batch_size)]
-    title = f"Features of {part.view} pictures"
+    title = f"Features of {part.view} images"
     with store.writer(part.view) as writer:
         start = saved = time.monotonic()
         for done, rows in enumerate(track(batches, title, disable=not show), start=1):

@@ -13,9 +13,9 @@ from pytorch_lightning import Callback, Trainer, seed_everything
 from torch import nn
 
 from src.callbacks.checkpoints import BestCheckpoint
+from src.callbacks.evaluation_table import Results
 from src.callbacks.history import FitSpeed
 from src.callbacks.stop import StopOnSignal
-from src.callbacks.test_table import Results
 from src.data.datamodule import StoreDataModule
 from src.engine.build import (
     build_callbacks,
@@ -196,12 +196,12 @@ def _has_landmarks(cfg: DictConfig, data: StoreDataModule, start: Weights | None
 
 
 def _check_mixing(data: StoreDataModule) -> None:
-    """Refuse to train landmarks on mixed pictures, which show two faces."""
+    """Refuse to train landmarks on mixed images, which show two faces."""
     for key in ("mixup", "cutmix"):
         value = getattr(data.transform, key)
         if value:
             raise ConfigError(
-                f"transform.{key}={value} with backbone.landmarks=true: a mixed picture shows two faces; expected "
+                f"transform.{key}={value} with backbone.landmarks=true: a mixed image shows two faces; expected "
                 f"transform.{key}=0. Set it, or leave the landmarks out."
             )
 
@@ -218,13 +218,13 @@ def _check_nodes(cfg: DictConfig) -> None:
 
 
 def _check_batch_norm(model: ExpressionClassifier, data: StoreDataModule) -> None:
-    """Refuse to train batch-norm on single pictures: a vector or a 1 x 1 map then has no variance."""
+    """Refuse to train batch-norm on single images: a vector or a 1 x 1 map then has no variance."""
     model.train()
     trained = any(m.training and isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) for m in model.modules())
     if trained and min(data.batch_size, len(data.split_rows("train")[0])) == 1:
         raise ConfigError(
             f"data.batch_size={data.batch_size} with batch-norm to train (head {model.spec.head['name']}): it cannot "
-            "estimate a variance from one picture. Set data.batch_size to 2 or more."
+            "estimate a variance from one image. Set data.batch_size to 2 or more."
         )
 
 

@@ -1,4 +1,4 @@
-"""One prediction job, from `input=` to tables, annotated pictures and videos."""
+"""One prediction job, from `input=` to tables, annotated images and videos."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 from omegaconf import DictConfig, OmegaConf
 
-from src.data.readers.images import UnreadablePicture
+from src.data.readers.images import UnreadableImage
 from src.inference.annotation import Annotator
 from src.inference.camera import read_camera
 from src.inference.predictor import DEFAULT_WEIGHTS, EmotionPredictor, as_frame
@@ -31,19 +31,19 @@ log = logging.getLogger(__name__)
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 # How often a long video says how far it is.
 NEWS_SECONDS = 15
-# A line of a picture names no more faces than these.
+# A line of an image names no more faces than these.
 NAMED_FACES = 4
 
 
 @dataclass
 class Item:
-    """A row of `items.csv`: what became of one picture, video or camera.
+    """A row of `items.csv`: what became of one image, video or camera.
 
     Attributes:
         source: Its name.
         kind: `picture`, `video` or `camera`.
         status: `ok`, `no face`, `incomplete` (what could be read of a video was used) or `failed`.
-        frames: Pictures that were read of it.
+        frames: Images that were read of it.
         faces: Faces that were found, in all frames.
         people: Tracks of a video.
         annotated: The annotated file, relative to the run directory.
@@ -73,7 +73,7 @@ class PredictionJob:
             ConfigError: If there is no input, or the model or the detector cannot be had.
         """
         if cfg.input is None:
-            raise ConfigError("input=null; give a picture, a folder, a glob, a video or the number of a camera.")
+            raise ConfigError("input=null; give an image, a folder, a glob, a video or the number of a camera.")
         given = OmegaConf.to_container(cfg.input) if OmegaConf.is_config(cfg.input) else cfg.input
         self.cfg, self.folder = cfg, Path(cfg.run_dir)
         self.sources = find_sources(given)  # type: ignore[arg-type]  # validated
@@ -111,15 +111,15 @@ class PredictionJob:
             self._items.writeheader()
             for kind, group in groupby(self.sources, key=lambda source: source.kind):
                 if kind == "picture":
-                    self._predict_pictures(list(group))
+                    self._predict_images(list(group))
                 else:
                     for source in group:
                         self._predict_video(source)
         return self.items
 
-    def _predict_pictures(self, sources: list[Source]) -> None:
-        """Predict pictures, in batches across them."""
-        for prediction in self.predictor.predict_many(self._pictures(sources)):
+    def _predict_images(self, sources: list[Source]) -> None:
+        """Predict images, in batches across them."""
+        for prediction in self.predictor.predict_many(self._images(sources)):
             item = Item(prediction.frame.source, "picture", frames=1, faces=len(prediction.faces))
             self._table.write(prediction)
             if self.cfg.annotate:
@@ -130,12 +130,12 @@ class PredictionJob:
                 item.annotated = str(path.relative_to(self.folder))
             self._finish(item, _summary(prediction))
 
-    def _pictures(self, sources: list[Source]) -> Iterator[Frame]:
-        """Yield the pictures that can be read, and report the others."""
+    def _images(self, sources: list[Source]) -> Iterator[Frame]:
+        """Yield the images that can be read, and report the others."""
         for source in sources:
             try:
                 yield as_frame(source.name)
-            except UnreadablePicture as error:
+            except UnreadableImage as error:
                 self._finish(Item(source.name, "picture", "failed", reason=str(error)))
 
     def _predict_video(self, source: Source) -> None:
@@ -214,7 +214,7 @@ def predict(cfg: DictConfig) -> None:
 
 
 def _summary(prediction: Prediction) -> str:
-    """Return the faces of a picture in words."""
+    """Return the faces of an image in words."""
     faces = prediction.faces
     named = ", ".join(f"{face.expression} ({face.probability:.2f})" for face in faces[:NAMED_FACES])
     return f"{len(faces)} face{'s' if len(faces) > 1 else ''}: {named}{', ...' if len(faces) > NAMED_FACES else ''}"

@@ -95,13 +95,13 @@ def _write_weights(cfg: DictConfig, path: Path) -> None:
 
 
 def _fit(run: Run, vocabulary: str) -> float:
-    """Return the temperature that suits a run's validation pictures, and say what it does to them."""
+    """Return the temperature that suits a run's validation images, and say what it does to them."""
     probabilities, labels = class_probabilities(run.predictions, run.class_names)
     temperature = fit_temperature(probabilities, labels)
     after = retemper(probabilities, temperature)
     ece = [expected_calibration_error(p.max(axis=1), p.argmax(axis=1) == labels) for p in (probabilities, after)]
     log.info(
-        "%s: temperature %.3f on %s validation pictures; calibration error %.4f, then %.4f",
+        "%s: temperature %.3f on %s validation images; calibration error %.4f, then %.4f",
         *(vocabulary, temperature, f"{len(labels):,}", *ece),
     )
     return temperature

@@ -1,1 +1,1 @@
-"""Where a model looks: maps of evidence, and how good they are."""
+"""Where a model looks: maps of attribution, and how good they are."""

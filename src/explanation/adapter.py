@@ -1,4 +1,4 @@
-"""A classifier as libraries of explanations want it: one tensor of outputs, gradients that reach the picture."""
+"""A classifier as libraries of explanations want it: one tensor of outputs, gradients that reach the image."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Outputs(nn.Module):
         self.model = model
 
     def forward(self, image: Tensor) -> Tensor:
-        """Map RGB pictures in [0, 1], (B, 3, S, S), to (B, n_outputs) in the order of `output_names`."""
+        """Map RGB images in [0, 1], (B, 3, S, S), to (B, n_outputs) in the order of `output_names`."""
         prediction = self.model(image)
         parts = [prediction.logits]
         if "valence_arousal" in self.model.spec.outputs:
@@ -45,7 +45,7 @@ class Outputs(nn.Module):
 def explainable(model: ExpressionClassifier) -> Iterator[Outputs]:
     """Make a model explainable for a while.
 
-    Meanwhile it is in evaluation mode and its parameters take no gradients, only the picture does, so that a frozen
+    Meanwhile it is in evaluation mode and its parameters take no gradients, only the image does, so that a frozen
     model can be explained and neither buffers nor gradients change. Autograd records even where Lightning has
     switched it off. Afterwards every module's mode and every parameter's flag are as before.
 
@@ -108,7 +108,7 @@ def find_layer(model: ExpressionClassifier, name: str | None = None) -> Layer:
     side = _map_side(model, module)
     if side is None:
         raise ConfigError(
-            f"explain.layer={name} gives no map of 2 x 2 or more for a picture; expected one of {', '.join(taps)}, or "
+            f"explain.layer={name} gives no map of 2 x 2 or more for an image; expected one of {', '.join(taps)}, or "
             "the name of a module that does, such as backbone.conv4."
         )
     return Layer(name, module, side)
@@ -126,7 +126,7 @@ def _taps(model: ExpressionClassifier) -> dict[Tap, str]:
 
 
 def _map_side(model: ExpressionClassifier, module: nn.Module) -> int | None:
-    """Return the side of the map that a module gives for a picture; None if it gives none of 2 x 2 or more."""
+    """Return the side of the map that a module gives for an image; None if it gives none of 2 x 2 or more."""
     shapes: list[torch.Size] = []
 
     def keep(module: nn.Module, inputs: object, output: object) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from src.data.datamodule import StoreDataModule
 from src.explanation.explainer import Explainer
-from src.explanation.images import Pictures, Predictions, read_pictures
+from src.explanation.images import Images, Predictions, read_images
 from src.explanation.panels import MapRow, draw_panel, explain_row
 from src.explanation.targets import Target
 from src.metrics.affect import DIMENSIONS
@@ -32,7 +32,7 @@ class Study:
         model: The model.
         data: The data, serving the model's classes.
         method: Method of the panels, never `auto`.
-        found: What the model says about the pictures that were searched.
+        found: What the model says about the images that were searched.
     """
 
     cfg: DictConfig
@@ -41,19 +41,19 @@ class Study:
     method: str
     found: Predictions
 
-    def read(self, indices: Sequence[int]) -> Pictures:
-        """Read pictures of the split."""
-        return read_pictures(self.model, self.data, self.cfg.explain.split, indices)
+    def read(self, indices: Sequence[int]) -> Images:
+        """Read images of the split."""
+        return read_images(self.model, self.data, self.cfg.explain.split, indices)
 
     def explainer(self, method: str | None = None) -> Explainer:
         """Return an explainer, of the method of the panels unless another one is named."""
         return Explainer(self.model, method or self.method, self.cfg.explain.layer)
 
-    def draw(self, name: str, title: str, pictures: Pictures, rows: Sequence[MapRow]) -> list[str]:
-        """Draw a panel and return the names of its pictures."""
-        path = draw_panel(Path(self.cfg.run_dir) / "figures" / f"{name}.png", title, pictures, rows)
+    def draw(self, name: str, title: str, images: Images, rows: Sequence[MapRow]) -> list[str]:
+        """Draw a panel and return the names of its images."""
+        path = draw_panel(Path(self.cfg.run_dir) / "figures" / f"{name}.png", title, images, rows)
         log.info("Wrote %s", path)
-        return pictures.ids
+        return images.ids
 
 
 def asked_pair(cfg: DictConfig, names: Sequence[str]) -> tuple[str, str] | None:
@@ -78,7 +78,7 @@ def confused_pair(found: Predictions) -> tuple[str, str] | None:
 
 
 def draw_panels(study: Study, methods: Sequence[str], pair: tuple[str, str] | None) -> dict[str, list[str]]:
-    """Draw every panel that has pictures; return the names of the pictures by panel."""
+    """Draw every panel that has images; return the names of the images by panel."""
     panels: dict[str, list[str]] = {}
     found, n = study.found, study.cfg.explain.pictures
     right = found.classes == found.labels
@@ -101,7 +101,7 @@ def draw_panels(study: Study, methods: Sequence[str], pair: tuple[str, str] | No
         panels["valence_arousal"] = _valence_arousal(study, study.read(hits))
     for name in ("hits", "misses", "confused", "against"):
         if name not in panels:
-            log.info("No %s.png: none of the %d pictures searched is one.", name, len(found.indices))
+            log.info("No %s.png: none of the %d images searched is one.", name, len(found.indices))
     return panels
 
 
@@ -114,48 +114,50 @@ def _mistakes_between(found: Predictions, pair: tuple[int, int] | None, n: int) 
     )
 
 
-def class_targets(pictures: Pictures, classes: Tensor, against: Tensor | None = None) -> list[Target]:
-    """Return each picture's target: the class with an index of `classes`, against that of `against` if given, (N,)."""
-    names = pictures.class_names
+def class_targets(images: Images, classes: Tensor, against: Tensor | None = None) -> list[Target]:
+    """Return each image's target: the class with an index of `classes`, against that of `against` if given, (N,)."""
+    names = images.class_names
     others = [None] * len(classes) if against is None else [names[i] for i in against.tolist()]
     return [Target(names[i], other) for i, other in zip(classes.tolist(), others, strict=True)]
 
 
-def _hits(study: Study, pictures: Pictures, methods: Sequence[str]) -> list[str]:
+def _hits(study: Study, images: Images, methods: Sequence[str]) -> list[str]:
     rows = []
     for method in methods:
         with study.explainer(method) as explain:
-            rows.append(explain_row(explain, pictures, class_targets(pictures, pictures.classes)))
-    return study.draw("hits", "Hits, drawn at random: evidence for the class", pictures, rows)
+            rows.append(explain_row(explain, images, class_targets(images, images.classes)))
+    return study.draw("hits", "Hits, drawn at random: attribution for the class", images, rows)
 
 
-def _misses(study: Study, pictures: Pictures, name: str, title: str) -> list[str]:
-    label, predicted = pictures.labels, pictures.classes
+def _misses(study: Study, images: Images, name: str, title: str) -> list[str]:
+    label, predicted = images.labels, images.classes
     kinds = {
-        "evidence for\nthe prediction": class_targets(pictures, predicted),
-        "evidence for\nthe label": class_targets(pictures, label),
-        "the prediction\nagainst the label": class_targets(pictures, predicted, label),
+        "attribution for\nthe prediction": class_targets(images, predicted),
+        "attribution for\nthe label": class_targets(images, label),
+        "the prediction\nagainst the label": class_targets(images, predicted, label),
     }
     with study.explainer() as explain:
-        rows = [explain_row(explain, pictures, targets, what) for what, targets in kinds.items()]
-    return study.draw(name, title, pictures, rows)
+        rows = [explain_row(explain, images, targets, what) for what, targets in kinds.items()]
+    return study.draw(name, title, images, rows)
 
 
-def _against(study: Study, pictures: Pictures, pair: tuple[str, str]) -> list[str]:
+def _against(study: Study, images: Images, pair: tuple[str, str]) -> list[str]:
     first, second = pair
-    n = len(pictures.ids)
+    n = len(images.ids)
     with study.explainer() as explain:
         rows = [
-            explain_row(explain, pictures, [target] * n, f"evidence for\n{target}")
+            explain_row(explain, images, [target] * n, f"attribution for\n{target}")
             for target in (Target(first, second), Target(second, first), Target(first), Target(second))
         ]
-    return study.draw("against", f"What tells {first} from {second}: hits of both", pictures, rows)
+    return study.draw("against", f"What tells {first} from {second}: hits of both", images, rows)
 
 
-def _valence_arousal(study: Study, pictures: Pictures) -> list[str]:
-    n = len(pictures.ids)
+def _valence_arousal(study: Study, images: Images) -> list[str]:
+    n = len(images.ids)
     with study.explainer() as explain:
-        rows = [explain_row(explain, pictures, [Target(name)] * n, f"evidence for\nhigh {name}") for name in DIMENSIONS]
+        rows = [
+            explain_row(explain, images, [Target(name)] * n, f"attribution for\nhigh {name}") for name in DIMENSIONS
+        ]
     return study.draw(
-        "valence_arousal", "Valence and arousal: what raises them (blank where nothing does)", pictures, rows
+        "valence_arousal", "Valence and arousal: what raises them (blank where nothing does)", images, rows
     )

@@ -1,4 +1,4 @@
-"""Maps of where a model sees evidence."""
+"""Maps of where a model sees attribution."""
 
 from __future__ import annotations
 
@@ -80,15 +80,15 @@ class Explainer:
         self._stack.close()
 
     def __call__(self, images: Tensor, targets: Sequence[Target]) -> Tensor:
-        """Return where the evidence for the targets is.
+        """Return where the attribution for the targets is.
 
         Args:
             images: RGB in [0, 1], (B, 3, S, S).
-            targets: What to explain of each picture, B.
+            targets: What to explain of each image, B.
 
         Returns:
-            Maps in [0, 1], (B, S, S), on the CPU: 0 where nothing speaks for the target, 1 where most does, picture by
-            picture; all 0 if nothing anywhere does.
+            Maps in [0, 1], (B, S, S), on the CPU: 0 where nothing speaks for the target, 1 where most does, image by
+            image; all 0 if nothing anywhere does.
 
         Raises:
             ConfigError: If the model has no such output.
@@ -104,8 +104,8 @@ class Explainer:
             # A copy: tensors of Lightning's inference mode cannot take gradients.
             request = Request(self._outputs, self.layer.module, images[part].to(device).clone(), weights[part])
             parts.append(METHODS[self.method].explain(request).float().cpu())
-        evidence = torch.cat(parts).clamp_min(0)
-        return evidence / evidence.amax(dim=(1, 2), keepdim=True).clamp_min(1e-12)
+        attribution = torch.cat(parts).clamp_min(0)
+        return attribution / attribution.amax(dim=(1, 2), keepdim=True).clamp_min(1e-12)
 
 
 def automatic_method(model: ExpressionClassifier) -> str:

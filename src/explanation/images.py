@@ -1,4 +1,4 @@
-"""Which pictures are explained, and what the model says about them."""
+"""Which images are explained, and what the model says about them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ AT_ONCE = 64
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model says about N pictures of a split.
+    """What a model says about N images of a split.
 
     Attributes:
         class_names: The model's classes.
-        indices: Which pictures of the split, (N,).
+        indices: Which images of the split, (N,).
         labels: Class indices, (N,).
         probabilities: (N, n_classes).
     """
@@ -40,10 +40,10 @@ class Predictions:
         return self.probabilities.argmax(dim=1)
 
     def select(self, chosen: Tensor, n: int) -> list[int]:
-        """Return the indices of up to `n` of the chosen pictures, in turn of every label, sorted by label.
+        """Return the indices of up to `n` of the chosen images, in turn of every label, sorted by label.
 
         Args:
-            chosen: Whether a picture may be taken, (N,).
+            chosen: Whether an image may be taken, (N,).
             n: How many.
         """
         seen: dict[int, int] = {}
@@ -64,11 +64,11 @@ class Predictions:
 
 
 @dataclass(frozen=True)
-class Pictures(Predictions):
-    """N pictures, and what a model says about them.
+class Images(Predictions):
+    """N images, and what a model says about them.
 
     Attributes:
-        ids: Names of the pictures, (N,).
+        ids: Names of the images, (N,).
         images: RGB in [0, 1], (N, 3, S, S).
         landmarks: Points (x, y) in pixels, (N, 68, 2), or None where they are no trained output.
     """
@@ -79,38 +79,38 @@ class Pictures(Predictions):
 
 
 def first_of_each_class(data: StoreDataModule, split: Split) -> list[int]:
-    """Return the index, within a split, of the first picture of each class: the same in every run on the data."""
+    """Return the index, within a split, of the first image of each class: the same in every run on the data."""
     labels = data.split_rows(split)[1]
     return [int(index) for index in np.unique(labels, return_index=True)[1]]
 
 
 def drawn(data: StoreDataModule, split: Split, n: int, seed: int) -> list[int]:
-    """Return the indices, within a split, of up to `n` pictures drawn at random, in random order."""
+    """Return the indices, within a split, of up to `n` images drawn at random, in random order."""
     return [int(i) for i in np.random.default_rng(seed).permutation(len(data.split_rows(split)[0]))[:n]]
 
 
 def predict_split(
     model: ExpressionClassifier, data: StoreDataModule, split: Split, indices: Sequence[int]
 ) -> Predictions:
-    """Predict pictures of a split, without keeping them; see `read_pictures`."""
+    """Predict images of a split, without keeping them; see `read_images`."""
     probabilities = [model.probabilities(prediction).cpu() for _, prediction in _predict(model, data, split, indices)]
     labels = torch.from_numpy(data.split_rows(split)[1][list(indices)])
     return Predictions(model.spec.class_names, torch.tensor(indices), labels, torch.cat(probabilities))
 
 
-def read_pictures(model: ExpressionClassifier, data: StoreDataModule, split: Split, indices: Sequence[int]) -> Pictures:
-    """Read pictures of a split, unaugmented, and predict them, whatever the model's mode.
+def read_images(model: ExpressionClassifier, data: StoreDataModule, split: Split, indices: Sequence[int]) -> Images:
+    """Read images of a split, unaugmented, and predict them, whatever the model's mode.
 
     Args:
         model: The model.
         data: The data, serving the model's classes.
-        split: Split of the pictures.
-        indices: Which pictures of the split, 1 or more.
+        split: Split of the images.
+        indices: Which images of the split, 1 or more.
     """
     images, predictions = zip(*_predict(model, data, split, indices), strict=True)
     rows, labels, _ = data.split_rows(split)
     landmarks = [p.landmarks.cpu() for p in predictions if p.landmarks is not None]
-    return Pictures(
+    return Images(
         class_names=model.spec.class_names,
         indices=torch.tensor(indices),
         labels=torch.from_numpy(labels[list(indices)]),
@@ -124,11 +124,11 @@ def read_pictures(model: ExpressionClassifier, data: StoreDataModule, split: Spl
 def _predict(
     model: ExpressionClassifier, data: StoreDataModule, split: Split, indices: Sequence[int]
 ) -> Iterator[tuple[Tensor, Prediction]]:
-    """Yield pictures and predictions, some at once."""
+    """Yield images and predictions, some at once."""
     rows = data.split_rows(split)[0][list(indices)]
     device = next(model.parameters()).device
     for start in range(0, len(rows), AT_ONCE):
-        images = data.plain_pictures(rows[start : start + AT_ONCE])["image"]
+        images = data.plain_images(rows[start : start + AT_ONCE])["image"]
         with explainable(model), torch.no_grad():
             prediction = model(images.to(device), landmarks=True)
         yield images, prediction

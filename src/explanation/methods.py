@@ -42,7 +42,7 @@ class Method(NamedTuple):
 
     Attributes:
         label: Its name in words.
-        explain: Returns evidence, (B, S, S), of any scale; what is below 0 speaks against.
+        explain: Returns attribution, (B, S, S), of any scale; what is below 0 speaks against.
         reads_layer: Whether the map depends on the layer.
         has_target: Whether the map is about an output; else it is the same for all of them.
     """
@@ -72,7 +72,7 @@ def _cam(name: str) -> Callable[[Request], Tensor]:
 
 
 class _Score:
-    """Turns a picture's outputs into the number that is explained."""
+    """Turns an image's outputs into the number that is explained."""
 
     def __init__(self, weights: Tensor) -> None:
         self.weights = weights
@@ -100,8 +100,8 @@ def _score(outputs: Outputs) -> Callable[[Tensor, Tensor], Tensor]:
     return lambda images, weights: (outputs(images) * weights).sum(dim=1)
 
 
-def _mean_colour(images: Tensor) -> Tensor:
-    """Return pictures without content, each of the mean colour of one."""
+def _mean_color(images: Tensor) -> Tensor:
+    """Return images without content, each of the mean color of one."""
     return images.detach().mean(dim=(2, 3), keepdim=True).expand_as(images).contiguous()
 
 
@@ -114,7 +114,7 @@ def _occlusion(request: Request) -> Tensor:
             request.images,
             sliding_window_shapes=(3, window, window),
             strides=(3, window // 2, window // 2),
-            baselines=_mean_colour(request.images),
+            baselines=_mean_color(request.images),
             additional_forward_args=(request.weights,),
             perturbations_per_eval=4,
         )
@@ -126,7 +126,7 @@ def _integrated_gradients(request: Request) -> Tensor:
 
     gradients: Tensor = IntegratedGradients(_score(request.outputs)).attribute(
         request.images.requires_grad_(),
-        baselines=_mean_colour(request.images),
+        baselines=_mean_color(request.images),
         additional_forward_args=(request.weights,),
         n_steps=INTEGRATION_STEPS,
         internal_batch_size=4 * AT_ONCE,

@@ -1,4 +1,4 @@
-"""How good maps of evidence are: what happens when the pixels that they name come, and when they go."""
+"""How good maps of attribution are: what happens when the pixels that they name come, and when they go."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from torchvision.transforms.v2.functional import gaussian_blur
 from src.metrics.intervals import mean_interval
 
 STEPS = 16
-# Standard deviation of the blur, as a share of the side: what is left shows a face, but no mouth, brow or eye.
+# Standard deviation of the blur, as a fraction of the side: what is left shows a face, but no mouth, brow or eye.
 BLUR = 1 / 8
 # Random maps have blobs of the size of what CAM methods name, not single pixels.
 RANDOM_SIDE = 8
 
 
 class Scores(NamedTuple):
-    """Scores of the maps of N pictures.
+    """Scores of the maps of N images.
 
     Attributes:
-        insertion: Mean probability while the pixels come, those of most evidence first, (N,); the higher the better.
+        insertion: Mean probability while the pixels come, those of most attribution first, (N,); the higher the better.
         deletion: Mean probability while they go, (N,); the lower the better.
     """
 
@@ -41,12 +41,12 @@ def score_maps(
 ) -> Scores:
     """Return the insertion and deletion scores of maps (Petsiuk et al., BMVC 2018).
 
-    Pixels come into, and go back to, the blurred picture, so that both curves join the same two ends.
+    Pixels come into, and go back to, the blurred image, so that both curves join the same two ends.
 
     Args:
-        probability: Returns the probability (B,) of classes (B,) for pictures (B, 3, S, S).
+        probability: Returns the probability (B,) of classes (B,) for images (B, 3, S, S).
         images: RGB in [0, 1], (N, 3, S, S).
-        maps: Evidence, (N, S, S); ties are broken at random.
+        maps: Attribution, (N, S, S); ties are broken at random.
         classes: Class indices whose probability is watched, (N,).
     """
     size = images.shape[-1]
@@ -62,7 +62,7 @@ def score_maps(
 
 
 def blur(images: Tensor) -> Tensor:
-    """Return pictures in which nothing smaller than an eighth of the side is left."""
+    """Return images in which nothing smaller than an eighth of the side is left."""
     sigma = BLUR * images.shape[-1]
     return torch.as_tensor(gaussian_blur(images, kernel_size=[2 * int(2 * sigma) + 1] * 2, sigma=[sigma, sigma]))
 
@@ -74,11 +74,11 @@ def random_maps(n: int, size: int) -> Tensor:
 
 
 def summarise(scores: Scores, control: Scores) -> dict[str, dict[str, float | list[float]]]:
-    """Return means with 95 % bootstrap intervals over pictures.
+    """Return means with 95 % bootstrap intervals over images.
 
     Args:
         scores: Of a method.
-        control: Of random maps of the same pictures.
+        control: Of random maps of the same images.
 
     Returns:
         `insertion`, `deletion`, `gain` (insertion minus deletion) and `gain_over_random`, each with `mean` and `ci95`.
@@ -96,7 +96,7 @@ def summarise(scores: Scores, control: Scores) -> dict[str, dict[str, float | li
 
 
 def _ranks(maps: Tensor) -> Tensor:
-    """Return each pixel's place in the order of evidence, (N, S, S), 0 for the most."""
+    """Return each pixel's place in the order of attribution, (N, S, S), 0 for the most."""
     flat = maps.flatten(1)
     shuffled = torch.rand(flat.shape, generator=torch.Generator().manual_seed(0)).argsort(dim=1)
     order = shuffled.gather(1, flat.gather(1, shuffled).argsort(dim=1, descending=True, stable=True))

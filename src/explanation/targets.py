@@ -48,5 +48,5 @@ class Target:
 
 
 def output_names(spec: ModelSpec) -> list[str]:
-    """Return the names of what a model says about a picture: its classes, valence and arousal where trained."""
+    """Return the names of what a model says about an image: its classes, valence and arousal where trained."""
     return [*spec.class_names, *(DIMENSIONS if "valence_arousal" in spec.outputs else ())]

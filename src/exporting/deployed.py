@@ -15,12 +15,12 @@ from src.models.onnx_metadata import PROBABILITIES, named_outputs, probabilities
 from src.models.spec import ModelSpec
 from src.utils.errors import ConfigError
 
-# OpenCV's RGB2GRAY for 8 bits, with which data sets are made grey: BT.601's luma in units of 2**-15.
+# OpenCV's RGB2GRAY for 8 bits, with which data sets are made gray: BT.601's luma in units of 2**-15.
 LUMA, LUMA_SHIFT = (9798, 19235, 3735), 15
 
 
 class DeployedModel(nn.Module):
-    """A classifier from 8-bit pictures to a tuple of outputs, normalisation and removal of colours included.
+    """A classifier from 8-bit images to a tuple of outputs, normalization and removal of colors included.
 
     Attributes:
         output_names: Names of the outputs, see `src.models.onnx_metadata`.
@@ -54,7 +54,7 @@ class DeployedModel(nn.Module):
         self.grayscale, self.landmarks = spec.grayscale, bool(extra_outputs)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Map RGB pictures in [0, 255], uint8 (B, 3, S, S), to the outputs."""
+        """Map RGB images in [0, 255], uint8 (B, 3, S, S), to the outputs."""
         pixels = images
         if self.grayscale:
             red, green, blue = images.int().split(1, dim=1)

@@ -30,19 +30,19 @@ OPSET = 18
 CALIBRATION_BATCH = 16
 # Sums and concatenations stay in float: rounding them costs accuracy, and gains a tenth of the time.
 QUANTISED = ["Conv", "Gemm", "MatMul"]
-# The stem, whose rounding spreads through all that follows, stays in float, too. On 1,200 pictures of PublicTest
+# The stem, whose rounding spreads through all that follows, stays in float, too. On 1,200 images of PublicTest
 # `emonet_fer` then agreed with itself on 99.2 % instead of 98.2 %, in the same time.
 STEM = tuple(f"backbone.conv{i}." for i in range(1, 5))
 # Ending of the names of a batch-norm's weights, where it has become a convolution.
 NORM_WEIGHT = "_over_deviation"
-# Half precision ends at 65,504; unseen pictures may give larger values than those looked at.
+# Half precision ends at 65,504; unseen images may give larger values than those looked at.
 HALF_LIMIT = 65504 / 4
 
 
 def export_fp32(model: DeployedModel) -> onnx.ModelProto:
     """Return the network as an ONNX graph in single precision, with dynamic batch size."""
     side = model.spec.image_size
-    # Two pictures: a batch of one would become a constant.
+    # Two images: a batch of one would become a constant.
     example = torch.zeros(2, 3, side, side, dtype=torch.uint8)
     with _quiet():
         program = torch.onnx.export(
@@ -60,15 +60,15 @@ def export_fp32(model: DeployedModel) -> onnx.ModelProto:
     return _without_traces(program.model_proto)
 
 
-def to_fp16(graph: onnx.ModelProto, pictures: NDArray[np.uint8]) -> onnx.ModelProto:
+def to_fp16(graph: onnx.ModelProto, images: NDArray[np.uint8]) -> onnx.ModelProto:
     """Return the graph in half precision; inputs, outputs and what half precision cannot hold stay what they are.
 
     Args:
         graph: Graph in single precision.
-        pictures: Training pictures that show how large values get, (N, 3, S, S).
+        images: Training images that show how large values get, (N, 3, S, S).
     """
     with _quiet():
-        wide = _wide_nodes(graph, pictures)
+        wide = _wide_nodes(graph, images)
         half = OnnxModel(convert_float_to_float16(graph, keep_io_types=True, node_block_list=wide))
         # The converter also casts to half precision and back what goes from one node in single precision to another.
         half.remove_cascaded_cast_nodes()
@@ -79,7 +79,7 @@ def to_fp16(graph: onnx.ModelProto, pictures: NDArray[np.uint8]) -> onnx.ModelPr
     return half.model  # type: ignore[no-any-return]
 
 
-def to_int8(graph: onnx.ModelProto, pictures: NDArray[np.uint8]) -> onnx.ModelProto:
+def to_int8(graph: onnx.ModelProto, images: NDArray[np.uint8]) -> onnx.ModelProto:
     """Return the graph with 8-bit convolutions and matrix products behind the stem, quantised statically.
 
     Weights have a scale per output channel and 7 bits: without VNNI instructions, x86 processors add pairs of products
@@ -87,7 +87,7 @@ def to_int8(graph: onnx.ModelProto, pictures: NDArray[np.uint8]) -> onnx.ModelPr
 
     Args:
         graph: Graph in single precision.
-        pictures: Training pictures that the ranges of activations are taken from, (N, 3, S, S).
+        images: Training images that the ranges of activations are taken from, (N, 3, S, S).
     """
     with TemporaryDirectory() as folder, _quiet():
         plain, prepared, quantised = (Path(folder) / f"{name}.onnx" for name in ("plain", "prepared", "quantised"))
@@ -97,7 +97,7 @@ def to_int8(graph: onnx.ModelProto, pictures: NDArray[np.uint8]) -> onnx.ModelPr
         quantize_static(
             prepared,
             quantised,
-            _Pictures(pictures),
+            _Images(images),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=QUANTISED,
             per_channel=True,
@@ -143,10 +143,10 @@ def _reads(node: onnx.NodeProto, parts: tuple[str, ...]) -> bool:
     return any(part in name for name in node.input for part in parts)
 
 
-def _wide_nodes(graph: onnx.ModelProto, pictures: NDArray[np.uint8]) -> list[str]:
+def _wide_nodes(graph: onnx.ModelProto, images: NDArray[np.uint8]) -> list[str]:
     """Return the names of the nodes with a value near or beyond the range of half precision.
 
-    The luma of colours, counted in units of 2**-15, does; so did the sums of an EmoNet's residual blocks before
+    The luma of colors, counted in units of 2**-15, does; so did the sums of an EmoNet's residual blocks before
     `src.models.rescaling`.
     """
     constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.graph.initializer}
@@ -158,7 +158,7 @@ def _wide_nodes(graph: onnx.ModelProto, pictures: NDArray[np.uint8]) -> list[str
         calibrator = create_calibrator(
             plain, None, augmented_model_path=augmented, calibrate_method=CalibrationMethod.MinMax
         )
-        calibrator.collect_data(_Pictures(pictures))
+        calibrator.collect_data(_Images(images))
         for name, data in calibrator.compute_data().items():
             if _peak(np.array(data.range_value)) > HALF_LIMIT:
                 large.add(name)
@@ -194,11 +194,11 @@ def publish(source: Path, target: Path, notes: Mapping[str, str]) -> None:
         onnx.save(graph, scratch)
 
 
-class _Pictures(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime is untyped
-    """Batches of pictures for the quantiser."""
+class _Images(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime is untyped
+    """Batches of images for the quantiser."""
 
-    def __init__(self, pictures: NDArray[np.uint8]) -> None:
-        self._batches = (pictures[i : i + CALIBRATION_BATCH] for i in range(0, len(pictures), CALIBRATION_BATCH))
+    def __init__(self, images: NDArray[np.uint8]) -> None:
+        self._batches = (images[i : i + CALIBRATION_BATCH] for i in range(0, len(images), CALIBRATION_BATCH))
 
     def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
         batch = next(self._batches, None)

@@ -1,4 +1,4 @@
-"""How an exported file differs from PyTorch on real pictures, and whether that is little enough."""
+"""How an exported file differs from PyTorch on real images, and whether that is little enough."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from src.models.onnx_metadata import named_outputs
 from src.utils.errors import ConfigError
 
 Outputs = dict[str, NDArray[np.float32]]
-# Largest difference of an output in fp32, least share of equal classes in fp16, most points of accuracy lost in int8.
+# Largest difference of an output in fp32, least fraction of equal classes in fp16, most points of accuracy lost in
+# int8.
 FP32_DIFFERENCE = 1e-4
 FP16_AGREEMENT = 0.995
 INT8_POINTS = 1.0
@@ -28,8 +29,8 @@ FP32_PIXELS = 0.01
 BATCH = 64
 
 
-class Pictures(NamedTuple):
-    """Pictures and their classes.
+class Images(NamedTuple):
+    """Images and their classes.
 
     Attributes:
         pixels: RGB in [0, 255], uint8 (N, 3, S, S).
@@ -48,10 +49,10 @@ class Parity:
         precision: `fp32`, `fp16` or `int8`.
         file: Name of the file.
         megabytes: Its size in 10**6 bytes.
-        pictures: Number of pictures compared.
+        images: Number of images compared.
         differences: Largest absolute difference of each output, by name; of landmarks in pixels.
-        agreement: Share of pictures that get the same class.
-        accuracy_torch: Accuracy of PyTorch on these pictures.
+        agreement: Fraction of images that get the same class.
+        accuracy_torch: Accuracy of PyTorch on these images.
         accuracy: That of the file.
         limit: What has to hold.
         passed: Whether it holds.
@@ -60,7 +61,7 @@ class Parity:
     precision: str
     file: str
     megabytes: float
-    pictures: int
+    images: int
     differences: dict[str, float]
     agreement: float
     accuracy_torch: float
@@ -83,50 +84,51 @@ class Parity:
         return f"accuracy falls by {self.points_lost:.2f} points"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return names and numbers for JSON."""
-        return {**asdict(self), "points_lost": self.points_lost}
+        """Return names and numbers for JSON, where images are called pictures."""
+        content = asdict(self)
+        return {"pictures": content.pop("images"), **content, "points_lost": self.points_lost}
 
 
-def torch_outputs(model: ExpressionClassifier, pictures: Pictures, names: tuple[str, ...]) -> Outputs:
-    """Return what PyTorch says about pictures in float32, normalised as the data modules do.
+def torch_outputs(model: ExpressionClassifier, images: Images, names: tuple[str, ...]) -> Outputs:
+    """Return what PyTorch says about images in float32, normalized as the data modules do.
 
     Args:
         model: The model.
-        pictures: N pictures, grey ones for a model of grey pictures.
+        images: N images, gray ones for a model of gray images.
         names: Outputs to keep, see `src.models.onnx_metadata`.
     """
     model.eval()
     parts = []
     with torch.inference_mode():
-        for pixels in _batches(pictures.pixels):
+        for pixels in _batches(images.pixels):
             prediction = model(torch.from_numpy(pixels).float() / 255, landmarks=True)
             found = named_outputs(prediction, model.spec)
             parts.append({name: cast(Tensor, found[name]).numpy() for name in names})
     return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
 
-def measure(path: Path, precision: str, pictures: Pictures, reference: Outputs) -> Parity:
+def measure(path: Path, precision: str, images: Images, reference: Outputs) -> Parity:
     """Compare a file with PyTorch.
 
     Args:
         path: The file.
         precision: Its precision, which sets the limit.
-        pictures: N pictures.
+        images: N images.
         reference: What PyTorch says about them.
     """
     backend = OnnxBackend(str(path), device="cpu")
-    parts = [backend.run(pixels) for pixels in _batches(pictures.pixels)]
+    parts = [backend.run(pixels) for pixels in _batches(images.pixels)]
     found = {name: np.concatenate([part[name] for part in parts]) for name in reference}
     differences = {name: float(np.abs(found[name] - reference[name]).max()) for name in reference}
     ours, theirs = (outputs["probabilities"].argmax(axis=1) for outputs in (found, reference))
     agreement = float((ours == theirs).mean())
-    accuracy, accuracy_torch = (float((classes == pictures.labels).mean()) for classes in (ours, theirs))
-    limit, passed = _verdict(precision, differences, agreement, 100 * (accuracy_torch - accuracy))
+    accuracy, accuracy_torch = (float((classes == images.labels).mean()) for classes in (ours, theirs))
+    limit, passed = _finding(precision, differences, agreement, 100 * (accuracy_torch - accuracy))
     return Parity(
         precision=precision,
         file=path.name,
         megabytes=round(path.stat().st_size / 1e6, 2),
-        pictures=len(ours),
+        images=len(ours),
         differences=differences,
         agreement=agreement,
         accuracy_torch=accuracy_torch,
@@ -137,12 +139,12 @@ def measure(path: Path, precision: str, pictures: Pictures, reference: Outputs) 
 
 
 def _batches(pixels: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
-    """Yield pictures a batch at a time; the last one is smaller, which the files must bear."""
+    """Yield images a batch at a time; the last one is smaller, which the files must bear."""
     for start in range(0, len(pixels), BATCH):
         yield pixels[start : start + BATCH]
 
 
-def _verdict(precision: str, differences: dict[str, float], agreement: float, points: float) -> tuple[str, bool]:
+def _finding(precision: str, differences: dict[str, float], agreement: float, points: float) -> tuple[str, bool]:
     """Return the limit of a precision in words, and whether it is kept."""
     if precision == "fp32":
         limits = {name: FP32_PIXELS if name == "landmarks" else FP32_DIFFERENCE for name in differences}
@@ -154,7 +156,7 @@ def _verdict(precision: str, differences: dict[str, float], agreement: float, po
 
 def parity_table(rows: list[Parity]) -> Table:
     """Return the comparison for the terminal, a column per file."""
-    table = Table(title=f"ONNX Runtime against PyTorch in float32, {rows[0].pictures:,} pictures")
+    table = Table(title=f"ONNX Runtime against PyTorch in float32, {rows[0].images:,} images")
     table.add_column()
     for row in rows:
         table.add_column(row.precision, justify="right")

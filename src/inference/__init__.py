@@ -1,4 +1,4 @@
-"""Prediction on pictures, videos and cameras: `EmotionPredictor` and its typed results."""
+"""Prediction on images, videos and cameras: `EmotionPredictor` and its typed results."""
 
 from src.inference.predictor import EmotionPredictor
 from src.inference.results import FacePrediction, Prediction

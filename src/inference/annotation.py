@@ -1,4 +1,4 @@
-"""Pictures that show what was predicted: boxes on the picture, and a card for each face beside it."""
+"""Images that show what was predicted: boxes on the image, and a card for each face beside it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from src.inference.cards import CARD_WIDTH, FAINT, PAPER, Card, card_height, class_colour, draw_card
-from src.inference.drawing import Canvas, Colour, Point, blend, text_width
+from src.inference.cards import CARD_WIDTH, FAINT, PAPER, Card, card_height, class_color, draw_card
+from src.inference.drawing import Canvas, Color, Point, blend, text_width
 from src.inference.results import Box, FacePrediction, Image, Prediction
 
-# Height of the picture in pixels: small ones are enlarged, large ones reduced.
+# Height of the image in pixels: small ones are enlarged, large ones reduced.
 SMALLEST_HEIGHT, LARGEST_HEIGHT, LARGEST_WIDTH = 480, 1080, 1920
-SMALLEST_UNIT, PICTURE_UNIT, LARGEST_UNIT = 0.95, 1.1, 1.25
+SMALLEST_UNIT, IMAGE_UNIT, LARGEST_UNIT = 0.95, 1.1, 1.25
 MAX_COLUMNS = 2
-DARK: Colour = (17, 20, 24)
+DARK: Color = (17, 20, 24)
 TRAIL_SECONDS = 2.0
 # A card stays for as long after its face was last seen, lest it blinks.
 CARD_SECONDS = 0.6
@@ -36,11 +36,11 @@ class _Person:
 
 @dataclass(frozen=True)
 class _Layout:
-    """Sizes of the annotated picture in pixels.
+    """Sizes of the annotated image in pixels.
 
     Attributes:
         scale: Pixels of it that one of the original has.
-        picture: Width and height of the picture in it.
+        image: Width and height of the image in it.
         size: Its own width and height.
         unit: Pixels of a unit, see `src.inference.cards`.
         rows: Cards below each other.
@@ -49,7 +49,7 @@ class _Layout:
     """
 
     scale: float
-    picture: tuple[int, int]
+    image: tuple[int, int]
     size: tuple[int, int]
     unit: float
     rows: int
@@ -60,15 +60,15 @@ class _Layout:
         """Return the upper left corner of a card."""
         column, row = divmod(slot, self.rows)
         height = (self.size[1] - 2 * self.top) / self.rows
-        return self.picture[0] + column * CARD_WIDTH * self.unit, self.top + row * height
+        return self.image[0] + column * CARD_WIDTH * self.unit, self.top + row * height
 
 
 class Annotator:
-    """Draws the predictions of one video, frame by frame, or of a picture; all frames get one size.
+    """Draws the predictions of one video, frame by frame, or of an image; all frames get one size.
 
     Attributes:
         landmarks: Whether to draw the landmarks, where they are a trained output.
-        cards: Whether cards stand beside the picture.
+        cards: Whether cards stand beside the image.
     """
 
     def __init__(self, *, landmarks: bool = False, cards: bool = True) -> None:
@@ -76,7 +76,7 @@ class Annotator:
 
         Args:
             landmarks: Whether to draw the landmarks, where they are a trained output.
-            cards: Whether cards stand beside the picture.
+            cards: Whether cards stand beside the image.
         """
         self.landmarks, self.cards = landmarks, cards
         self._layout: _Layout | None = None
@@ -97,8 +97,8 @@ class Annotator:
         layout = self._layout
         self._remember(numbered, prediction.frame.time or 0.0, layout.rows * layout.columns)
         canvas = Canvas(_place(prediction.frame.image, layout))
-        top = (layout.size[1] - layout.picture[1]) // 2
-        view = Canvas(canvas.pixels[top : top + layout.picture[1], : layout.picture[0]])
+        top = (layout.size[1] - layout.image[1]) // 2
+        view = Canvas(canvas.pixels[top : top + layout.image[1], : layout.image[0]])
         for _, face in numbered:
             if face.heat is not None:
                 _lay_heat(view.pixels, face, layout.scale)
@@ -109,7 +109,7 @@ class Annotator:
         if self.cards:
             self._draw_cards(canvas, len(numbered), layout)
             return canvas.finished()
-        return canvas.finished()[top : top + layout.picture[1], : layout.picture[0]]
+        return canvas.finished()[top : top + layout.image[1], : layout.image[0]]
 
     def _remember(self, faces: list[tuple[int, FacePrediction]], time: float, n_slots: int) -> None:
         """Give each face a slot for its card, the one that it had before if it had one."""
@@ -141,7 +141,7 @@ class Annotator:
             text = f"and {hidden} more face{'s' if hidden > 1 else ''}"
             canvas.text((x, y), text, 11 * layout.unit, FAINT, anchor="rd")
         elif not self._people:
-            middle = layout.picture[0] + (layout.size[0] - layout.picture[0]) / 2
+            middle = layout.image[0] + (layout.size[0] - layout.image[0]) / 2
             canvas.text((middle, layout.size[1] / 2), "no face found", 15 * layout.unit, FAINT, anchor="mm")
 
 
@@ -151,12 +151,12 @@ def _layout(size: tuple[int, ...], n_classes: int, n_faces: int | None) -> _Layo
     Args:
         size: Width and height of the original.
         n_classes: Classes of a card.
-        n_faces: Faces of a picture; None for a video, in which the number changes.
+        n_faces: Faces of an image; None for a video, in which the number changes.
     """
     width, height = size
     scale = min(max(1.0, SMALLEST_HEIGHT / height), LARGEST_HEIGHT / height, LARGEST_WIDTH / width)
-    picture = (max(1, round(width * scale)), max(1, round(height * scale)))
-    total = max(picture[1], SMALLEST_HEIGHT)
+    image = (max(1, round(width * scale)), max(1, round(height * scale)))
+    total = max(image[1], SMALLEST_HEIGHT)
     unit = min(max(total / 720, SMALLEST_UNIT), LARGEST_UNIT)
     card = card_height(n_classes)
     rows, columns, top = max(1, math.floor(total / (card * unit + 1))), 1, 0.0
@@ -164,20 +164,20 @@ def _layout(size: tuple[int, ...], n_classes: int, n_faces: int | None) -> _Layo
         columns = min(max(1, math.ceil(n_faces / rows)), MAX_COLUMNS)
         rows = min(rows, max(1, math.ceil(n_faces / columns)))
         # Few cards are as large as there is room for, in the middle.
-        unit = max(unit, min(total / rows / (card + 1), PICTURE_UNIT))
+        unit = max(unit, min(total / rows / (card + 1), IMAGE_UNIT))
         top = max(0.0, (total - 1.15 * rows * card * unit) / 2)
-    wide = picture[0] + round(columns * CARD_WIDTH * unit)
-    return _Layout(scale, picture, (wide + wide % 2, total + total % 2), unit, rows, columns, top)
+    wide = image[0] + round(columns * CARD_WIDTH * unit)
+    return _Layout(scale, image, (wide + wide % 2, total + total % 2), unit, rows, columns, top)
 
 
 def _place(image: Image, layout: _Layout) -> Image:
-    """Return the resized picture on the left of an otherwise empty one; frames of another size are fitted in."""
+    """Return the resized image on the left of an otherwise empty one; frames of another size are fitted in."""
     method = cv2.INTER_AREA if layout.scale < 1 else cv2.INTER_CUBIC
-    resized = np.asarray(cv2.resize(image, layout.picture, interpolation=method), np.uint8)
+    resized = np.asarray(cv2.resize(image, layout.image, interpolation=method), np.uint8)
     whole = np.full((layout.size[1], layout.size[0], 3), PAPER, np.uint8)
-    top = (layout.size[1] - layout.picture[1]) // 2
-    whole[:, : layout.picture[0]] = DARK
-    whole[top : top + layout.picture[1], : layout.picture[0]] = resized
+    top = (layout.size[1] - layout.image[1]) // 2
+    whole[:, : layout.image[0]] = DARK
+    whole[top : top + layout.image[1], : layout.image[0]] = resized
     return whole
 
 
@@ -189,11 +189,11 @@ def _scaled(box: Box, layout: _Layout, top: int) -> Box:
 def _draw_box(canvas: Canvas, number: int, face: FacePrediction, layout: _Layout, top: int) -> None:
     """Draw a face's box and its label, as large as the box allows."""
     box = _scaled(face.box, layout, top)
-    colour = class_colour(face.expression, list(face.probabilities))
+    color = class_color(face.expression, list(face.probabilities))
     thickness = max(2.0, min(3.0, box.width / 60) * layout.unit)
     corner, size = (box.x, box.y), (box.width, box.height)
     canvas.rectangle(corner, size, PAPER, thickness + 1.5)
-    canvas.rectangle(corner, size, colour, thickness)
+    canvas.rectangle(corner, size, color, thickness)
     font = min(max(box.width / 9, 9.0), 17 * layout.unit)
     text = f"{number}  {face.expression} {face.probability:.0%}"
     width = text_width(text, font, bold=True) + 0.9 * font
@@ -201,9 +201,9 @@ def _draw_box(canvas: Canvas, number: int, face: FacePrediction, layout: _Layout
         text = f"{number} {face.expression}"
         width = text_width(text, font, bold=True) + 0.9 * font
     height = 1.6 * font
-    x = min(max(box.x - thickness / 2, 0.0), max(0.0, layout.picture[0] - width))
+    x = min(max(box.x - thickness / 2, 0.0), max(0.0, layout.image[0] - width))
     y = box.y - height if box.y - height >= top else box.y
-    canvas.rectangle((x, y), (width, height), colour)
+    canvas.rectangle((x, y), (width, height), color)
     canvas.text((x + 0.45 * font, y + height / 2), text, font, PAPER, anchor="lm", bold=True)
 
 
@@ -230,5 +230,5 @@ def _lay_heat(pixels: Image, face: FacePrediction, scale: float) -> None:
     if y0 >= y1 or x0 >= x1:
         return
     heat = heat[y0 - top : y1 - top, x0 - left : x1 - left]
-    colours = cv2.applyColorMap(np.rint(255 * heat).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
-    pixels[y0:y1, x0:x1] = blend(pixels[y0:y1, x0:x1], colours.astype(np.float32), HEAT_WEIGHT * heat)
+    colors = cv2.applyColorMap(np.rint(255 * heat).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
+    pixels[y0:y1, x0:x1] = blend(pixels[y0:y1, x0:x1], colors.astype(np.float32), HEAT_WEIGHT * heat)

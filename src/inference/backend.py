@@ -59,7 +59,7 @@ class Backend(Protocol):
     Attributes:
         class_names: Classes in the order of the probabilities.
         image_size: Side S of the crops in pixels.
-        grayscale: Whether the model expects crops without colours (still three channels).
+        grayscale: Whether the model expects crops without colors (still three channels).
         crop: What of a face the crops show, in words; see `src.inference.crop`.
         outputs: Trained outputs, of `expression`, `valence_arousal`, `landmarks`.
     """
@@ -158,7 +158,7 @@ class TorchBackend:
         )
 
     def explain(self, images: Tensor, classes: Sequence[str]) -> Tensor:
-        """Return where the evidence for a class of each crop is: Grad-CAM, or HiResCAM for heads that flatten a map.
+        """Return where the attribution for a class of each crop is: Grad-CAM, or HiResCAM for heads that flatten a map.
 
         Args:
             images: RGB crops in [0, 1], float32, (B, 3, S, S).

@@ -1,4 +1,4 @@
-"""A camera's pictures, as they come."""
+"""A camera's images, as they come."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from src.inference.results import Frame
 from src.inference.video import UnreadableVideo
 from src.utils.signals import stop_requests
 
-# A camera that warms up gives no picture at first, and one may be lost later.
+# A camera that warms up gives no image at first, and one may be lost later.
 MAX_MISSED = 40
 WAIT_SECONDS = 0.05
 
@@ -25,7 +25,7 @@ def read_camera(number: int, max_seconds: float | None = None) -> Iterator[Frame
         max_seconds: Seconds after which to stop; None for never.
 
     Raises:
-        UnreadableVideo: If there is no such camera, or it stops giving pictures.
+        UnreadableVideo: If there is no such camera, or it stops giving images.
     """
     # OpenCV would print warnings of its own of a camera that is not there.
     level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -49,7 +49,7 @@ def _frames(camera: cv2.VideoCapture, source: str, max_seconds: float | None) ->
         if not there:
             missed += 1
             if missed > MAX_MISSED:
-                raise UnreadableVideo(f"it stopped giving pictures after {index} frames")
+                raise UnreadableVideo(f"it stopped giving images after {index} frames")
             time.sleep(WAIT_SECONDS)
             continue
         start = now if start is None else start

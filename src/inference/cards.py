@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from src.inference.drawing import Canvas, Colour, Point
+from src.inference.drawing import Canvas, Color, Point
 from src.inference.results import FacePrediction
 
 INK, FAINT, RULE, PAPER, BAR = (28, 32, 38), (128, 134, 142), (222, 225, 229), (255, 255, 255), (176, 182, 190)
-COLOURS: dict[str, Colour] = {
+COLORS: dict[str, Color] = {
     "neutral": (92, 100, 112),
     "happy": (228, 156, 24),
     "sad": (62, 114, 176),
@@ -20,8 +20,8 @@ COLOURS: dict[str, Colour] = {
     "angry": (198, 52, 52),
     "contempt": (30, 148, 150),
 }
-OTHERS: tuple[Colour, ...] = ((160, 82, 45), (199, 21, 133), (85, 107, 47), (0, 110, 190), (184, 134, 11))
-# In units, of which a picture of 720 px has one a pixel.
+OTHERS: tuple[Color, ...] = ((160, 82, 45), (199, 21, 133), (85, 107, 47), (0, 110, 190), (184, 134, 11))
+# In units, of which an image of 720 px has one a pixel.
 CARD_WIDTH, TITLE_HEIGHT, BAR_HEIGHT, PADDING = 400, 40, 17, 14
 NAME_WIDTH, VALUE_WIDTH, CIRCLE = 70, 40, 132
 
@@ -31,7 +31,7 @@ class Card:
     """What a card shows.
 
     Attributes:
-        number: The face's number in the picture, or the track's.
+        number: The face's number in the image, or the track's.
         face: The face.
         trail: Valence and arousal of the last seconds, the oldest first; the present ones are the last.
     """
@@ -41,9 +41,9 @@ class Card:
     trail: Sequence[Point] = ()
 
 
-def class_colour(name: str, classes: Sequence[str]) -> Colour:
-    """Return the colour of a class, among all classes of the model."""
-    return COLOURS.get(name) or OTHERS[list(classes).index(name) % len(OTHERS)]
+def class_color(name: str, classes: Sequence[str]) -> Color:
+    """Return the color of a class, among all classes of the model."""
+    return COLORS.get(name) or OTHERS[list(classes).index(name) % len(OTHERS)]
 
 
 def card_height(n_classes: int) -> float:
@@ -62,13 +62,13 @@ def draw_card(canvas: Canvas, corner: Point, card: Card, unit: float) -> None:
     """
     face = card.face
     classes = list(face.probabilities)
-    colour = class_colour(face.expression, classes)
+    color = class_color(face.expression, classes)
     x, y = corner[0] + PADDING * unit, corner[1] + PADDING * unit
-    canvas.circle((x + 12 * unit, y + 13 * unit), 12 * unit, colour)
+    canvas.circle((x + 12 * unit, y + 13 * unit), 12 * unit, color)
     canvas.text((x + 12 * unit, y + 13 * unit), str(card.number), 13 * unit, PAPER, anchor="mm", bold=True)
     canvas.text((x + 34 * unit, y + 13 * unit), face.expression, 18 * unit, INK, anchor="lm", bold=True)
     edge = corner[0] + (CARD_WIDTH - PADDING) * unit
-    canvas.text((edge, y + 13 * unit), f"{face.probability:.0%}", 18 * unit, colour, anchor="rm", bold=True)
+    canvas.text((edge, y + 13 * unit), f"{face.probability:.0%}", 18 * unit, color, anchor="rm", bold=True)
     top = y + TITLE_HEIGHT * unit
     has_affect = face.valence is not None and face.arousal is not None
     right = edge - (CIRCLE + 24) * unit if has_affect else edge
@@ -76,7 +76,7 @@ def draw_card(canvas: Canvas, corner: Point, card: Card, unit: float) -> None:
     if face.valence is not None and face.arousal is not None:
         trail = card.trail or ((face.valence, face.arousal),)
         centre = (edge - CIRCLE / 2 * unit, top + (CIRCLE / 2 + 4) * unit)
-        _draw_circumplex(canvas, centre, CIRCLE / 2 * unit, trail, colour, unit)
+        _draw_circumplex(canvas, centre, CIRCLE / 2 * unit, trail, color, unit)
     bottom = corner[1] + card_height(len(classes)) * unit
     canvas.line((x, bottom), (edge, bottom), RULE)
 
@@ -92,14 +92,14 @@ def _draw_bars(canvas: Canvas, corner: Point, width: float, face: FacePrediction
         height = (BAR_HEIGHT - 7) * unit
         canvas.rectangle((start, middle - height / 2), (length, height), RULE)
         if value * length >= 1:
-            colour = class_colour(name, classes) if top else BAR
-            canvas.rectangle((start, middle - height / 2), (value * length, height), colour)
+            color = class_color(name, classes) if top else BAR
+            canvas.rectangle((start, middle - height / 2), (value * length, height), color)
         canvas.text((x + width, middle), f"{value:.0%}", 11.5 * unit, INK if top else FAINT, anchor="rm", bold=top)
         y += BAR_HEIGHT * unit
 
 
 def _draw_circumplex(
-    canvas: Canvas, centre: Point, radius: float, trail: Sequence[Point], colour: Colour, unit: float
+    canvas: Canvas, centre: Point, radius: float, trail: Sequence[Point], color: Color, unit: float
 ) -> None:
     """Draw valence to the right and arousal upwards, each from -1 to 1, with the way of the last seconds."""
     x, y = centre
@@ -112,10 +112,10 @@ def _draw_circumplex(
     points = [_inside(x, y, radius, point) for point in trail]
     for i in range(1, len(points)):
         age = i / len(points)
-        faded: Colour = tuple(round(248 + (c - 248) * age) for c in colour)  # type: ignore[assignment]  # three
+        faded: Color = tuple(round(248 + (c - 248) * age) for c in color)  # type: ignore[assignment]  # three
         canvas.line(points[i - 1], points[i], faded, max(1.0, 2.2 * unit * age))
     canvas.circle(points[-1], 5.5 * unit, PAPER)
-    canvas.circle(points[-1], 4.5 * unit, colour)
+    canvas.circle(points[-1], 4.5 * unit, color)
     valence, arousal = trail[-1]
     text = f"valence {_signed(valence)}  arousal {_signed(arousal)}"
     canvas.text((x + radius, y + radius + 7 * unit), text, 9.5 * unit, INK, anchor="ra")

@@ -99,7 +99,7 @@ def _beside(weights: Weights) -> Iterator[Backend]:
             log.warning("%s is left aside: %s. Export it again.", path.name, obstacle)
             continue
         log.info(
-            "Backend: ONNX Runtime, %s (%s): no bf16 here, and %.2f %% of %d pictures right, PyTorch %.2f %%.",
+            "Backend: ONNX Runtime, %s (%s): no bf16 here, and %.2f %% of %d images right, PyTorch %.2f %%.",
             *(kind, path.name, 100 * parity["accuracy"], parity["pictures"], 100 * parity["accuracy_torch"]),
         )
         yield backend

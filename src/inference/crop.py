@@ -26,10 +26,10 @@ class CropRule:
     shift: float
 
 
-# FER2013's pictures are the boxes of a detector, as are those that `src.data.faces.generator` draws.
+# FER2013's images are the boxes of a detector, as are those that `src.data.faces.generator` draws.
 DETECTOR_BOX = CropRule(scale=1.0, shift=0.0)
 # The square of side (width + height) / 1.1 of the 68 landmarks' box, which EmoNet's authors cut, where there is no more
-# than a detector's box: medians of 500 neutral drawn faces, whose box and landmarks are known.
+# than a detector's box: medians of 500 neutral synthetic faces, whose box and landmarks are known.
 LANDMARK_BOX = CropRule(scale=1.37, shift=0.07)
 
 
@@ -47,13 +47,13 @@ def crop_box(box: Box, rule: CropRule) -> Box:
 
 
 def cut(image: Image, box: Box, size: int, grayscale: bool) -> Image:
-    """Cut a box out of a picture and resize it as the training's pictures are.
+    """Cut a box out of an image and resize it as the training's images are.
 
     Args:
         image: RGB, (H, W, 3).
-        box: Box; what lies outside the picture repeats its edge.
+        box: Box; what lies outside the image repeats its edge.
         size: Side of the result in pixels.
-        grayscale: Whether to remove the colours.
+        grayscale: Whether to remove the colors.
 
     Returns:
         RGB crop, (size, size, 3).
@@ -73,5 +73,5 @@ def cut(image: Image, box: Box, size: int, grayscale: bool) -> Image:
 
 
 def to_tensor(crops: list[Image]) -> Tensor:
-    """Stack RGB crops (S, S, 3) of uint8 to float pictures in [0, 1], (B, 3, S, S)."""
+    """Stack RGB crops (S, S, 3) of uint8 to float images in [0, 1], (B, 3, S, S)."""
     return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 255

@@ -1,4 +1,4 @@
-"""Where the faces are: OpenCV's Haar cascade, YuNet, or the whole picture."""
+"""Where the faces are: OpenCV's Haar cascade, YuNet, or the whole image."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from src.inference.results import Box, Image
 from src.utils.errors import ConfigError
 
 DETECTORS = ("haar", "yunet", "none")
-# Longest side in which faces are looked for: larger pictures are reduced, so that time does not grow with their size.
+# Longest side in which faces are looked for: larger images are reduced, so that time does not grow with their size.
 SEARCH_SIDE = 1280
-# Of the cascades that OpenCV ships, this one found most drawn faces (280 of 288; the `default` one 269) with the fewest
-# false ones (1; 5), in the least time. Its boxes are smaller than those of the `default` one, which FER2013 was cut by:
-# by this factor, the median of 80 drawn faces.
+# Of the cascades that OpenCV ships, this one found most synthetic faces (280 of 288; the `default` one 269) with the
+# fewest false ones (1; 5), in the least time. Its boxes are smaller than those of the `default` one, by which FER2013
+# was cut: by this factor, the median of 80 synthetic faces.
 CASCADE = "haarcascade_frontalface_alt2.xml"
 CASCADE_SCALE = 0.936
 SCALE_STEP = 1.1
 NEIGHBOURS = 4
 SMALLEST_FACE = 20
-# Smaller pictures are looked at enlarged.
+# Smaller images are looked at enlarged.
 SMALLEST_SEARCH = 160
 YUNET_SCORE = 0.6
 
@@ -34,7 +34,7 @@ class Detection(NamedTuple):
     """A face.
 
     Attributes:
-        box: Its box in pixels of the picture.
+        box: Its box in pixels of the image.
         score: The detector's confidence, or None.
     """
 
@@ -43,18 +43,18 @@ class Detection(NamedTuple):
 
 
 class Detector(Protocol):
-    """Finds the faces of a picture."""
+    """Finds the faces of an image."""
 
     def __call__(self, image: Image) -> list[Detection]:
-        """Return the faces of an RGB picture (H, W, 3), from left to right."""
+        """Return the faces of an RGB image (H, W, 3), from left to right."""
         ...
 
 
-class WholePicture:
-    """Takes the whole picture for a face, which is cropped already."""
+class WholeImage:
+    """Takes the whole image for a face, which is cropped already."""
 
     def __call__(self, image: Image) -> list[Detection]:
-        """Return the picture's rectangle."""
+        """Return the image's rectangle."""
         height, width = image.shape[:2]
         return [Detection(Box(0.0, 0.0, float(width), float(height)), None)]
 
@@ -67,7 +67,7 @@ class HaarDetector:
         self._cascade = cv2.CascadeClassifier(str(Path(cv2.__file__).parent / "data" / CASCADE))
 
     def __call__(self, image: Image) -> list[Detection]:
-        """Return the faces of an RGB picture (H, W, 3), from left to right."""
+        """Return the faces of an RGB image (H, W, 3), from left to right."""
         small, scale = _search_size(image)
         grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
         boxes, _, scores = self._cascade.detectMultiScale3(
@@ -105,7 +105,7 @@ class YunetDetector:
             raise ConfigError(f"detector_path={path} cannot be used by YuNet ({reason}); {wanted}") from None
 
     def __call__(self, image: Image) -> list[Detection]:
-        """Return the faces of an RGB picture (H, W, 3), from left to right."""
+        """Return the faces of an RGB image (H, W, 3), from left to right."""
         small, scale = _search_size(image)
         self._network.setInputSize(small.shape[1::-1])
         _, faces = self._network.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
@@ -128,12 +128,12 @@ def build_detector(name: str, path: str | None = None) -> Detector:
     if name == "yunet":
         return YunetDetector(path)
     if name == "none":
-        return WholePicture()
+        return WholeImage()
     raise ConfigError(f"detector={name}; expected one of {', '.join(DETECTORS)}.")
 
 
 def _search_size(image: Image) -> tuple[Image, float]:
-    """Return the picture in which faces are looked for, and how many of its pixels are one of the original."""
+    """Return the image in which faces are looked for, and how many of its pixels are one of the original."""
     longest = max(image.shape[:2])
     if longest >= SMALLEST_SEARCH:
         small = shrink(image, SEARCH_SIDE)

@@ -70,7 +70,7 @@ class OnnxBackend:
         self.providers = tuple(self._session.get_providers())
 
     def run(self, pixels: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        """Run the file on RGB pictures in [0, 255], (B, 3, S, S).
+        """Run the file on RGB images in [0, 255], (B, 3, S, S).
 
         Returns:
             Every output by name; see `src.models.onnx_metadata.OUTPUTS`.
@@ -79,7 +79,7 @@ class OnnxBackend:
         return dict(zip(self.output_names, values, strict=True))
 
     def __call__(self, images: Tensor) -> BackendOutput:
-        """Predict RGB crops in [0, 1], float32, (B, 3, S, S); they are rounded to 8 bits, as pictures have them."""
+        """Predict RGB crops in [0, 1], float32, (B, 3, S, S); they are rounded to 8 bits, as images have them."""
         pixels = (images.detach().cpu().float() * 255).round().clamp(0, 255).to(torch.uint8).numpy()
         n = len(pixels)
         if self.providers[0] == PROVIDERS["cpu"]:

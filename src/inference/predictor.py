@@ -1,4 +1,4 @@
-"""Faces, classes, valence and arousal of pictures and videos."""
+"""Faces, classes, valence and arousal of images and videos."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from src.data.readers.images import decode_picture
+from src.data.readers.images import decode_image
 from src.inference.backend import Backend, BackendOutput, TorchBackend
 from src.inference.choice import load_backend
 from src.inference.crop import crop_box, crop_rule, cut, to_tensor
@@ -26,7 +26,7 @@ MAX_WAITING_PIXELS = 2**25
 
 
 class EmotionPredictor:
-    """Finds the faces of pictures and predicts them, in batches across faces and pictures.
+    """Finds the faces of images and predicts them, in batches across faces and images.
 
     Attributes:
         backend: What runs the model.
@@ -58,14 +58,14 @@ class EmotionPredictor:
 
         Args:
             weights: A run directory, a `.ckpt`, a `.safetensors` or an `.onnx`.
-            detector: `haar`, `yunet`, `none` (pictures are crops of faces already), or one of your own.
+            detector: `haar`, `yunet`, `none` (images are crops of faces already), or one of your own.
             detector_path: The ONNX file of `yunet`.
             backend: `auto` (the fastest here), `torch`, `onnx`, or one of your own, which then has the weights.
             vocabulary: Which classification of weights that have several; None takes `ferplus` if there is one.
             batch_size: Largest number of faces that the model sees at once.
             device: `auto`, `cpu` or `cuda`.
             precision: `auto` (what the machine does fastest), `32-true`, `bf16-mixed` or `16-mixed`.
-            gradcam: Whether faces get their `heat`, where the evidence for the predicted class is; `torch` only.
+            gradcam: Whether faces get their `heat`, where the attribution for the predicted class is; `torch` only.
             plugins: Python modules that register heads and backbones of your own, which the weights name.
 
         Raises:
@@ -85,21 +85,21 @@ class EmotionPredictor:
         self.batch_size = batch_size
         self._rule = crop_rule(self.backend.crop)
 
-    def predict(self, picture: str | Path | Image) -> Prediction:
-        """Predict one picture.
+    def predict(self, image: str | Path | Image) -> Prediction:
+        """Predict one image.
 
         Args:
-            picture: A file, or upright RGB pixels in [0, 255]: uint8, (H, W, 3) or grey (H, W).
+            image: A file, or upright RGB pixels in [0, 255]: uint8, (H, W, 3) or gray (H, W).
 
         Raises:
-            UnreadablePicture: If the file is none, or broken; the message is the reason.
+            UnreadableImage: If the file is none, or broken; the message is the reason.
             ConfigError: If pixels are of another kind.
         """
-        return next(self.predict_many([picture]))
+        return next(self.predict_many([image]))
 
-    def predict_many(self, pictures: Iterable[str | Path | Image | Frame]) -> Iterator[Prediction]:
-        """Predict pictures in their order, in batches across them, at constant memory; see `predict`."""
-        return self._predict(as_frame(picture) for picture in pictures)
+    def predict_many(self, images: Iterable[str | Path | Image | Frame]) -> Iterator[Prediction]:
+        """Predict images in their order, in batches across them, at constant memory; see `predict`."""
+        return self._predict(as_frame(image) for image in images)
 
     def track(self, frames: Iterable[Frame], *, smooth: bool = True) -> Iterator[Prediction]:
         """Predict the frames of one video in their order, such as those of `src.inference.video.read_video`.
@@ -162,7 +162,7 @@ class EmotionPredictor:
         return faces
 
     def _face(self, detection: Detection, crop: Box, output: BackendOutput) -> FacePrediction:
-        """Name the outputs of one face, and put its landmarks into the picture."""
+        """Name the outputs of one face, and put its landmarks into the image."""
         landmarks = None
         if output.landmarks is not None:
             edge = np.array([crop.x, crop.y], np.float32)
@@ -180,23 +180,23 @@ class EmotionPredictor:
         )
 
 
-def as_frame(picture: str | Path | Image | Frame) -> Frame:
-    """Return a picture as a frame.
+def as_frame(image: str | Path | Image | Frame) -> Frame:
+    """Return an image as a frame.
 
     Raises:
-        UnreadablePicture: If a file is none, or broken.
+        UnreadableImage: If a file is none, or broken.
         ConfigError: If pixels are not uint8 of (H, W) or (H, W, 3).
     """
-    if isinstance(picture, Frame):
-        return picture
-    if isinstance(picture, str | Path):
-        return Frame(str(picture), _rgb(decode_picture(Path(picture))))
-    if picture.dtype != np.uint8 or not (picture.ndim == 2 or picture.shape[2:] == (3,)) or not picture.size:
+    if isinstance(image, Frame):
+        return image
+    if isinstance(image, str | Path):
+        return Frame(str(image), _rgb(decode_image(Path(image))))
+    if image.dtype != np.uint8 or not (image.ndim == 2 or image.shape[2:] == (3,)) or not image.size:
         raise ConfigError(
-            f"a picture of {picture.dtype} {picture.shape} cannot be predicted; expected RGB pixels in [0, 255]: "
-            "uint8, (height, width, 3) or grey (height, width)."
+            f"an image of {image.dtype} {image.shape} cannot be predicted; expected RGB pixels in [0, 255]: "
+            "uint8, (height, width, 3) or gray (height, width)."
         )
-    return Frame("picture", _rgb(picture))
+    return Frame("picture", _rgb(image))
 
 
 def _rgb(image: Image) -> Image:

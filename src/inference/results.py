@@ -12,7 +12,7 @@ Image = NDArray[np.uint8]
 
 
 class Box(NamedTuple):
-    """A rectangle in pixels of a picture: its edges may lie between pixels, and outside the picture.
+    """A rectangle in pixels of an image: its edges may lie between pixels, and outside the image.
 
     Attributes:
         x: Left edge, 0 being the left edge of the first pixel.
@@ -29,13 +29,13 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True)
 class Frame:
-    """A picture, or one of a video.
+    """An image, or one of a video.
 
     Attributes:
         source: Where it comes from: a file's name, or `camera 0`.
         image: Upright RGB pixels in [0, 255], (H, W, 3).
-        index: Number within a video from 0 up; None for a picture.
-        time: Seconds since the first frame of the video; None for a picture.
+        index: Number within a video from 0 up; None for an image.
+        time: Seconds since the first frame of the video; None for an image.
     """
 
     source: str
@@ -50,15 +50,15 @@ class FacePrediction:
 
     Attributes:
         box: The detector's box.
-        crop: Square that the model saw, in pixels of the picture.
+        crop: Square that the model saw, in pixels of the image.
         probabilities: Probability of each class, by name, in the model's order; they sum to 1.
         valence: Towards [-1, 1]; None if it is no trained output.
         arousal: Likewise.
-        landmarks: x and y of the 68 iBUG points in pixels of the picture, 0 being the centre of the first one, (68, 2);
+        landmarks: x and y of the 68 iBUG points in pixels of the image, 0 being the centre of the first one, (68, 2);
             None if they are no trained output.
         score: The detector's confidence, on a scale of its own; None if it gives none.
         heat: How much each pixel of the crop speaks for the class, in [0, 1], (S, S); None unless asked for.
-        track: Number of the person within a video from 1 up; None for a picture.
+        track: Number of the person within a video from 1 up; None for an image.
     """
 
     box: Box
@@ -84,16 +84,16 @@ class FacePrediction:
 
 @dataclass(frozen=True)
 class Prediction:
-    """All faces of a picture or frame.
+    """All faces of an image or frame.
 
     Attributes:
-        frame: The picture.
-        faces: Its faces, from the left to the right of pictures, in the order of their tracks in videos.
+        frame: The image.
+        faces: Its faces, from the left to the right of images, in the order of their tracks in videos.
     """
 
     frame: Frame
     faces: tuple[FacePrediction, ...]
 
     def with_faces(self, faces: list[FacePrediction]) -> Prediction:
-        """Return the same picture with other faces."""
+        """Return the same image with other faces."""
         return replace(self, faces=tuple(faces))

@@ -1,4 +1,4 @@
-"""What `input=` means: pictures, videos, a camera."""
+"""What `input=` means: images, videos, a camera."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ VIDEOS = {
         ".ogv",
     ),
 }
-PICTURES = {*SUFFIXES, ".jfif"}
+IMAGES = {*SUFFIXES, ".jfif"}
 EXPECTED = (
-    "expected a picture, a folder, a glob such as photos/*.jpg, a video, the number of a camera, or a list of these"
+    "expected an image, a folder, a glob such as photos/*.jpg, a video, the number of a camera, or a list of these"
 )
 
 
 @dataclass(frozen=True)
 class Source:
-    """One picture, video or camera.
+    """One image, video or camera.
 
     Attributes:
         kind: Which of them.
@@ -58,7 +58,7 @@ def find_sources(given: str | int | Sequence[str | int]) -> list[Source]:
     """Return what an input means, folders and globs in the order of their names.
 
     Args:
-        given: A picture, a folder (with its subfolders), a glob, a video, the number of a camera, or a list of these.
+        given: An image, a folder (with its subfolders), a glob, a video, the number of a camera, or a list of these.
 
     Raises:
         ConfigError: If there is nothing of the kind.
@@ -80,12 +80,12 @@ def find_sources(given: str | int | Sequence[str | int]) -> list[Source]:
     else:
         raise ConfigError(f"input={given} does not exist; {EXPECTED}.")
     if not found:
-        raise ConfigError(f"input={given} has no picture and no video in it; {EXPECTED}.")
+        raise ConfigError(f"input={given} has no image and no video in it; {EXPECTED}.")
     return [Source(_kind(Path(name)), name) for name in found]
 
 
 def _is_media(path: Path) -> bool:
-    return path.suffix.lower() in PICTURES | VIDEOS and not path.name.startswith(".") and path.is_file()
+    return path.suffix.lower() in IMAGES | VIDEOS and not path.name.startswith(".") and path.is_file()
 
 
 def _kind(path: Path) -> Kind:

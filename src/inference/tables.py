@@ -20,7 +20,7 @@ class PredictionTable:
     """`predictions.csv` or `predictions.jsonl`: a row for each face; what is not known is empty, or null.
 
     Columns: `source`; `frame` and `time` (seconds), for videos; `track`, the person in a video; `face`, its number in
-    the picture; `x`, `y`, `width`, `height`, the box in pixels; `score` of the detector; `prediction`, the class; a
+    the image; `x`, `y`, `width`, `height`, the box in pixels; `score` of the detector; `prediction`, the class; a
     probability for each class; `valence` and `arousal` if they are trained outputs.
     """
 
@@ -43,7 +43,7 @@ class PredictionTable:
             self._csv.writeheader()
 
     def write(self, prediction: Prediction) -> None:
-        """Add the faces of a picture or frame."""
+        """Add the faces of an image or frame."""
         for number, face in enumerate(prediction.faces, start=1):
             row = _row(prediction, number, face)
             row = {name: row.get(name) for name in self.columns}

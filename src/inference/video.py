@@ -57,7 +57,7 @@ def read_video(path: Path) -> Iterator[Frame]:
         raise UnreadableVideo(f"not a video, or of an unknown format ({_reason(error)})") from None
     with container:
         if not container.streams.video:
-            raise UnreadableVideo("it has no pictures, only sound or text")
+            raise UnreadableVideo("it has no images, only sound or text")
         yield from _Decoder(str(path), container).frames()
 
 

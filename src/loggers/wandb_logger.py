@@ -36,7 +36,7 @@ class RunLogger(WandbLogger):
     0, or from the epoch that a killed run repeats, goes to that step.
 
     Attributes:
-        log_images: Whether pictures of people may be uploaded.
+        log_images: Whether images of people may be uploaded.
     """
 
     def __init__(self, run: Any, save_dir: str, log_images: bool, log_model: bool) -> None:
@@ -45,7 +45,7 @@ class RunLogger(WandbLogger):
         Args:
             run: A started run of wandb.
             save_dir: Run directory.
-            log_images: Whether pictures of people may be uploaded.
+            log_images: Whether images of people may be uploaded.
             log_model: Whether to upload the best weights as an artifact.
         """
         super().__init__(experiment=run, save_dir=save_dir)
@@ -194,7 +194,7 @@ def open_wandb(
         job_type: Kind of the run, its entry point.
         save_dir: Run directory; wandb's files go below it.
         tags: Tags.
-        log_images: Whether pictures of people may be uploaded.
+        log_images: Whether images of people may be uploaded.
         log_model: Whether to upload the best weights as an artifact.
         timeout: Seconds to wait for the server at the start.
         finish_timeout: Seconds to wait at the end for what is not uploaded yet.

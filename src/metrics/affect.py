@@ -19,9 +19,9 @@ def affect_metric_names() -> list[str]:
 
 
 class AffectAgreement(Metric):
-    """CCC, PCC, RMSE and SAGR of valence and arousal over all annotated pictures, see `agreement`.
+    """CCC, PCC, RMSE and SAGR of valence and arousal over all annotated images, see `agreement`.
 
-    The values themselves are kept, 16 bytes a picture, and gathered from all processes: means of batches or processes
+    The values themselves are kept, 16 bytes an image, and gathered from all processes: means of batches or processes
     would not be those of the split.
     """
 
@@ -67,7 +67,7 @@ def agreement(prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
 
     Moments are those of the population (division by N). PCC is Pearson's correlation; CCC is Lin's concordance
     correlation (Biometrics, 1989), 2 cov / (var_p + var_t + (mean_p - mean_t)^2); RMSE the root of the mean squared
-    error; SAGR the share of pictures with sign(p) = sign(t), the sign of 0 being 0. Where predictions or annotations
+    error; SAGR the fraction of images with sign(p) = sign(t), the sign of 0 being 0. Where predictions or annotations
     are all equal there is no correlation: PCC and CCC are NaN.
 
     Args:

@@ -1,4 +1,4 @@
-"""How far confidence and hit rate are apart, and a temperature that brings them together."""
+"""How far confidence and accuracy are apart, and a temperature that brings them together."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ TEMPERATURES = (0.05, 20.0)
 
 @dataclass(frozen=True)
 class ReliabilityCurve:
-    """Bins of equal width in confidence that hold a picture, (M,) each.
+    """Bins of equal width in confidence that hold an image, (M,) each.
 
     Attributes:
         confidence: Mean confidence.
-        accuracy: Share of hits.
-        count: Number of pictures.
+        accuracy: Fraction correct.
+        count: Number of images.
     """
 
     confidence: Floats
@@ -53,7 +53,7 @@ def reliability_curve(confidence: Floats, correct: NDArray[np.bool_], n_bins: in
 
 
 def expected_calibration_error(confidence: Floats, correct: NDArray[np.bool_], n_bins: int = ECE_BINS) -> float:
-    """Return the mean distance of confidence and hit rate over bins, weighted by their pictures."""
+    """Return the mean distance of confidence and accuracy over bins, weighted by their images."""
     curve = reliability_curve(confidence, correct, n_bins)
     return float(np.abs(curve.confidence - curve.accuracy) @ curve.count / curve.count.sum())
 
@@ -70,7 +70,7 @@ def fit_temperature(probabilities: Floats, labels: Ints) -> float:
 
     Args:
         probabilities: Softmax of some logits, (N, n_classes).
-        labels: Class indices, (N,), of pictures that the model was not trained on.
+        labels: Class indices, (N,), of images that the model was not trained on.
 
     Returns:
         What the logits are to be divided by, within `TEMPERATURES`; above 1 where the model is too sure.

@@ -36,7 +36,7 @@ def classification_metrics(class_names: Sequence[str]) -> MetricCollection:
     """Return the metrics of an evaluation, updated with probabilities (B, n_classes) and class indices (B,).
 
     Macro averages run over the classes present in labels or predictions, weighted ones weigh by support; `accuracy`
-    is the share of hits; `ece` is the expected calibration error with 15 equal bins (Guo et al., ICML 2017).
+    is the fraction correct; `ece` is the expected calibration error with 15 equal bins (Guo et al., ICML 2017).
 
     Args:
         class_names: Names of the classes, in the order of the indices.

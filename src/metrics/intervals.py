@@ -18,7 +18,7 @@ def bootstrap_intervals(
 ) -> dict[str, list[float]]:
     """Return 95 % percentile bootstrap intervals (Efron and Tibshirani, 1993, chapter 13).
 
-    Pictures are resampled; because these metrics depend on the confusion matrix alone, each resample is drawn as a
+    Images are resampled; because these metrics depend on the confusion matrix alone, each resample is drawn as a
     multinomial over its cells, which is the same distribution.
 
     Args:
@@ -49,12 +49,12 @@ def mean_interval(values: Array) -> list[float]:
 
 
 def accuracy(confusion: Array) -> Array:
-    """Return the share of hits of confusion matrices (..., n_classes, n_classes), rows = labels."""
+    """Return the fraction correct of confusion matrices (..., n_classes, n_classes), rows = labels."""
     return np.asarray(_hits(confusion).sum(-1) / confusion.sum((-2, -1)))
 
 
 def balanced_accuracy(confusion: Array) -> Array:
-    """Return the mean recall over the classes with pictures."""
+    """Return the mean recall over the classes with images."""
     support = confusion.sum(-1)
     return _mean(_ratio(_hits(confusion), support), support > 0)
 
@@ -66,7 +66,7 @@ def f1_macro(confusion: Array) -> Array:
 
 
 def f1_weighted(confusion: Array) -> Array:
-    """Return the mean F1 weighted by the number of pictures of each class."""
+    """Return the mean F1 weighted by the number of images of each class."""
     f1, _ = _f1(confusion)
     support = confusion.sum(-1)
     return np.asarray((f1 * support).sum(-1) / support.sum(-1))

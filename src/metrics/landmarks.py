@@ -14,7 +14,7 @@ EYE_CORNERS = (36, 45)
 
 
 class LandmarkError(Metric):
-    """Normalised mean error, see `normalised_errors`, averaged over the pictures with annotated landmarks."""
+    """Normalized mean error, see `normalised_errors`, averaged over the images with annotated landmarks."""
 
     full_state_update = False
     higher_is_better = False
@@ -39,14 +39,14 @@ class LandmarkError(Metric):
         self.n += known.sum()
 
     def compute(self) -> dict[str, Tensor]:
-        """Return `landmarks_nme`, or nothing if no picture has landmarks."""
+        """Return `landmarks_nme`, or nothing if no image has landmarks."""
         return {LANDMARK_METRIC: self.total / self.n} if int(self.n) else {}
 
 
 def normalised_errors(predictions: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean distance of each picture's points, as a share of the distance of the outer eye corners.
+    """Return the mean distance of each image's points, as a fraction of the distance of the outer eye corners.
 
-    That is the inter-ocular normalisation of the 300-W challenge (Sagonas et al., Image and Vision Computing, 2016).
+    That is the inter-ocular normalization of the 300-W challenge (Sagonas et al., Image and Vision Computing, 2016).
 
     Args:
         predictions: (B, 68, 2).

@@ -1,4 +1,4 @@
-"""Tests of differences between models that saw the same pictures."""
+"""Tests of differences between models that saw the same images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Metric = Callable[[Floats], Floats]
 
-# With more discordant pictures than this, the chi-squared approximation is used: it then agrees to three digits.
+# With more discordant images than this, the chi-squared approximation is used: it then agrees to three digits.
 EXACT_UP_TO = 1000
 
 
@@ -35,23 +35,23 @@ class Difference(NamedTuple):
 
 
 def mcnemar(correct_a: Bools, correct_b: Bools) -> float:
-    """Return McNemar's two-sided p of the same accuracy on the same pictures (McNemar, Psychometrika, 1947).
+    """Return McNemar's two-sided p of the same accuracy on the same images (McNemar, Psychometrika, 1947).
 
-    Only pictures count that one model gets right and the other does not. The p is exact (binomial) up to 1,000 of them,
+    Only images count that one model gets right and the other does not. The p is exact (binomial) up to 1,000 of them,
     and chi-squared with Edwards' continuity correction beyond.
 
     Args:
         correct_a: Whether the first model is right, (N,).
-        correct_b: Whether the second model is right, (N,), for the same pictures in the same order.
+        correct_b: Whether the second model is right, (N,), for the same images in the same order.
 
     Returns:
-        p in (0, 1]; 1 if the models are right on the same pictures.
+        p in (0, 1]; 1 if the models are right on the same images.
 
     Raises:
         ValueError: If the lengths differ.
     """
     if correct_a.shape != correct_b.shape:
-        raise ValueError(f"correct_a {correct_a.shape} and correct_b {correct_b.shape} are not of the same pictures.")
+        raise ValueError(f"correct_a {correct_a.shape} and correct_b {correct_b.shape} are not of the same images.")
     only_a = int((correct_a & ~correct_b).sum())
     only_b = int((correct_b & ~correct_a).sum())
     n, smaller = only_a + only_b, min(only_a, only_b)
@@ -89,7 +89,7 @@ def bootstrap_scores(
     n_resamples: int = N_RESAMPLES,
     seed: int = 0,
 ) -> Floats:
-    """Return a metric of several models on the same resamples of the same pictures.
+    """Return a metric of several models on the same resamples of the same images.
 
     Args:
         labels: Class indices, (N,).
@@ -119,10 +119,10 @@ def bootstrap_difference(
     n_resamples: int = N_RESAMPLES,
     seed: int = 0,
 ) -> Difference:
-    """Return how much better the first model is, with its 95 % percentile bootstrap interval over pictures.
+    """Return how much better the first model is, with its 95 % percentile bootstrap interval over images.
 
-    Each resample is of pictures, the same ones for both models, so that what is hard for both cancels out. Several
-    predictions (one per seed) of a model are averaged in the metric; the interval is then about the pictures, for these
+    Each resample is of images, the same ones for both models, so that what is hard for both cancels out. Several
+    predictions (one per seed) of a model are averaged in the metric; the interval is then about the images, for these
     seeds.
 
     Args:

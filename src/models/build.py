@@ -45,8 +45,8 @@ def new_spec(
         backbone: Configuration of `conf/backbone/`.
         head: Configuration of `conf/head/`.
         class_names: Classes in the order of the logits.
-        image_size: Side of the pictures.
-        grayscale: Whether all pictures are grey, unless the backbone says.
+        image_size: Side of the images.
+        grayscale: Whether all images are gray, unless the backbone says.
         **contract: The remaining fields of `ModelSpec`.
 
     Raises:

@@ -91,13 +91,13 @@ class ExpressionClassifier(LightningModule):
         )
 
     def features(self, image: Tensor) -> Tensor:
-        """Return the backbone's features at the head's tap for RGB pictures in [0, 1], (B, 3, S, S)."""
+        """Return the backbone's features at the head's tap for RGB images in [0, 1], (B, 3, S, S)."""
         return self._features_and_heatmaps(image)[0]
 
     def _features_and_heatmaps(self, image: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         if self.compiled is not None and not torch.is_grad_enabled():
             return self.compiled(image)
-        # Gradients with respect to the pictures, as explanations need them, pass through a frozen backbone.
+        # Gradients with respect to the images, as explanations need them, pass through a frozen backbone.
         with torch.set_grad_enabled(torch.is_grad_enabled() and (not self.frozen or image.requires_grad)):
             fused, heatmaps = self.backbone.fuse(image)
             return self.backbone.after_fusion(fused, self.head.tap), heatmaps
@@ -106,7 +106,7 @@ class ExpressionClassifier(LightningModule):
         """Predict.
 
         Args:
-            image: RGB pictures in [0, 1], (B, 3, S, S).
+            image: RGB images in [0, 1], (B, 3, S, S).
             landmarks: Whether to keep the heat maps, if they are a trained output.
         """
         features, heatmaps = self._features_and_heatmaps(image)
@@ -120,7 +120,7 @@ class ExpressionClassifier(LightningModule):
         return taps.get(self._freeze_level)
 
     def predict_batch(self, batch: dict[str, Tensor]) -> Prediction:
-        """Predict a batch of pictures, or of their features at `frozen_tap`."""
+        """Predict a batch of images, or of their features at `frozen_tap`."""
         if "features" not in batch:
             prediction: Prediction = self(batch["image"], landmarks=True)
             return prediction
@@ -228,7 +228,7 @@ class ExpressionClassifier(LightningModule):
         return logits.softmax(dim=1)
 
     def _average_views(self, image: Tensor, plain: Prediction) -> tuple[Prediction, Tensor]:
-        """Return the mean prediction over the views of pictures, and the mean of their probabilities."""
+        """Return the mean prediction over the views of images, and the mean of their probabilities."""
         predictions = [plain, *(self(view) for view in views(image, self.test_time_augmentation)[1:])]
         probabilities = torch.stack([self.probabilities(prediction) for prediction in predictions]).mean(dim=0)
         if plain.valence is None:

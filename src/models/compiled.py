@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CompileChoice = bool | Literal["auto"]
-# Pictures of 256 px from which a full-size EmoNet (14 M parameters) is worth half a minute of compiling on two cores:
-# docs/performance.md. Fewer for float32, which gains more a picture.
+# Images of 256 px from which a full-size EmoNet (14 M parameters) is worth half a minute of compiling on two cores:
+# docs/performance.md. Fewer for float32, which gains more an image.
 WORTH_COMPILING = {True: 4000, False: 800}
 REFERENCE_SIDE, REFERENCE_PARAMETERS = 256, 14e6
 
@@ -32,7 +32,7 @@ class CompiledBackbone:
     """Features and last heat maps of a backbone, compiled for batches of one size; others are cut and filled up to it.
 
     Attributes:
-        batch_size: Pictures in a batch.
+        batch_size: Images in a batch.
     """
 
     def __init__(self, backbone: EmoNet, tap: Tap, batch_size: int, heatmaps: bool) -> None:
@@ -41,14 +41,14 @@ class CompiledBackbone:
         Args:
             backbone: The backbone, in evaluation mode.
             tap: Tap of the features.
-            batch_size: Pictures in a batch.
+            batch_size: Images in a batch.
             heatmaps: Whether heat maps are wanted; they slow it down by a sixth.
         """
         self.batch_size = batch_size
         self._run = torch.compile(_Backbone(backbone, tap, heatmaps))
 
     def __call__(self, image: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return features and heat maps of pictures (B, 3, S, S) of the size and in the precision of the first call."""
+        """Return features and heat maps of images (B, 3, S, S) of the size and in the precision of the first call."""
         # The compiler tells inference mode from no_grad, and the tensors of one from those of the other.
         with torch.inference_mode():
             parts = [self._fixed(part) for part in image.split(self.batch_size)]
@@ -80,7 +80,7 @@ def compile_for_prediction(
     model: ExpressionClassifier,
     choice: CompileChoice,
     *,
-    n_pictures: int,
+    n_images: int,
     image_size: int,
     batch_size: int,
     precision: str,
@@ -90,10 +90,10 @@ def compile_for_prediction(
 
     Args:
         model: Model on the CPU, which is set to evaluation mode.
-        choice: true, false, or auto: where the job has enough pictures.
-        n_pictures: Pictures to predict.
+        choice: true, false, or auto: where the job has enough images.
+        n_images: Images to predict.
         image_size: Their side.
-        batch_size: Pictures a batch.
+        batch_size: Images a batch.
         precision: Lightning's name of the precision.
         cache: Folder for the compiled code.
 
@@ -105,7 +105,7 @@ def compile_for_prediction(
     """
     bf16 = precision == "bf16-mixed"
     parameters = sum(p.numel() for p in model.backbone.parameters())
-    worth = n_pictures * (image_size / REFERENCE_SIDE) ** 2 * parameters / REFERENCE_PARAMETERS
+    worth = n_images * (image_size / REFERENCE_SIDE) ** 2 * parameters / REFERENCE_PARAMETERS
     if choice is False or (choice == "auto" and (worth < WORTH_COMPILING[bf16] or torch.cuda.is_available())):
         return None
     try:

@@ -1,4 +1,4 @@
-"""EmoNet: facial landmarks, expression, valence and arousal from one face picture.
+"""EmoNet: facial landmarks, expression, valence and arousal from one face image.
 
 Re-implementation of the network of Toisoul et al., "Estimation of continuous valence and arousal levels from faces
 in naturalistic conditions", Nature Machine Intelligence 3, 42-50 (2021), built on the Face Alignment Network of
@@ -32,7 +32,7 @@ HEAD_WIDTH = 128
 
 
 class EmoNetOutput(NamedTuple):
-    """Outputs of the whole network for a batch of B pictures.
+    """Outputs of the whole network for a batch of B images.
 
     Attributes:
         expression: Class logits, (B, n_expression).
@@ -48,7 +48,7 @@ class EmoNetOutput(NamedTuple):
 
 
 class EmoNet(nn.Module):
-    """EmoNet for square RGB pictures in [0, 1] whose side is a multiple of 64.
+    """EmoNet for square RGB images in [0, 1] whose side is a multiple of 64.
 
     The default arguments give the published network (13.96 M parameters, 256 px). The state dict holds the published
     keys and no others.
@@ -58,7 +58,7 @@ class EmoNet(nn.Module):
         n_blocks: Number of emotion blocks.
         mask_limit: Largest magnitude of the mask that gates the features, or None.
         feature_scale: What all that enters the fusion, and so every tap, is multiplied by.
-        normalize: What is done to the pictures first.
+        normalize: What is done to the images first.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class EmoNet(nn.Module):
             self.add_module(f"al{i}", nn.Conv2d(N_LANDMARKS, width, 1))
 
     def _initialise(self) -> None:
-        """He initialisation; the last heat maps start at 1 / 68, so that their sum, the mask, starts near 1."""
+        """He initialization; the last heat maps start at 1 / 68, so that their sum, the mask, starts near 1."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -134,13 +134,13 @@ class EmoNet(nn.Module):
         """Run the whole network.
 
         Args:
-            x: RGB pictures in [0, 1], (B, 3, S, S) with S a multiple of 64.
+            x: RGB images in [0, 1], (B, 3, S, S) with S a multiple of 64.
 
         Returns:
             Logits, valence, arousal and heat maps.
 
         Raises:
-            ConfigError: If the pictures' shape is wrong.
+            ConfigError: If the images' shape is wrong.
             RuntimeError: If the network was created without its classifier.
         """
         if "emo_fc_2" not in self._modules:
@@ -153,7 +153,7 @@ class EmoNet(nn.Module):
         """Compute the features that a head reads.
 
         Args:
-            x: RGB pictures in [0, 1], (B, 3, S, S) with S a multiple of 64.
+            x: RGB images in [0, 1], (B, 3, S, S) with S a multiple of 64.
             tap: `fused` (B, width, S/4, S/4), `emotion2` (B, width, S/16, S/16), `emotion` (after all blocks) or
                 `pooled` (B, width).
 
@@ -161,7 +161,7 @@ class EmoNet(nn.Module):
             The features at the tap.
 
         Raises:
-            ConfigError: If the pictures' shape is wrong.
+            ConfigError: If the images' shape is wrong.
         """
         fused, _ = self.fuse(x)
         return self.after_fusion(fused, tap)
@@ -170,14 +170,14 @@ class EmoNet(nn.Module):
         """Run everything before the emotion blocks.
 
         Args:
-            x: RGB pictures in [0, 1], (B, 3, S, S) with S a multiple of 64.
+            x: RGB images in [0, 1], (B, 3, S, S) with S a multiple of 64.
 
         Returns:
             The features at the tap `fused`, and the landmark heat maps of each hourglass, (B, 68, S/4, S/4). The sum of
             the last ones is the mask that gates the features.
 
         Raises:
-            ConfigError: If the pictures' shape is wrong.
+            ConfigError: If the images' shape is wrong.
         """
         check_side(x)
         x = F.relu(self.bn1(self.conv1(self.normalize(x))))
@@ -261,21 +261,21 @@ def blocks_before(tap: Tap, n_blocks: int) -> int:
 
 
 def tap_side(tap: Tap, image_size: int, n_blocks: int = 4) -> int:
-    """Return the side of the map at a tap in pixels, for pictures of side `image_size` (1 for `pooled`)."""
+    """Return the side of the map at a tap in pixels, for images of side `image_size` (1 for `pooled`)."""
     if tap == "pooled":
         return 1
     return int(image_size // STEM_STRIDE // 2 ** blocks_before(tap, n_blocks))
 
 
 def check_side(x: Tensor) -> None:
-    """Refuse pictures that are not (B, 3, S, S) with S a multiple of 64.
+    """Refuse images that are not (B, 3, S, S) with S a multiple of 64.
 
     Raises:
         ConfigError: If they are not.
     """
     if x.ndim != 4 or x.shape[1] != 3 or x.shape[2] != x.shape[3] or x.shape[2] % SIDE_MULTIPLE or not x.shape[2]:
         raise ConfigError(
-            f"EmoNet got pictures of shape {tuple(x.shape)}; expected (batch, 3, side, side) with a side that is a "
+            f"EmoNet got images of shape {tuple(x.shape)}; expected (batch, 3, side, side) with a side that is a "
             f"multiple of {SIDE_MULTIPLE}: set data.image_size to 64, 128, 192 or 256."
         )
 

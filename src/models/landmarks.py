@@ -1,7 +1,7 @@
 """Facial landmarks and their heat maps.
 
-Points are x and y in pixels of a square picture, 0 being the centre of the first pixel; the edges of a heat map are
-those of the picture, whose side is 4 times theirs.
+Points are x and y in pixels of a square image, 0 being the centre of the first pixel; the edges of a heat map are
+those of the image, whose side is 4 times theirs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def draw_heatmaps(landmarks: Tensor, side: int) -> Tensor:
     """Return the heat maps that a network should give: a Gaussian of peak 1 around each landmark.
 
     Args:
-        landmarks: (B, 68, 2), inside the picture or outside; NaN where missing.
+        landmarks: (B, 68, 2), inside the image or outside; NaN where missing.
         side: Side of the heat maps.
 
     Returns:
@@ -35,7 +35,7 @@ def draw_heatmaps(landmarks: Tensor, side: int) -> Tensor:
 
 
 def heatmap_loss(heatmaps: Sequence[Tensor], landmarks: Tensor) -> Tensor:
-    """Return the squared error of the heat maps of all hourglasses, as a share of the targets' own square.
+    """Return the squared error of the heat maps of all hourglasses, as a fraction of the targets' own square.
 
     FAN regresses every hourglass's maps (Bulat and Tzimiropoulos, ICCV 2017). Divided by the targets' square, the
     error of blank maps is 1 whatever the maps' side.

@@ -20,10 +20,10 @@ class CrossEntropy(nn.Module):
         """Create the loss.
 
         Args:
-            class_counts: Training pictures per class, (n_classes,).
-            label_smoothing: Share of the target spread evenly over the classes, in [0, 1).
+            class_counts: Training images per class, (n_classes,).
+            label_smoothing: Fraction of the target spread evenly over the classes, in [0, 1).
             class_weights: `none`, or `balanced` for weights in inverse proportion to the counts, n / (k * count) as
-                in scikit-learn; a class without pictures gets weight 0.
+                in scikit-learn; a class without images gets weight 0.
 
         Raises:
             ConfigError: If an argument is outside its range.
@@ -48,7 +48,7 @@ class FocalLoss(CrossEntropy):
 
         Args:
             gamma: Focusing exponent; 0 gives cross-entropy.
-            class_counts: Training pictures per class.
+            class_counts: Training images per class.
             **options: Arguments of `CrossEntropy`.
 
         Raises:
@@ -101,14 +101,14 @@ def valence_arousal_loss(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def partial_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Return the mean cross-entropy over the pictures that have a target.
+    """Return the mean cross-entropy over the images that have a target.
 
     Args:
         logits: (B, n_classes).
-        target: Class probabilities (B, n_classes), NaN where a picture has none.
+        target: Class probabilities (B, n_classes), NaN where an image has none.
 
     Returns:
-        The loss; 0, with a zero gradient, if no picture has a target.
+        The loss; 0, with a zero gradient, if no image has a target.
     """
     known = ~torch.isnan(target[:, 0])
     losses = F.cross_entropy(logits, target.nan_to_num(), reduction="none")

@@ -1,4 +1,4 @@
-"""What is done to pictures in [0, 1] before the first layer; part of the network, so that no caller needs to know."""
+"""What is done to images in [0, 1] before the first layer; part of the network, so that no caller needs to know."""
 
 from __future__ import annotations
 
@@ -32,5 +32,5 @@ class Normalization(nn.Module):
             self.register_buffer(key, tensor(values).view(3, 1, 1), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Normalise RGB pictures in [0, 1], (B, 3, H, W)."""
+        """Normalise RGB images in [0, 1], (B, 3, H, W)."""
         return (image - self.mean) / self.std

@@ -39,7 +39,7 @@ def write_metadata(spec: ModelSpec, output_names: tuple[str, ...], precision: st
     Returns:
         Text by key; `model_spec`, `input`, `outputs` and `class_names` are JSON.
     """
-    picture = {
+    image = {
         "name": INPUT_NAME,
         "type": "uint8",
         "shape": ["batch", 3, spec.image_size, spec.image_size],
@@ -47,12 +47,12 @@ def write_metadata(spec: ModelSpec, output_names: tuple[str, ...], precision: st
         "range": [0, 255],
         "normalisation": "inside the graph: give pixels as they are",
         "grayscale": spec.grayscale,
-        "grayscale_note": "the graph takes the colours away itself" if spec.grayscale else "colours are used",
+        "grayscale_note": "the graph takes the colors away itself" if spec.grayscale else "colors are used",
         "crop": spec.crop,
     }
     return {
         SPEC_KEY: json.dumps(spec.to_dict()),
-        "input": json.dumps(picture),
+        "input": json.dumps(image),
         "outputs": json.dumps({name: _description(name, spec) for name in output_names}),
         "class_names": json.dumps(spec.class_names),
         "precision": precision,

@@ -1,4 +1,4 @@
-"""What a model says about pictures."""
+"""What a model says about images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from src.models.landmarks import find_landmarks
 
 
 class Prediction(NamedTuple):
-    """Outputs for B pictures of side S.
+    """Outputs for B images of side S.
 
     Attributes:
         logits: (B, n_classes).
@@ -34,7 +34,7 @@ class Prediction(NamedTuple):
 
     @property
     def landmarks(self) -> Tensor | None:
-        """Points (x, y) in pixels of the pictures, 0 being the centre of the first one, (B, 68, 2), or None."""
+        """Points (x, y) in pixels of the images, 0 being the centre of the first one, (B, 68, 2), or None."""
         return None if self.heatmap is None else find_landmarks(self.heatmap)
 
 

@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import (
 from src.utils.errors import ConfigError
 
 Schedule = dict[str, Any]
-# Where a warm-up starts, as a share of the learning rate: that of torch's OneCycleLR.
+# Where a warm-up starts, as a fraction of the learning rate: that of torch's OneCycleLR.
 WARMUP_START = 1 / 25
 
 
@@ -71,10 +71,10 @@ def one_cycle(optimizer: Optimizer, *, steps_per_epoch: int, max_epochs: int, wa
         optimizer: The optimiser.
         steps_per_epoch: Optimiser steps in an epoch.
         max_epochs: Epochs of the run, the length of the cycle.
-        warmup: Share of the steps spent going up, in (0, 1).
+        warmup: Fraction of the steps spent going up, in (0, 1).
     """
     if not 0 < warmup < 1:
-        raise ConfigError(f"scheduler.warmup={warmup}; expected a share in (0, 1).")
+        raise ConfigError(f"scheduler.warmup={warmup}; expected a fraction in (0, 1).")
     peaks = [group["lr"] for group in optimizer.param_groups]
     # Cycling momentum would silently replace the optimiser's own.
     total = steps_per_epoch * max_epochs

@@ -24,7 +24,7 @@ ONLY_VOCABULARY = "expression"
 NOT_ARGUMENTS = ("defaults", "vocabulary")
 # The network of weights that name none.
 EMONET = "emonet"
-# The pictures that every model of this framework is given.
+# The images that every model of this framework is given.
 VALUE_RANGE = (0.0, 1.0)
 Plain = dict[str, Any]
 
@@ -41,16 +41,16 @@ class ModelSpec:
         class_names: Classes in the order of the logits.
         vocabularies: Names and classes of all classifications of a model that has several, in the order of the head's
             outputs; `class_names` are those of one of them. Empty for a model with one.
-        image_size: Native side of the pictures in pixels.
-        grayscale: Whether the model expects pictures without colours (still three channels).
-        crop: What of a face the pictures show, in words.
+        image_size: Native side of the images in pixels.
+        grayscale: Whether the model expects images without colors (still three channels).
+        crop: What of a face the images show, in words.
         outputs: Trained outputs, of `expression`, `valence_arousal`, `landmarks`; others must not be shown.
         derived: Those of them whose targets nobody annotated: they were computed from other annotations.
         trained_on: Data set, with its fingerprint, that the classes were trained on.
         precision: Lightning's name of the numeric precision of the training.
-        normalize: What the network does to pictures in [0, 1] first: None for nothing, or `imagenet`.
+        normalize: What the network does to images in [0, 1] first: None for nothing, or `imagenet`.
         temperatures: By vocabulary (`expression` for a model with one), what the head's logits are divided by so that
-            confidence and hit rate agree; 1 where it has no entry. See `src.metrics.calibration`.
+            confidence and accuracy agree; 1 where it has no entry. See `src.metrics.calibration`.
         origin: Which weights it started from; None for weights described before this existed.
     """
 

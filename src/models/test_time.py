@@ -1,4 +1,4 @@
-"""Test-time augmentation: the views of a picture over which class probabilities are averaged."""
+"""Test-time augmentation: the views of an image over which class probabilities are averaged."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from torch import Tensor
 
 TestTimeAugmentation = Literal["none", "flip", "crops"]
 TEST_TIME_AUGMENTATIONS: tuple[TestTimeAugmentation, ...] = get_args(TestTimeAugmentation)
-# A crop leaves out this share of the side: less than training's scale and shift, so that no view is foreign.
+# A crop leaves out this fraction of the side: less than training's scale and shift, so that no view is foreign.
 CROP_MARGIN = 1 / 8
 
 
 def views(image: Tensor, mode: TestTimeAugmentation) -> list[Tensor]:
-    """Return the views of pictures.
+    """Return the views of images.
 
     Args:
         image: (B, 3, S, S).
-        mode: `none`; `flip`, the picture and its mirror image; or `crops`, these two and ten crops of 7/8 of the side,
+        mode: `none`; `flip`, the image and its mirror image; or `crops`, these two and ten crops of 7/8 of the side,
             the corners and the centre and their mirror images (TenCrop of Krizhevsky et al., NeurIPS 2012), resized.
 
     Returns:
-        Pictures of the same shape, the unchanged ones first.
+        Images of the same shape, the unchanged ones first.
     """
     if mode == "none":
         return [image]
     straight = [image, *(_crops(image) if mode == "crops" else [])]
-    return [view for picture in straight for view in (picture, picture.flip(-1))]
+    return [view for image in straight for view in (image, image.flip(-1))]
 
 
 def n_views(mode: TestTimeAugmentation) -> int:
-    """Return the number of views of a picture."""
+    """Return the number of views of an image."""
     return {"none": 1, "flip": 2, "crops": 12}[mode]
 
 

@@ -87,7 +87,7 @@ def _section(run: Run, spec: ModelSpec) -> dict[str, Any]:
         "title": f"`data={run.data_name}`, {split} split",
         "command": "python -m src.eval " + " ".join(portable(run.provenance.get("overrides", []))),
         "data": run.provenance.get("data"),
-        "views": "one view of each picture" if tta == "none" else f"mean over the views of tta={tta}",
+        "views": "one view of each image" if tta == "none" else f"mean over the views of tta={tta}",
         "n": len(run.predictions),
         "numbers": _numbers(run.metrics, split),
         "classes": _classes(run),
@@ -101,7 +101,7 @@ def _numbers(metrics: Mapping[str, Any], split: str) -> list[dict[str, Any]]:
     for name in (split, f"{split}_dedup"):
         if f"{name}/accuracy" in metrics:
             values = {metric: _with_interval(metrics, f"{name}/{metric}") for metric in METRICS}
-            what = "all pictures" if name == split else "without a copy elsewhere"
+            what = "all images" if name == split else "without a duplicate elsewhere"
             rows.append({"what": f"{what} ({metrics[f'{name}/n']:,})", **values})
     single = metrics.get(f"{split}/accuracy_single_view")
     if single is not None:
@@ -125,12 +125,12 @@ def _classes(run: Run) -> list[dict[str, str]]:
 
 
 def _confusion(run: Run) -> list[list[str]]:
-    """Return rows of the table: label, then the share of each prediction in percent."""
+    """Return rows of the table: label, then the fraction of each prediction in percent."""
     names = list(run.class_names)
     counts = pd.crosstab(run.predictions["label"], run.predictions["prediction"])
     counts = counts.reindex(index=names, columns=names, fill_value=0)
-    shares = 100 * counts.to_numpy() / np.maximum(counts.to_numpy().sum(axis=1, keepdims=True), 1)
-    return [[name, *(f"{value:.0f}" for value in row)] for name, row in zip(names, shares, strict=True)]
+    fractions = 100 * counts.to_numpy() / np.maximum(counts.to_numpy().sum(axis=1, keepdims=True), 1)
+    return [[name, *(f"{value:.0f}" for value in row)] for name, row in zip(names, fractions, strict=True)]
 
 
 def _calibration(run: Run, spec: ModelSpec) -> dict[str, str]:

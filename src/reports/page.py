@@ -85,7 +85,7 @@ def facts(entries: dict[str, Any]) -> Markup:
 
 
 def figure(drawn: Figure, alt: str) -> Markup:
-    """Return a matplotlib figure as an embedded SVG picture.
+    """Return a matplotlib figure as an embedded SVG image.
 
     Args:
         drawn: The figure.
@@ -98,8 +98,8 @@ def figure(drawn: Figure, alt: str) -> Markup:
     return _embedded(buffer.getvalue(), "image/svg+xml", alt)
 
 
-def picture(path: Path, alt: str) -> Markup:
-    """Return a PNG file as an embedded picture."""
+def image(path: Path, alt: str) -> Markup:
+    """Return a PNG file as an embedded image."""
     return _embedded(path.read_bytes(), "image/png", alt)
 
 

@@ -19,7 +19,7 @@ Color = tuple[float, ...]
 
 
 def colors(n: int) -> list[Color]:
-    """Return n colours that can be told apart, up to 20."""
+    """Return n colors that can be told apart, up to 20."""
     palette = colormaps["tab10" if n <= 10 else "tab20"]
     return [tuple(palette(i % palette.N)) for i in range(n)]
 
@@ -32,7 +32,7 @@ def ranking_plot(
     Args:
         names: Names of E entries, best first.
         values: Means over seeds, (E,).
-        low: Lower ends of the intervals over pictures, (E,).
+        low: Lower ends of the intervals over images, (E,).
         high: Upper ends, (E,).
         seeds: Scores of the single runs of each entry.
         title: Name of the score.
@@ -51,7 +51,7 @@ def ranking_plot(
 
 
 def class_f1_plot(names: Sequence[str], class_names: Sequence[str], values: Floats) -> Figure:
-    """Draw the F1 of each class, (E, K), a colour per entry."""
+    """Draw the F1 of each class, (E, K), a color per entry."""
     figure = Figure(figsize=(8.5, 3.4), layout="constrained")
     axis = figure.add_subplot()
     width = 0.8 / len(names)
@@ -65,22 +65,22 @@ def class_f1_plot(names: Sequence[str], class_names: Sequence[str], values: Floa
     return figure
 
 
-def confusion_plot(class_names: Sequence[str], shares: Floats, title: str, difference: bool = False) -> Figure:
+def confusion_plot(class_names: Sequence[str], fractions: Floats, title: str, difference: bool = False) -> Figure:
     """Draw a confusion matrix.
 
     Args:
         class_names: Names of K classes.
-        shares: Shares of each label, (K, K); or differences of two such matrices.
+        fractions: Fractions of each label, (K, K); or differences of two such matrices.
         title: Title.
         difference: Whether they are differences, shown in percentage points around white.
     """
     side = 1.9 + 0.46 * len(class_names)
     figure = Figure(figsize=(side, side), layout="constrained")
     axis = figure.add_subplot()
-    limit = max(0.05, float(np.abs(shares).max())) if difference else 1.0
-    axis.imshow(shares, cmap="RdBu" if difference else "Blues", vmin=-limit if difference else 0, vmax=limit)
-    for i, j in np.ndindex(*shares.shape):
-        value = shares[i, j]
+    limit = max(0.05, float(np.abs(fractions).max())) if difference else 1.0
+    axis.imshow(fractions, cmap="RdBu" if difference else "Blues", vmin=-limit if difference else 0, vmax=limit)
+    for i, j in np.ndindex(*fractions.shape):
+        value = fractions[i, j]
         text = f"{100 * value:+.0f}" if difference else f"{value:.0%}"
         color = "white" if abs(value) > 0.6 * limit else "black"
         axis.text(j, i, text, ha="center", va="center", color=color, fontsize=8)
@@ -92,7 +92,7 @@ def confusion_plot(class_names: Sequence[str], shares: Floats, title: str, diffe
 
 
 def calibration_plot(curves: Mapping[str, ReliabilityCurve]) -> Figure:
-    """Draw reliability curves by name; the area of a point grows with its pictures."""
+    """Draw reliability curves by name; the area of a point grows with its images."""
     figure = Figure(figsize=(5.6, 4.4), layout="constrained")
     axis = figure.add_subplot()
     axis.plot([0, 1], [0, 1], "--", color="0.6", label="perfect")
@@ -107,7 +107,7 @@ def calibration_plot(curves: Mapping[str, ReliabilityCurve]) -> Figure:
 
 
 def learning_plot(histories: Mapping[str, Sequence[pd.DataFrame]], keys: Sequence[str]) -> Figure:
-    """Draw learning curves over one another, a panel per metric, a colour per entry, a line per run.
+    """Draw learning curves over one another, a panel per metric, a color per entry, a line per run.
 
     Args:
         histories: Tables of the runs of each entry, with `epoch` from 0.

@@ -51,10 +51,10 @@ def _sections(run: Run) -> list[Section]:
     for name, heading in FIGURES.items():
         file = run.path / "figures" / f"{name}.png"
         if file.is_file():
-            sections.append(Section(heading, [page.picture(file, heading)]))
+            sections.append(Section(heading, [page.image(file, heading)]))
     if not run.predictions.empty:
         drawn = plots.calibration_plot({"this run": reliability_curve(*run.confidences())})
-        explanation = "Share of right predictions among those of about equal confidence; larger points, more pictures."
+        explanation = "Fraction of right predictions among those of about equal confidence; larger points, more images."
         sections.append(Section("Calibration", [page.note(explanation), page.figure(drawn, "Reliability curve")]))
         sections.append(Section("Worst mistakes", [page.table(worst_mistakes(run.predictions, N_MISTAKES))]))
     config = OmegaConf.to_yaml(OmegaConf.create(run.config))
@@ -100,7 +100,7 @@ def _numbers(metrics: Mapping[str, Any]) -> Markup:
         [
             page.table(pd.DataFrame(rows)),
             page.note(
-                "In brackets: 95 % bootstrap intervals over pictures. ..._dedup: pictures without a copy "
+                "In brackets: 95 % bootstrap intervals over images. ..._dedup: images without a copy "
                 "elsewhere. Macro averages run over the classes present in labels or predictions."
             ),
         ]

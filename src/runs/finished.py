@@ -105,17 +105,17 @@ class Run:
 
     @property
     def pixels(self) -> str | None:
-        """Hash of the test pictures themselves; None for a run that did not note it."""
+        """Hash of the test images themselves; None for a run that did not note it."""
         return self.provenance.get("pictures")
 
     def test_set(self, with_pixels: bool) -> str:
-        """Return a hash of what was tested: data set, names and labels of the pictures, and the pictures themselves."""
+        """Return a hash of what was tested: data set, names and labels of the images, and the images themselves."""
         pairs = self.predictions[["id", "label"]].to_csv(index=False, lineterminator="\n")
         pixels = self.pixels if with_pixels else ""
         return hashlib.sha256(f"{self.data_name}\n{pixels}\n{pairs}".encode()).hexdigest()[:12]
 
     def without_copies(self) -> Run:
-        """Return the run on the test pictures without a copy elsewhere."""
+        """Return the run on the test images without a duplicate elsewhere."""
         return replace(self, predictions=self.predictions[self.predictions["in_dedup"]].reset_index(drop=True))
 
     def indices(self, column: str, names: Sequence[str]) -> NDArray[np.int64]:
@@ -205,7 +205,7 @@ def _add(runs: dict[Path, Run], path: Path, optional: bool) -> None:
 
 
 def check_same_test_set(runs: Sequence[Run]) -> None:
-    """Refuse runs that were tested on different pictures.
+    """Refuse runs that were tested on different images.
 
     Raises:
         ConfigError: Naming the sets, and which runs have which.
@@ -218,12 +218,12 @@ def check_same_test_set(runs: Sequence[Run]) -> None:
         return
     lines = []
     for key, members in sorted(sets.items(), key=lambda pair: -len(pair[1])):
-        what = f"{members[0].data_name}, {len(members[0].predictions)} {members[0].split} pictures, set {key}"
+        what = f"{members[0].data_name}, {len(members[0].predictions)} {members[0].split} images, set {key}"
         lines.append(f"  {what}: " + ", ".join(run.name for run in members))
     raise ConfigError(
         f"runs: {len(runs)} runs of {len(sets)} different test sets cannot be ranked:\n"
         + "\n".join(lines)
-        + "\nExpected runs tested on the same pictures; choose those of one line with runs=[...], or test the "
+        + "\nExpected runs tested on the same images; choose those of one line with runs=[...], or test the "
         "others on the same data with python -m src.eval."
     )
 

@@ -20,7 +20,7 @@ class RoundedConvolutions(TorchFunctionMode):
     """Computes convolutions in float32 on inputs rounded to half precision, and rounds what comes out.
 
     That is what a processor or GPU with half-precision multipliers does, which add up in float32. PyTorch has no fast
-    gradients of fp16 convolutions on any CPU (a step of `emonet_fer_small` on 16 pictures took 16 s instead of 0.1 s),
+    gradients of fp16 convolutions on any CPU (a step of `emonet_fer_small` on 16 images took 16 s instead of 0.1 s),
     and emulates bf16 at half the speed of float32 where it is not native.
     """
 

@@ -14,9 +14,9 @@ from src.utils.errors import ConfigError
 Positive = Annotated[StrictInt, Gt(0)]
 Natural = Annotated[StrictInt, Ge(0)]
 Number = Annotated[float, Strict()]
-Share = Annotated[Number, Interval(ge=0, le=1)]
+Fraction = Annotated[Number, Interval(ge=0, le=1)]
 PositiveNumber = Annotated[Number, Gt(0)]
-Limit = Natural | Share
+Limit = Natural | Fraction
 Names = Annotated[list[StrictStr], Len(1)]
 
 # By key: what messages call its values, and their kind.

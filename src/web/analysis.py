@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
 
-from src.data.readers.images import UnreadablePicture, decode_picture
+from src.data.readers.images import UnreadableImage, decode_image
 from src.inference import EmotionPredictor
 from src.inference.annotation import Annotator
 from src.inference.backend import TorchBackend
@@ -21,9 +21,9 @@ from src.web.models import ModelShelf
 
 log = logging.getLogger(__name__)
 
-# What Pillow, but not a video's decoder, has to say about a file that is no picture.
-NO_PICTURE = "not a picture"
-# 8K; a picture may have twice as many.
+# What Pillow, but not a video's decoder, has to say about a file that is no image.
+NO_IMAGE = "not an image"
+# 8K; an image may have twice as many.
 MAX_FRAME_PIXELS = 2**25
 NO_HEAT = "Grad-CAM needs a PyTorch model: ONNX files hold no gradients."
 
@@ -34,13 +34,13 @@ class View:
 
     Attributes:
         notice: Line above the result, HTML.
-        picture: Annotated picture, RGB (H, W, 3), or None.
+        image: Annotated image, RGB (H, W, 3), or None.
         video: Annotated video, or None.
-        faces: Cards of the faces of a picture, HTML.
+        faces: Cards of the faces of an image, HTML.
     """
 
     notice: str
-    picture: Image | None = None
+    image: Image | None = None
     video: str | None = None
     faces: str = ""
 
@@ -64,30 +64,30 @@ class Analyst:
         self.shelf, self.max_seconds, self._folder = shelf, max_seconds, folder
 
     def file(self, path: str, model: str, heat: bool, progress: Callable[[float, str], object]) -> View:
-        """Predict a picture or a video; whatever is wrong with it becomes a notice.
+        """Predict an image or a video; whatever is wrong with it becomes a notice.
 
         Args:
             path: The file.
             model: Name of the model.
-            heat: Whether to show where the model sees the evidence.
-            progress: Called with a share in [0, 1] and a text.
+            heat: Whether to show where the model sees the attribution.
+            progress: Called with a fraction in [0, 1] and a text.
         """
         return _guarded(Path(path).name, lambda: self._file(path, model, heat, progress))
 
     def frame(self, image: Image, model: str, heat: bool) -> View:
         """Predict what a camera sees, RGB (H, W, 3)."""
-        return _guarded("The camera", lambda: self._picture(image, model, heat))
+        return _guarded("The camera", lambda: self._image(image, model, heat))
 
     def _file(self, path: str, model: str, heat: bool, progress: Callable[[float, str], object]) -> View:
         try:
-            picture = decode_picture(Path(path))
-        except UnreadablePicture as error:
-            if NO_PICTURE not in str(error):
+            image = decode_image(Path(path))
+        except UnreadableImage as error:
+            if NO_IMAGE not in str(error):
                 raise
             return self._video(path, model, heat, progress)
-        return self._picture(picture, model, heat)
+        return self._image(image, model, heat)
 
-    def _picture(self, image: Image, model: str, heat: bool) -> View:
+    def _image(self, image: Image, model: str, heat: bool) -> View:
         predictor, remark = self._predictor(model, heat)
         prediction = predictor.predict(image)
         n = len(prediction.faces)
@@ -102,7 +102,7 @@ class Analyst:
         predictor.gradcam = heat and isinstance(predictor.backend, TorchBackend)
         if not heat:
             return predictor, ""
-        return predictor, "Warm colours: what speaks most for the class of the face." if predictor.gradcam else NO_HEAT
+        return predictor, "Warm colors: what speaks most for the class of the face." if predictor.gradcam else NO_HEAT
 
     def _video(self, path: str, model: str, heat: bool, progress: Callable[[float, str], object]) -> View:
         """Predict the first seconds of a video."""
@@ -151,13 +151,13 @@ def _guarded(name: str, work: Callable[[], View]) -> View:
     """Return what work gives; if it fails, say why."""
     try:
         return work()
-    except UnreadablePicture as error:
+    except UnreadableImage as error:
         return View(notice(f"{name} cannot be shown: {error}.", "alert"))
     except UnreadableVideo as error:
         # Of what is no video at all, its decoder says odd things.
         is_video = (mimetypes.guess_type(name)[0] or "").startswith("video")
         reason = f" ({error})" if is_video else ""
-        text = f"{name} is neither a picture nor a video that can be read{reason}. Choose another file."
+        text = f"{name} is neither an image nor a video that can be read{reason}. Choose another file."
         return View(notice(text, "alert"))
     except ConfigError as error:
         return View(notice(str(error), "alert"))

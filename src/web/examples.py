@@ -1,4 +1,4 @@
-"""Examples for the page: drawn faces, which are nobody's."""
+"""Examples for the page: synthetic faces, which are nobody's."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Example(NamedTuple):
 
     Attributes:
         caption: What it shows.
-        file: A picture or a video.
-        thumbnail: A picture.
+        file: An image or a video.
+        thumbnail: An image.
     """
 
     caption: str
@@ -35,7 +35,7 @@ class Example(NamedTuple):
 
 
 def draw_examples(folder: Path) -> list[Example]:
-    """Draw pictures of one to four faces, and a video of three people in turn.
+    """Draw images of one to four faces, and a video of three people in turn.
 
     Args:
         folder: Where to write them.

@@ -14,7 +14,7 @@ from src.web.examples import Example
 
 TITLE = "EmoNet-FER"
 INTRODUCTION = (
-    f"<h1>{TITLE}</h1><p>Expressions of faces, in pictures, videos and what your camera sees. "
+    f"<h1>{TITLE}</h1><p>Expressions of faces, in images, videos and what your camera sees. "
     "The model runs on this computer; nothing is sent anywhere.</p>"
 )
 FOOTNOTE = (
@@ -40,7 +40,7 @@ def build_page(analyst: Analyst, examples: list[Example], max_mb: float) -> gr.B
 
     Args:
         analyst: What predicts.
-        examples: Pictures and videos to try.
+        examples: Images and videos to try.
         max_mb: Largest size of a file, for the label.
     """
     names = list(analyst.shelf.choices)
@@ -52,10 +52,10 @@ def build_page(analyst: Analyst, examples: list[Example], max_mb: float) -> gr.B
             with gr.Column(scale=2, min_width=320):
                 model = gr.Dropdown(names, value=names[0], label="Model", elem_id="model", filterable=False)
                 heat = gr.Checkbox(label="Show where the model looks (Grad-CAM)", elem_id="heat")
-                with gr.Tab("Picture or video"):
-                    label = f"Picture or video, {max_mb:g} MB or less"
+                with gr.Tab("Image or video"):
+                    label = f"Image or video, {max_mb:g} MB or less"
                     file = gr.File(label=label, elem_id="file", height=170)
-                    gr.HTML('<p class="small">Or a drawn example:</p>')
+                    gr.HTML('<p class="small">Or a synthetic example:</p>')
                     thumbnails: list[tuple[Any, str]] = [(str(e.thumbnail), e.caption) for e in examples]
                     gallery = gr.Gallery(
                         thumbnails,
@@ -74,8 +74,8 @@ def build_page(analyst: Analyst, examples: list[Example], max_mb: float) -> gr.B
                     )
                 gr.HTML(FOOTNOTE)
             with gr.Column(scale=3, min_width=360):
-                line = gr.HTML(notice("Choose a file, try a drawn example, or start the camera."), elem_id="notice")
-                picture = gr.Image(
+                line = gr.HTML(notice("Choose a file, try a synthetic example, or start the camera."), elem_id="notice")
+                image = gr.Image(
                     label="Faces",
                     show_label=False,
                     interactive=False,
@@ -95,12 +95,12 @@ def build_page(analyst: Analyst, examples: list[Example], max_mb: float) -> gr.B
                 )
                 download = gr.DownloadButton("Download the video", visible=False, size="sm", elem_id="download")
                 faces = gr.HTML(elem_id="faces")
-        outputs = [line, picture, video, download, faces]
+        outputs = [line, image, video, download, faces]
 
         def analyse(path: str | None, name: str, with_heat: bool, progress: gr.Progress = gr.Progress()) -> list[Any]:  # noqa: B008  # how Gradio passes it
             if path is None:
                 return [gr.skip()] * len(outputs)
-            return _updates(analyst.file(path, name, with_heat, lambda share, text: progress(share, desc=text)))
+            return _updates(analyst.file(path, name, with_heat, lambda fraction, text: progress(fraction, desc=text)))
 
         def look(image: Image | None, name: str, with_heat: bool) -> list[Any]:
             return [gr.skip()] * len(outputs) if image is None else _updates(analyst.frame(image, name, with_heat))
@@ -126,10 +126,10 @@ def build_page(analyst: Analyst, examples: list[Example], max_mb: float) -> gr.B
 
 
 def _updates(view: View) -> list[Any]:
-    """Return what becomes of the line, the picture, the video, its button and the cards."""
+    """Return what becomes of the line, the image, the video, its button and the cards."""
     return [
         view.notice,
-        gr.update(value=view.picture, visible=view.picture is not None),
+        gr.update(value=view.image, visible=view.image is not None),
         gr.update(value=view.video, visible=view.video is not None),
         gr.update(value=view.video, visible=view.video is not None),
         view.faces,

@@ -16,11 +16,11 @@ from rich.console import Console
 
 from src.reports.plots import colors
 from src.utils.atomic_files import read_json
-from studies.head_study.arms import ARMS, Contrast, Study
-from studies.head_study.verdicts import ATTENTION, BASELINE, corrected, verdicts
+from studies.head_study.conditions import CONDITIONS, Contrast, Study
+from studies.head_study.findings import ATTENTION, BASELINE, corrected, findings
 
 METRICS = ("accuracy", "f1_macro", "f1_weighted")
-BALANCED_ARMS = ("weighted", "sampled")
+BALANCED_CONDITIONS = ("weighted", "sampled")
 
 
 def write_study(cfg: DictConfig) -> Path:
@@ -33,7 +33,7 @@ def write_study(cfg: DictConfig) -> Path:
         The page.
 
     Raises:
-        ConfigError: If there are no runs, or they were evaluated on different pictures.
+        ConfigError: If there are no runs, or they were evaluated on different images.
     """
     folder, page = Path(cfg.runs).expanduser(), Path(cfg.output).expanduser()
     study = Study(folder)
@@ -50,11 +50,11 @@ def write_study(cfg: DictConfig) -> Path:
         split=study.split,
         data_name=study.data_name,
         figure=f"images/{figure.name}",
-        arms=[_arm(study, arm) for arm in study.arms],
-        missing=[ARMS[arm] for arm in ARMS if arm not in study.arms],
-        verdicts=[{"verdict": v, "rows": _rows(v.contrasts, v.p_values)} for v in verdicts(study)],
+        conditions=[_condition(study, condition) for condition in study.conditions],
+        missing=[CONDITIONS[condition] for condition in CONDITIONS if condition not in study.conditions],
+        findings=[{"verdict": v, "rows": _rows(v.contrasts, v.p_values)} for v in findings(study)],
         gains=_gains(study),
-        balance=_effects(study, BALANCED_ARMS, "f1_macro") + _effects(study, BALANCED_ARMS, "accuracy"),
+        balance=_effects(study, BALANCED_CONDITIONS, "f1_macro") + _effects(study, BALANCED_CONDITIONS, "accuracy"),
         seen=_seen(study),
         backbone=_backbone(folder / "backbone"),
         git_sha=first.provenance.get("git_sha"),
@@ -65,19 +65,22 @@ def write_study(cfg: DictConfig) -> Path:
     return page
 
 
-def _arm(study: Study, arm: str) -> dict[str, Any]:
-    heads = study.heads(arm)
-    pairs = [study.contrast(f"{a} - {b}", [(arm, a)], [(arm, b)], "f1_weighted") for a, b in combinations(heads, 2)]
+def _condition(study: Study, condition: str) -> dict[str, Any]:
+    heads = study.heads(condition)
+    pairs = [
+        study.contrast(f"{a} - {b}", [(condition, a)], [(condition, b)], "f1_weighted")
+        for a, b in combinations(heads, 2)
+    ]
     return {
-        "name": arm,
-        "title": ARMS[arm],
-        "heads": [_head(study, arm, head) for head in heads],
+        "name": condition,
+        "title": CONDITIONS[condition],
+        "heads": [_head(study, condition, head) for head in heads],
         "pairs": _table(pairs),
     }
 
 
-def _head(study: Study, arm: str, head: str) -> dict[str, str]:
-    cell = (arm, head)
+def _head(study: Study, condition: str, head: str) -> dict[str, str]:
+    cell = (condition, head)
     runs = study.cells[cell]
     row = {"head": head, "seeds": str(len(runs))}
     for metric in METRICS:
@@ -109,28 +112,30 @@ def _row(c: Contrast, p: float) -> dict[str, str]:
 
 
 def _gains(study: Study) -> list[dict[str, str]]:
-    """Return what each attention head gains over the baseline in every arm."""
+    """Return what each attention head gains over the baseline in every condition."""
     found = [
-        study.contrast(f"`{arm}`: {head} - {BASELINE}", [(arm, head)], [(arm, BASELINE)], "f1_weighted")
+        study.contrast(
+            f"`{condition}`: {head} - {BASELINE}", [(condition, head)], [(condition, BASELINE)], "f1_weighted"
+        )
         for head in ATTENTION
-        for arm in study.arms
+        for condition in study.conditions
     ]
     return _table(found)
 
 
-def _effects(study: Study, arms: tuple[str, ...], metric: str) -> list[dict[str, str]]:
-    """Return what an arm changes in each of its heads."""
+def _effects(study: Study, conditions: tuple[str, ...], metric: str) -> list[dict[str, str]]:
+    """Return what an condition changes in each of its heads."""
     found = [
-        study.contrast(f"{metric} of {head}: {arm} minus fused", [(arm, head)], [("fused", head)], metric)
-        for arm in arms
+        study.contrast(f"{metric} of {head}: {condition} minus fused", [(condition, head)], [("fused", head)], metric)
+        for condition in conditions
         for head in ("linear", "self_attention", "multihead")
     ]
     return _table(found)
 
 
 def _seen(study: Study) -> list[dict[str, str]]:
-    """Return how much better heads are on pictures that their backbone was trained on."""
-    heads = [head for arm, head in study.cells if arm == "crossfit_seen"]
+    """Return how much better heads are on images that their backbone was trained on."""
+    heads = [head for condition, head in study.cells if condition == "crossfit_seen"]
     found = [
         study.contrast(f"{head}: seen minus unseen", [("crossfit_seen", head)], [("crossfit", head)], "f1_weighted")
         for head in heads
@@ -139,7 +144,7 @@ def _seen(study: Study) -> list[dict[str, str]]:
 
 
 def _backbone(run_dir: Path) -> dict[str, str] | None:
-    """Return what is to be said of the backbone of the cross-fit arms; None if there is none."""
+    """Return what is to be said of the backbone of the cross-fit conditions; None if there is none."""
     metrics = read_json(run_dir / "metrics.json")
     if "val/accuracy" not in metrics:
         return None
@@ -151,23 +156,26 @@ def _backbone(run_dir: Path) -> dict[str, str] | None:
 
 
 def draw(study: Study) -> Figure:
-    """Draw the weighted F1 of every head, a panel per arm, with intervals over pictures and seeds and single seeds."""
-    heads = list(dict.fromkeys(head for arm in study.arms for head in study.heads(arm)))
+    """Draw the weighted F1 of every head, a panel per condition, with intervals over images and seeds, and seeds."""
+    heads = list(dict.fromkeys(head for condition in study.conditions for head in study.heads(condition)))
     color = dict(zip(heads, colors(len(heads)), strict=True))
-    sizes = [len(study.heads(arm)) for arm in study.arms]
+    sizes = [len(study.heads(condition)) for condition in study.conditions]
     figure = Figure(figsize=(8, 0.9 + 0.3 * sum(sizes) + 0.35 * len(sizes)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(sizes), 1, sharex=True, squeeze=False, height_ratios=sizes)[:, 0]
-    for axis, arm in zip(axes, study.arms, strict=True):
-        for y, head in enumerate(study.heads(arm)):
-            value, bounds = study.score((arm, head), "f1_weighted"), study.interval((arm, head), "f1_weighted")
+    for axis, condition in zip(axes, study.conditions, strict=True):
+        for y, head in enumerate(study.heads(condition)):
+            value, bounds = (
+                study.score((condition, head), "f1_weighted"),
+                study.interval((condition, head), "f1_weighted"),
+            )
             axis.plot([100 * b for b in bounds], [y, y], color=color[head], linewidth=2)
             axis.plot(100 * value, y, "o", color=color[head])
-            seeds = study.seed_scores((arm, head), "f1_weighted")
+            seeds = study.seed_scores((condition, head), "f1_weighted")
             axis.plot([100 * s for s in seeds], [y + 0.25] * len(seeds), "|", color="0.45", markersize=6)
-        axis.set_yticks(range(len(study.heads(arm))), study.heads(arm))
-        axis.set_ylim(len(study.heads(arm)) - 0.4, -0.6)
-        axis.set_title(arm, loc="left", fontsize=9)
+        axis.set_yticks(range(len(study.heads(condition))), study.heads(condition))
+        axis.set_ylim(len(study.heads(condition)) - 0.4, -0.6)
+        axis.set_title(condition, loc="left", fontsize=9)
         axis.grid(axis="x", alpha=0.3)
-    axes[-1].set_xlabel(f"Weighted F1 in percent, {len(study.labels):,} {study.split} pictures")
+    axes[-1].set_xlabel(f"Weighted F1 in percent, {len(study.labels):,} {study.split} images")
     return figure

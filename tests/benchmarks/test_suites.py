@@ -5,8 +5,8 @@ import shutil
 import pytest
 import torch
 
-from src.benchmarks import backbone, backends, cache, loop
-from src.benchmarks.measure import against
+from src.benchmarks import backbone, backends, cache, loop, suites
+from src.benchmarks.measure import against, summarise
 from tests.helpers.running import compose_config
 
 
@@ -31,7 +31,7 @@ def test_backbone(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: name)
     rows = backbone.backbone_suite(config(tmp_path))
     kinds = ["eager float32, channels last", "eager bf16, channels last", "compiled float32", "compiled bf16"]
-    assert [row.name for row in rows[:4]] == [f"2 pictures at 64 px, {kind}" for kind in kinds]
+    assert [row.name for row in rows[:4]] == [f"2 images at 64 px, {kind}" for kind in kinds]
     assert all(row.ratio > 0 and row.baseline.endswith("eager float32, NCHW") for row in rows[:4])
     assert "of compiling" in rows[3].note
 
@@ -41,8 +41,8 @@ def test_cache(tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "BATCH", 8)
     rows = cache.cache_suite(config(tmp_path, "backbone=emonet_tiny", "backbone.width=16"))
     assert [row.name for row in rows] == [
-        "a pass over 16 pictures, head=linear on fused, cached",
-        "a pass over 16 pictures, head=emonet on pooled, cached",
+        "a pass over 16 images, head=linear on fused, cached",
+        "a pass over 16 images, head=emonet on pooled, cached",
     ]
     assert all(row.ratio > 0 for row in rows)
 
@@ -71,14 +71,9 @@ def test_backends(monkeypatch):
 
 @pytest.mark.parametrize("suite", ["backbone", "cache", "data", "loop", "predict", "all"])
 def test_every_suite_is_reachable(tmp_path, suite, monkeypatch):
-    from src import benchmark
-    from src.benchmarks import data, predict
-    from src.benchmarks.measure import summarise
-
-    for module in (backbone, cache, data, loop, predict):
-        name = f"{module.SUITE}_suite"
-        monkeypatch.setattr(module, name, lambda cfg, s=module.SUITE: [summarise(s, "x", [1.0])])
-    benchmark.benchmark(config(tmp_path, f"suite={suite}"))
+    for name in suites.SUITES:
+        monkeypatch.setitem(suites.SUITES, name, lambda cfg, s=name: [summarise(s, "x", [1.0])])
+    suites.benchmark(config(tmp_path, f"suite={suite}"))
     table = (tmp_path / "benchmark.md").read_text()
     expected = ["backbone", "cache", "data", "loop", "predict"] if suite == "all" else [suite]
     assert all(f"| {name}: x |" in table for name in expected)

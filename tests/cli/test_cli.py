@@ -157,7 +157,7 @@ def test_help_does_not_wait_for_torch(entry, tmp_path):
     assert "head: " in done.stdout
 
 
-def test_two_processes_test_every_picture_once(data_dir, tmp_path):
+def test_two_processes_test_every_image_once(data_dir, tmp_path):
     run = tmp_path / "run"
     options = [o for o in tiny(data_dir) if o != "trainer=cpu"]
     done = start("train", *options, "trainer=ddp_cpu", "trainer.devices=2", f"hydra.run.dir={run}")

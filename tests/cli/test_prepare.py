@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from src.cli.validation import validate_config
 from src.data.datasets.fer2013 import LABELS
 from src.data.faces.generator import draw_face
 from src.engine.prepare import prepare
@@ -29,7 +30,7 @@ def _jpeg(image: Image) -> Image:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file like Kaggle's: a leak, a conflict, a blank picture and two near duplicates among clean faces."""
+    """A file like Kaggle's: a leak, a conflict, a blank image and two near duplicates among clean faces."""
     faces = [draw_face(41, index, 48, grayscale=True).image[..., 0] for index in range(24)]
     rows = [(LABELS[i % 7], face, "Training") for i, face in enumerate(faces[:14])]
     rows += [(LABELS[i % 7], face, "PublicTest") for i, face in enumerate(faces[14:19])]
@@ -52,7 +53,9 @@ def _prepare(folder: Path, *overrides: str) -> tuple[Path, dict[str, Any]]:
     """Run the entry point in a new run directory; return that and the audit it wrote."""
     run_dir = folder / f"run{len(list(folder.iterdir()))}"
     run_dir.mkdir()
-    prepare(compose_config("prepare", f"data_dir={folder / 'data'}", f"run_dir={run_dir}", *overrides))
+    cfg = compose_config("prepare", f"data_dir={folder / 'data'}", f"run_dir={run_dir}", *overrides)
+    validate_config(cfg)
+    prepare(cfg)
     return run_dir, json.loads((run_dir / "audit.json").read_text())
 
 
@@ -78,7 +81,7 @@ def test_planted_flaws_are_found(tmp_path: Path, source: Path) -> None:
 def test_second_time_only_reads(tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     overrides = ("data=fer2013", f"data.path={source}")
     first, found = _prepare(tmp_path, *overrides)
-    for name in ("src.data.audit_report.audit", "src.data.datasets.labelled_images.write_store"):
+    for name in ("src.data.audit.report.audit", "src.data.datasets.labeled_images.write_store"):
         monkeypatch.setattr(name, lambda *_: pytest.fail("made again"))
     second, again = _prepare(tmp_path, *overrides)
     assert again == found

@@ -1,4 +1,4 @@
-"""Tests of the training loader: what happens to a picture is a function of (seed, epoch, picture) alone."""
+"""Tests of the training loader: what happens to an image is a function of (seed, epoch, image) alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Served = dict[tuple[int, int], tuple[bytes, bytes]]
 
 
 def serve(data_dir: Path, *overrides: str, seed: int = 0, epochs: int = 2, process: tuple[int, int] = (0, 1)) -> Served:
-    """Return the augmented picture and landmarks of each (row, epoch) that a process sees."""
+    """Return the augmented image and landmarks of each (row, epoch) that a process sees."""
     options = [f"data_dir={data_dir}", f"seed={seed}", "transform=seed_study", *TINY_DATA, *overrides]
     cfg = compose_config("train", "run_dir=unused", *options)
     data: Any = build_data(cfg, transform=plain(cfg.transform), image_size=64)
@@ -45,11 +45,11 @@ def test_epochs_differ(expected: Served) -> None:
     assert not any(same)
 
 
-def test_pictures_differ(data_dir: Path) -> None:
-    """Flips alone: some pictures are flipped and some are not, in each direction."""
-    colours = [f"transform.{name}=0" for name in ("brightness", "contrast", "saturation", "hue")]
+def test_images_differ(data_dir: Path) -> None:
+    """Flips alone: some images are flipped and some are not, in each direction."""
+    colors = [f"transform.{name}=0" for name in ("brightness", "contrast", "saturation", "hue")]
     plain_ones = serve(data_dir, "transform=none", epochs=1)
-    flipped = serve(data_dir, *colours, epochs=1)
+    flipped = serve(data_dir, *colors, epochs=1)
     same = [flipped[key] == plain_ones[key] for key in plain_ones]
     assert 0 < sum(same) < len(same)
 
@@ -62,7 +62,7 @@ def test_batch_sizes_do_not_matter(data_dir: Path, expected: Served) -> None:
     assert serve(data_dir, "data.batch_size=13") == expected
 
 
-def test_processes_share_the_pictures_out(data_dir: Path, expected: Served) -> None:
+def test_processes_share_the_images_out(data_dir: Path, expected: Served) -> None:
     first, second = (serve(data_dir, process=(rank, 2)) for rank in (0, 1))
     assert not first.keys() & second.keys()
     assert first | second == expected

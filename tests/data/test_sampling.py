@@ -1,4 +1,4 @@
-"""Tests of the order of the training pictures."""
+"""Tests of the order of the training images."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_order_is_a_function_of_seed_and_epoch(weights: np.ndarray | None) -> No
     assert len({tuple(indices) for indices in orders.values()}) == 4
 
 
-def test_every_picture_once_an_epoch() -> None:
+def test_every_image_once_an_epoch() -> None:
     assert sorted(order(EpochSampler(50, 0))) == list(range(50))
 
 
@@ -53,10 +53,10 @@ def test_ranks_share_the_epoch_of_one_process(n: int) -> None:
 
 
 def test_balanced_weights_draw_every_class_equally() -> None:
-    labels = np.repeat([0, 2, 3], [9000, 900, 100])  # class 1 has no pictures
+    labels = np.repeat([0, 2, 3], [9000, 900, 100])  # class 1 has no images
     drawn = labels[order(EpochSampler(len(labels), 0, balanced_weights(labels)))]
-    shares = np.bincount(drawn, minlength=4) / len(labels)
-    assert shares == pytest.approx([1 / 3, 0, 1 / 3, 1 / 3], abs=0.02)
+    fractions = np.bincount(drawn, minlength=4) / len(labels)
+    assert fractions == pytest.approx([1 / 3, 0, 1 / 3, 1 / 3], abs=0.02)
 
 
 def test_balanced_draws_differ_within_a_class() -> None:

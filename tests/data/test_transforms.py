@@ -1,4 +1,4 @@
-"""Tests of what happens to training pictures and batches."""
+"""Tests of what happens to training images and batches."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from torch import Tensor
 from src.data.faces.actions import Actions
 from src.data.faces.generator import draw_face
 from src.data.faces.geometry import NARROWEST, WIDEST, Proportions, place_landmarks
-from src.data.transforms import MIRROR, BatchMix, PictureTransform, TransformConfig
+from src.data.transforms import MIRROR, BatchMix, ImageTransform, TransformConfig
 from src.utils.errors import ConfigError
 
-# A value of each key that visibly changes a picture.
+# A value of each key that visibly changes an image.
 STEPS = {
     "horizontal_flip": 1.0,
     "vertical_flip": 1.0,
@@ -37,11 +37,11 @@ def image() -> np.ndarray:
 
 
 def apply(image: np.ndarray, *, seed: int = 0, epoch: int = 0, index: int = 0, **keys: float) -> np.ndarray:
-    return PictureTransform(TransformConfig("test", **keys), seed)(image, epoch, index)
+    return ImageTransform(TransformConfig("test", **keys), seed)(image, epoch, index)
 
 
 @pytest.mark.parametrize("key", STEPS)
-def test_each_step_changes_pictures(image: np.ndarray, key: str) -> None:
+def test_each_step_changes_images(image: np.ndarray, key: str) -> None:
     changed = apply(image, **{key: STEPS[key]})
     assert changed.shape == image.shape
     assert changed.dtype == np.uint8
@@ -68,8 +68,8 @@ def test_flips_flip(image: np.ndarray, key: str, axis: int) -> None:
         np.testing.assert_array_equal(apply(image, index=index, **{key: 1.0}), np.flip(image, axis))
 
 
-def test_half_of_the_pictures_flip(image: np.ndarray) -> None:
-    transform = PictureTransform(TransformConfig("test", horizontal_flip=0.5), 0)
+def test_half_of_the_images_flip(image: np.ndarray) -> None:
+    transform = ImageTransform(TransformConfig("test", horizontal_flip=0.5), 0)
     flipped = [not np.array_equal(transform(image, 0, index), image) for index in range(400)]
     assert np.mean(flipped) == pytest.approx(0.5, abs=0.1)
 
@@ -86,7 +86,7 @@ def test_erasing_blacks_out_one_box() -> None:
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"epoch": 1}, {"index": 1}])
 def test_result_is_a_function_of_seed_epoch_and_index(image: np.ndarray, change: dict[str, int]) -> None:
-    transform = PictureTransform(TransformConfig("test", **STEPS), 0)
+    transform = ImageTransform(TransformConfig("test", **STEPS), 0)
     first = transform(image, 0, 0)
     np.random.seed(1)
     random.seed(1)
@@ -131,7 +131,7 @@ def test_values_outside_their_range_are_refused(key: str, value: object) -> None
 
 @pytest.fixture
 def batch() -> tuple[Tensor, Tensor]:
-    """Eight pictures and the probabilities of their classes, eight of ten."""
+    """Eight images and the probabilities of their classes, eight of ten."""
     return torch.rand(8, 3, 16, 16), F.one_hot(torch.randperm(8), 10).float()
 
 
@@ -155,20 +155,20 @@ def test_mixed_labels_are_probabilities(batch: tuple[Tensor, Tensor], keys: dict
 
 
 def partner_of(labels: Tensor, own: Tensor) -> Tensor:
-    """Return the index of the picture that each one is mixed with; labels are distinct, so the other share tells."""
+    """Return the index of the image that each one is mixed with; labels are distinct, so the other share tells."""
     rest = labels.clone()
     rest[torch.arange(len(own)), own] = 0
     other = rest.argmax(dim=1)
     return torch.stack([torch.nonzero(own == label)[0, 0] for label in other])
 
 
-def test_mixup_mixes_pictures_as_labels(batch: tuple[Tensor, Tensor]) -> None:
+def test_mixup_mixes_images_as_labels(batch: tuple[Tensor, Tensor]) -> None:
     images, targets = batch
     own = targets.argmax(dim=1)
     mixed, labels = BatchMix(TransformConfig("test", mixup=5.0))(images, targets)
-    share = labels[torch.arange(8), own][:, None, None, None]
-    assert 0 < share[0].item() < 1
-    torch.testing.assert_close(mixed, share * images + (1 - share) * images[partner_of(labels, own)])
+    fraction = labels[torch.arange(8), own][:, None, None, None]
+    assert 0 < fraction[0].item() < 1
+    torch.testing.assert_close(mixed, fraction * images + (1 - fraction) * images[partner_of(labels, own)])
 
 
 def test_cutmix_pastes_a_box_of_the_labels_share(batch: tuple[Tensor, Tensor]) -> None:
@@ -178,19 +178,19 @@ def test_cutmix_pastes_a_box_of_the_labels_share(batch: tuple[Tensor, Tensor]) -
     pasted = images[partner_of(labels, own)]
     kept = (mixed == images).all(dim=1)
     assert torch.equal(mixed, torch.where(kept[:, None], images, pasted))
-    share = labels[torch.arange(8), own]
-    assert 0 < share[0].item() < 1
-    torch.testing.assert_close(kept.float().mean(dim=(1, 2)), share)
+    fraction = labels[torch.arange(8), own]
+    assert 0 < fraction[0].item() < 1
+    torch.testing.assert_close(kept.float().mean(dim=(1, 2)), fraction)
 
 
 def test_mix_probability(batch: tuple[Tensor, Tensor]) -> None:
-    def mixed_share(probability: float) -> float:
+    def mixed_fraction(probability: float) -> float:
         mix = BatchMix(TransformConfig("test", mixup=1.0, mix_probability=probability))
         return float(np.mean([mix(*batch)[1] is not batch[1] for _ in range(200)]))
 
-    assert mixed_share(0) == 0
-    assert mixed_share(1) == 1
-    assert mixed_share(0.5) == pytest.approx(0.5, abs=0.12)
+    assert mixed_fraction(0) == 0
+    assert mixed_fraction(1) == 1
+    assert mixed_fraction(0.5) == pytest.approx(0.5, abs=0.12)
 
 
 def test_both_mixings_are_used(batch: tuple[Tensor, Tensor]) -> None:
@@ -211,7 +211,7 @@ def test_mixing_follows_the_global_seed(batch: tuple[Tensor, Tensor]) -> None:
     assert not torch.equal(results[0], results[2])
 
 
-def test_a_picture_without_a_partner_stays_as_it_is() -> None:
+def test_a_image_without_a_partner_stays_as_it_is() -> None:
     images, targets = torch.rand(1, 3, 8, 8), torch.tensor([[0.2, 0.8]])
     mixed, labels = BatchMix(TransformConfig("test", mixup=1.0))(images, targets)
     torch.testing.assert_close(mixed, images)
@@ -227,7 +227,7 @@ def test_unknown_keys_are_refused() -> None:
 def moved(
     image: np.ndarray, landmarks: np.ndarray, *, seed: int = 0, epoch: int = 0, index: int = 0, **keys: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    return PictureTransform(TransformConfig("test", **keys), seed).with_landmarks(image, landmarks, epoch, index)
+    return ImageTransform(TransformConfig("test", **keys), seed).with_landmarks(image, landmarks, epoch, index)
 
 
 def test_renumbering_mirrors_a_face() -> None:
@@ -239,7 +239,7 @@ def test_renumbering_mirrors_a_face() -> None:
     np.testing.assert_array_equal(MIRROR[MIRROR], np.arange(68))
 
 
-def test_a_flipped_face_has_the_landmarks_of_the_mirrored_picture() -> None:
+def test_a_flipped_face_has_the_landmarks_of_the_mirrored_image() -> None:
     face = draw_face(0, 3, 64)
     image, landmarks = moved(face.image, face.landmarks, horizontal_flip=1.0)
     np.testing.assert_array_equal(image, face.image[:, ::-1])
@@ -290,7 +290,7 @@ def test_landmarks_stay_on_their_dots(keys: dict[str, float]) -> None:
         np.testing.assert_allclose(found[known], centre, atol=0.15)
 
 
-def test_landmarks_do_not_change_the_picture(image: np.ndarray) -> None:
+def test_landmarks_do_not_change_the_image(image: np.ndarray) -> None:
     landmarks = np.random.default_rng(1).uniform(-10, 74, (68, 2)).astype(np.float32)
     for index in range(10):
         with_them, found = moved(image, landmarks, index=index, **STEPS)
@@ -301,7 +301,7 @@ def test_landmarks_do_not_change_the_picture(image: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("keys", [{}, {"brightness": 0.5}])
-def test_colours_leave_landmarks_where_they_are(image: np.ndarray, keys: dict[str, float]) -> None:
+def test_colors_leave_landmarks_where_they_are(image: np.ndarray, keys: dict[str, float]) -> None:
     landmarks = np.random.default_rng(1).uniform(0, 63, (68, 2)).astype(np.float32)
     np.testing.assert_array_equal(moved(image, landmarks, **keys)[1], landmarks)
 

@@ -1,5 +1,5 @@
 """What the tests of the rooms below have already."""
 
-from tests.explanation.conftest import drawn_data, drawn_model, faces  # noqa: F401
+from tests.explanation.conftest import faces, synthetic_data, synthetic_model  # noqa: F401
 from tests.inference.conftest import weights  # noqa: F401
 from tests.web.conftest import browser, server  # noqa: F401

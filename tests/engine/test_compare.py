@@ -83,18 +83,18 @@ def test_runs_from_before_the_registry_are_repetitions_of_those_after_it(tmp_pat
 def test_other_test_sets_are_refused_and_named(tmp_path):
     make_run(tmp_path / "runs" / "a", "linear", 0, 0.9)
     make_run(tmp_path / "runs" / "b", "linear", 1, 0.9, n=90)
-    with pytest.raises(ConfigError, match=r"(?s)2 different test sets.*120 test pictures.*: a.*90 test pictures.*: b"):
+    with pytest.raises(ConfigError, match=r"(?s)2 different test sets.*120 test images.*: a.*90 test images.*: b"):
         compare(tmp_path, f"runs={tmp_path}/runs/*")
 
 
-def test_other_pictures_of_the_same_names_are_refused(tmp_path):
+def test_other_images_of_the_same_names_are_refused(tmp_path):
     for name in "ab":
         write_json(make_run(tmp_path / "runs" / name, "linear", 0, 0.9) / "provenance.json", {"pictures": name})
     with pytest.raises(ConfigError, match="2 different test sets"):
         compare(tmp_path, f"runs={tmp_path}/runs/*")
 
 
-def test_a_run_notes_which_pictures_it_was_tested_on(tmp_path, data_dir):
+def test_a_run_notes_which_images_it_was_tested_on(tmp_path, data_dir):
     noted = []
     for name, more in {"a": [], "b": ["seed=1"], "other": ["data.draw_seed=1"]}.items():
         fit_and_test(tiny_config(tmp_path / name, data_dir, "trainer.max_epochs=1", *more))
@@ -170,7 +170,7 @@ def test_what_may_differ_exists(tmp_path):
         assert OmegaConf.select(cfg, key, default=MAY_DIFFER) is not MAY_DIFFER, key
 
 
-def test_pictures_without_a_copy(tmp_path):
+def test_images_without_a_copy(tmp_path):
     for name in "ab":
         run = make_run(tmp_path / "runs" / name, f"head_{name}", 3, 0.5)
         table = pd.read_csv(run / "predictions.csv")
@@ -180,9 +180,9 @@ def test_pictures_without_a_copy(tmp_path):
     kept = table[table["in_dedup"]]
     assert len(found.labels) == 60
     assert found.board["accuracy"][0] == pytest.approx((kept["label"] == kept["prediction"]).mean())
-    assert "test pictures without a copy elsewhere" in (tmp_path / "comparison.html").read_text()
+    assert "test images without a duplicate elsewhere" in (tmp_path / "comparison.html").read_text()
     table.assign(in_dedup=False).to_csv(run / "predictions.csv", index=False)
-    with pytest.raises(ConfigError, match="no picture is left"):
+    with pytest.raises(ConfigError, match="no image is left"):
         compare(tmp_path, f"runs={run}", "dedup=true")
 
 

@@ -79,14 +79,14 @@ def test_official_weights_need_no_checkpoint(tmp_path, data_dir, n, classes, unm
     assert (results["test/n_unmapped"] > 0) == unmapped
     assert len(table) == results["test/n"]
     assert {"valence", "arousal"} <= set(table)
-    if classes == 8:  # no drawn face shows contempt: it is never predicted
+    if classes == 8:  # no synthetic face shows contempt: it is never predicted
         assert (table["contempt"] == 0).all()
         assert "contempt" not in set(table["prediction"])
     assert json.loads((tmp_path / "metrics.json").read_text())["test/n"] == len(table)
 
 
 def write_faces(root, classes, n=3):
-    """Write n grey faces per class and split, in folders with the names of the classes."""
+    """Write n gray faces per class and split, in folders with the names of the classes."""
     for split in ("train", "val", "test"):
         for c, name in enumerate(classes):
             (root / split / name).mkdir(parents=True)
@@ -99,11 +99,11 @@ def write_faces(root, classes, n=3):
 SEVEN = ["neutral", "happy", "sad", "surprise", "fear", "disgust", "angry"]
 VOCABULARIES = {
     "7 on 7": (SEVEN, []),
-    "7 on 8": ([*SEVEN, "contempt"], ["The model lacks contempt: such pictures are left out (test/n_unmapped = 3)"]),
+    "7 on 8": ([*SEVEN, "contempt"], ["The model lacks contempt: such images are left out (test/n_unmapped = 3)"]),
     "7 on 5": (["neutral", "happy", "sad", "surprise", "angry"], ["lacks fear, disgust: these probabilities are drop"]),
     "7 on 4": (
         ["neutral", "happy", "sad", "contempt"],
-        ["lacks surprise, fear, disgust, angry: these", "The model lacks contempt: such pictures"],
+        ["lacks surprise, fear, disgust, angry: these", "The model lacks contempt: such images"],
     ),
 }
 
@@ -150,7 +150,7 @@ def test_five_classes_leave_fear_and_disgust_out(trained, tmp_path, data_dir, ca
     options = [f"ckpt_path={copy}", *write_faces(tmp_path / "faces", SEVEN)]
     results = run_evaluation(evaluation_config(tmp_path / "run", data_dir, *options))
     assert (results["test/n"], results["test/n_unmapped"]) == (15, 6)
-    assert "The model lacks fear, disgust: such pictures are left out (test/n_unmapped = 6)" in caplog.text
+    assert "The model lacks fear, disgust: such images are left out (test/n_unmapped = 6)" in caplog.text
     table = pd.read_csv(tmp_path / "run" / "predictions.csv")
     assert not set(table["label"]) & {"fear", "disgust"}
     assert list(table.columns[-5:]) == names

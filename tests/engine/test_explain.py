@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from src.callbacks.gradcam import GradCamFigure
+from src.cli.validation import validate_config
 from src.data.datamodule import StoreDataModule
 from src.engine.build import build_callbacks
 from src.engine.explain import explain_model
@@ -29,12 +30,17 @@ def config(run_dir: Path, data_dir: Path, *overrides: str) -> DictConfig:
     return compose_config("explain", f"run_dir={run_dir}", f"data_dir={data_dir}", *overrides)
 
 
+def explain(cfg: DictConfig) -> None:
+    validate_config(cfg)
+    explain_model(cfg)
+
+
 @pytest.fixture(scope="module")
 def explanation(
-    tmp_path_factory: pytest.TempPathFactory, drawn_run: Path, data_dir: Path
+    tmp_path_factory: pytest.TempPathFactory, synthetic_run: Path, data_dir: Path
 ) -> tuple[Path, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("explained")
-    explain_model(config(folder, data_dir, f"ckpt_path={drawn_run}", "explain.against=[happy,sad]", *QUICK))
+    explain_model(config(folder, data_dir, f"ckpt_path={synthetic_run}", "explain.against=[happy,sad]", *QUICK))
     return folder, json.loads((folder / "explanation.json").read_text())
 
 
@@ -43,8 +49,8 @@ def test_every_panel_is_drawn(explanation: tuple[Path, dict[str, Any]]) -> None:
     assert set(result["panels"]) == {"hits", "misses", "confused", "against", "valence_arousal"}
     for name, ids in result["panels"].items():
         assert 1 <= len(ids) <= 3
-        with Image.open(folder / "figures" / f"{name}.png") as picture:
-            assert min(picture.size) > 200
+        with Image.open(folder / "figures" / f"{name}.png") as image:
+            assert min(image.size) > 200
     assert (result["split"], result["method"], result["layer"], result["layer_side"]) == ("val", "gradcam", "fused", 16)
     assert result["against"] == ["happy", "sad"]
     assert result["data"].startswith("synthetic-")
@@ -59,9 +65,9 @@ def test_every_method_is_scored(explanation: tuple[Path, dict[str, Any]]) -> Non
             assert value["ci95"][0] <= value["mean"] <= value["ci95"][1]
 
 
-def test_weights_alone_are_explained(tmp_path: Path, drawn_run: Path, data_dir: Path) -> None:
+def test_weights_alone_are_explained(tmp_path: Path, synthetic_run: Path, data_dir: Path) -> None:
     data = ["data=synthetic", "data.n_train=26", "data.n_val=14", "data.n_test=21"]
-    weights = drawn_run / "checkpoints" / "best.safetensors"
+    weights = synthetic_run / "checkpoints" / "best.safetensors"
     chosen = [
         "explain.method=hirescam",
         "explain.layer=backbone.conv4",
@@ -91,12 +97,12 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_mistakes_are_named(tmp_path: Path, drawn_run: Path, data_dir: Path, mistake: str) -> None:
+def test_mistakes_are_named(tmp_path: Path, synthetic_run: Path, data_dir: Path, mistake: str) -> None:
     overrides, message = MISTAKES[mistake]
     if mistake not in ("no model", "no file"):
-        overrides = [f"ckpt_path={drawn_run}", *overrides]
+        overrides = [f"ckpt_path={synthetic_run}", *overrides]
     with pytest.raises(ConfigError, match=message):
-        explain_model(config(tmp_path, data_dir, *overrides))
+        explain(config(tmp_path, data_dir, *overrides))
 
 
 def predictions(labels: list[int], classes: list[int]) -> Predictions:
@@ -104,7 +110,7 @@ def predictions(labels: list[int], classes: list[int]) -> Predictions:
     return Predictions(("a", "b", "c"), torch.arange(10, 10 + len(labels)), torch.tensor(labels), probabilities)
 
 
-def test_pictures_are_taken_in_turn_of_their_labels() -> None:
+def test_images_are_taken_in_turn_of_their_labels() -> None:
     found = predictions([0, 0, 0, 1, 2, 2], [0, 0, 0, 1, 2, 1])
     right = found.classes == found.labels
     assert found.select(right, 3) == [10, 13, 14]
@@ -125,9 +131,9 @@ def test_the_figure_of_a_run_can_be_left_out(tmp_path: Path, data_dir: Path) -> 
         assert any(isinstance(callback, GradCamFigure) for callback in callbacks) == expected
 
 
-def test_the_figure_of_a_run_shows_fixed_pictures(drawn_data: StoreDataModule) -> None:
-    indices = first_of_each_class(drawn_data, "val")
-    labels = drawn_data.split_rows("val")[1].tolist()
+def test_the_figure_of_a_run_shows_fixed_images(synthetic_data: StoreDataModule) -> None:
+    indices = first_of_each_class(synthetic_data, "val")
+    labels = synthetic_data.split_rows("val")[1].tolist()
     assert [labels.index(label) for label in sorted(set(labels))] == indices
 
 
@@ -140,5 +146,5 @@ def test_a_run_without_the_extra_only_lacks_the_figure(
         results = fit_and_test(tiny_config(tmp_path, data_dir, *small, figures=True))
     assert "test/accuracy" in results
     assert not (tmp_path / "figures" / "gradcam.png").exists()
-    assert "pip install -e '.[explain_model]'" in caplog.text
+    assert "pip install -e '.[explain]'" in caplog.text
     assert "~callbacks.gradcam" in caplog.text

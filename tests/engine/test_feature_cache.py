@@ -33,8 +33,8 @@ DiskUsage = namedtuple("DiskUsage", "total used free")
 
 
 @pytest.fixture
-def pictures(monkeypatch):
-    """Count the pictures that go through the backbone, per call."""
+def images(monkeypatch):
+    """Count the images that go through the backbone, per call."""
     seen = []
     original = EmoNet.fuse
 
@@ -82,7 +82,7 @@ def caches(data_dir):
 
 @pytest.fixture
 def own_data(tmp_path, data_dir):
-    """A data folder with the drawn faces, and without features."""
+    """A data folder with the synthetic faces, and without features."""
     return shutil.copytree(data_dir, tmp_path / "data", ignore=shutil.ignore_patterns("features"))
 
 
@@ -99,7 +99,7 @@ RECIPES = {
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_training_on_features_is_training_on_pictures(tmp_path, data_dir, backbone, recipe, monkeypatch):
+def test_training_on_features_is_training_on_images(tmp_path, data_dir, backbone, recipe, monkeypatch):
     """With a width that loses nothing, all that differs is the rounding of batches of another size."""
     monkeypatch.setitem(feature_cache.NARROW, "32-true", torch.float32)
     options = [backbone, *FROZEN, *RECIPES[recipe], "data.n_test=60"]
@@ -126,10 +126,10 @@ def test_features_are_rounded_to_their_width_and_no_further(tmp_path, own_data, 
     _, data = serve(tmp_path, own_data, *options)
     (description,) = [json.loads((path / "features.json").read_text()) for path in features_folders(own_data)]
     assert description["dtype"] == dtype
-    model, pictures = serve(tmp_path, own_data, *options[:1], "cache=false", "test=false", *options[2:])
+    model, images = serve(tmp_path, own_data, *options[:1], "cache=false", "test=false", *options[2:])
     kinds = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
-    for cached, batch in zip(data.val_dataloader(), pictures.val_dataloader(), strict=True):
-        image = pictures.on_after_batch_transfer(batch, 0)["image"]
+    for cached, batch in zip(data.val_dataloader(), images.val_dataloader(), strict=True):
+        image = images.on_after_batch_transfer(batch, 0)["image"]
         with torch.no_grad(), torch.autocast("cpu", kinds.get(precision), enabled=precision in kinds):
             exact = model.features(image).float()
         # Half a unit in the last place; a whole one where batches of another size are rounded to the neighbour.
@@ -148,7 +148,7 @@ def large_backbone(backbone, tmp_path):
     return f"backbone.weights={tmp_path / 'large.safetensors'}"
 
 
-def test_features_too_large_for_half_precision_are_kept_in_single(tmp_path, own_data, large_backbone, pictures, caplog):
+def test_features_too_large_for_half_precision_are_kept_in_single(tmp_path, own_data, large_backbone, images, caplog):
     caplog.set_level("INFO")
     _, data = serve(tmp_path, own_data, large_backbone, "test=false")
     assert "they are kept in single precision" in caplog.text
@@ -156,9 +156,9 @@ def test_features_too_large_for_half_precision_are_kept_in_single(tmp_path, own_
     assert json.loads((folder / "features.json").read_text())["dtype"] == "float32"
     largest = max(float(batch["features"].abs().max()) for batch in data.val_dataloader())
     assert 65504 < largest < math.inf
-    pictures.clear()
+    images.clear()
     serve(tmp_path, own_data, large_backbone, "test=false", "head=multihead")
-    assert not pictures, "what was too large once is not tried again"
+    assert not images, "what was too large once is not tried again"
 
 
 def test_no_cache_ends_a_run_that_did_not_ask_for_it(tmp_path, own_data, large_backbone, caplog, monkeypatch):
@@ -183,8 +183,8 @@ def test_no_cache_ends_a_run_that_did_not_ask_for_it(tmp_path, own_data, large_b
 @pytest.mark.slow
 @pytest.mark.skipif("FER2013_PATH" not in os.environ, reason="needs FER2013_PATH")
 @pytest.mark.parametrize("transform", ["none", "flip"])
-def test_the_cache_changes_no_prediction_of_real_pictures(tmp_path, data_dir, transform):
-    """An epoch of 6,144 pictures in whatever precision this machine has, then all of PublicTest."""
+def test_the_cache_changes_no_prediction_of_real_images(tmp_path, data_dir, transform):
+    """An epoch of 6,144 images in whatever precision this machine has, then all of PublicTest."""
     options = ["data=fer2013", f"data.path={os.environ['FER2013_PATH']}", "backbone=emonet_fer", "head=linear"]
     options += [f"transform={transform}", "data.batch_size=512", "trainer.max_epochs=1", "test=false"]
     torch.set_num_threads(os.cpu_count() or 1)
@@ -193,18 +193,18 @@ def test_the_cache_changes_no_prediction_of_real_pictures(tmp_path, data_dir, tr
         fit_and_test(cfg)
     ours, theirs = (pd.read_csv(tmp_path / cache / "predictions.csv") for cache in ("true", "false"))
     same = (ours["prediction"] == theirs["prediction"]).mean()
-    print(f"transform={transform}: the same class for {same:.2%} of {len(ours):,} pictures")
+    print(f"transform={transform}: the same class for {same:.2%} of {len(ours):,} images")
     assert len(ours) == 3589
     assert same >= 0.995
 
 
-def test_heads_and_seeds_share_one_pass(tmp_path, own_data, backbone, pictures):
+def test_heads_and_seeds_share_one_pass(tmp_path, own_data, backbone, images):
     for head in HEADS:
         for seed in range(3):
             serve(tmp_path, own_data, backbone, f"head={head}", f"seed={seed}", "cache=true")
     # Heads on trained emotion blocks start from the same features.
     serve(tmp_path, own_data, backbone, "head=emonet", "backbone.freeze=fused", "cache=true")
-    assert sum(pictures) == 26 + 14 + 21
+    assert sum(images) == 26 + 14 + 21
     assert len(caches(own_data)) == 1
 
 
@@ -229,13 +229,13 @@ def test_checkpoints_are_whole_models(tmp_path, data_dir, backbone):
         assert found[key] == pytest.approx(expected[key])
 
 
-def test_a_killed_job_is_taken_up(tmp_path, own_data, backbone, pictures, monkeypatch):
+def test_a_killed_job_is_taken_up(tmp_path, own_data, backbone, images, monkeypatch):
     monkeypatch.setattr(feature_cache, "BATCH", 4)
     monkeypatch.setattr(feature_cache, "COMMIT_SECONDS", 0.0)
-    kept = StoreDataModule.plain_pictures
+    kept = StoreDataModule.plain_images
 
     def killed(self, rows):
-        if len(pictures) == 3:
+        if len(images) == 3:
             raise KeyboardInterrupt
         return kept(self, rows)
 
@@ -244,7 +244,7 @@ def test_a_killed_job_is_taken_up(tmp_path, own_data, backbone, pictures, monkey
         serve(tmp_path, own_data, backbone, "cache=true")
     monkeypatch.setattr(StoreDataModule, "plain_pictures", kept)
     serve(tmp_path, own_data, backbone, "cache=true")
-    assert sum(pictures) == 26 + 14 + 21
+    assert sum(images) == 26 + 14 + 21
 
 
 NOT_WORTH_IT = {
@@ -256,17 +256,17 @@ NOT_WORTH_IT = {
 }
 
 
-def test_auto_caches_where_it_pays(tmp_path, own_data, backbone, pictures):
+def test_auto_caches_where_it_pays(tmp_path, own_data, backbone, images):
     for options in NOT_WORTH_IT.values():
         serve(tmp_path, own_data, backbone, "test=false", *options)
         assert not caches(own_data), options
-    pictures.clear()
+    images.clear()
     serve(tmp_path, own_data, backbone, "test=false")
-    assert sum(pictures) == 26 + 14  # the test split stays unseen
+    assert sum(images) == 26 + 14  # the test split stays unseen
     serve(tmp_path, own_data, backbone, "test=false", "trainer.max_epochs=1")
-    assert sum(pictures) == 26 + 14  # what is there is used
+    assert sum(images) == 26 + 14  # what is there is used
     serve(tmp_path, own_data, backbone, "test=false", "cache=false")
-    assert sum(pictures) == 2 * (26 + 14)
+    assert sum(images) == 2 * (26 + 14)
 
 
 def test_a_cache_belongs_to_all_that_makes_it(tmp_path, own_data, backbone):
@@ -291,7 +291,7 @@ def test_a_cache_belongs_to_all_that_makes_it(tmp_path, own_data, backbone):
 
 MISTAKES = {
     "trained backbone": (["backbone.freeze=fan"], "the backbone is trained"),
-    "transform": (["transform=light"], "transform=light gives every epoch other pictures"),
+    "transform": (["transform=light"], "transform=light gives every epoch other images"),
     "precision": (["trainer.precision=64-true"], "features of trainer.precision=64-true are not kept"),
 }
 
@@ -307,7 +307,7 @@ def test_a_small_disk_is_refused_with_advice(tmp_path, own_data, backbone, monke
     caplog.set_level("INFO")
     free = feature_cache.SPARE_BYTES + 61 * 8192
     monkeypatch.setattr(shutil, "disk_usage", lambda path: DiskUsage(0, 0, free - 1))
-    with pytest.raises(ConfigError, match=r"488 KiB \(8 KiB a picture\).*head\.tap=emotion2"):
+    with pytest.raises(ConfigError, match=r"488 KiB \(8 KiB an image\).*head\.tap=emotion2"):
         serve(tmp_path, own_data, backbone, "cache=true")
     serve(tmp_path, own_data, backbone, "cache=auto")
     assert not caches(own_data)
@@ -315,7 +315,7 @@ def test_a_small_disk_is_refused_with_advice(tmp_path, own_data, backbone, monke
     monkeypatch.setattr(shutil, "disk_usage", lambda path: DiskUsage(0, 0, free))
     serve(tmp_path, own_data, backbone, "cache=true")
     assert len(caches(own_data)) == 1
-    assert "Caching the features of 61 pictures (8 KiB each, 488 KiB in all" in caplog.text
+    assert "Caching the features of 61 images (8 KiB each, 488 KiB in all" in caplog.text
 
 
 def test_who_does_not_insist_keeps_half_of_the_disk(tmp_path, own_data, backbone, monkeypatch, caplog):

@@ -69,8 +69,8 @@ def test_run_directory_is_complete(finished):
         "figures/learning_curves.png",
     ):
         assert (run_dir / name).stat().st_size > 0, name
-    with Image.open(run_dir / "figures" / "gradcam.png") as picture:
-        assert picture.size[0] > 200
+    with Image.open(run_dir / "figures" / "gradcam.png") as image:
+        assert image.size[0] > 200
     assert json.loads((run_dir / "metrics.json").read_text()) == results
     assert results["test/n"] == 21
     assert results["test/n_unmapped"] == 0

@@ -59,7 +59,7 @@ def inputs(tmp_path):
     return folder
 
 
-def test_pictures_become_tables_and_annotated_pictures(tmp_path, inputs, weights, caplog):
+def test_images_become_tables_and_annotated_images(tmp_path, inputs, weights, caplog):
     caplog.set_level(logging.INFO)
     save(inputs / "one.png", scene())
     save(inputs / "four.png", scene(4, 512))
@@ -103,8 +103,8 @@ def test_smoothing_follows_the_switch(tmp_path, inputs, weights):
     assert smooth[-1] == pytest.approx(np.dot((0.1, 0.1, 0.15, 0.25, 0.4), plain[-5:]), abs=1e-5)
 
 
-def odd_pictures(folder):
-    """Write pictures of all kinds that have to work, each with how many faces it has."""
+def odd_images(folder):
+    """Write images of all kinds that have to work, each with how many faces it has."""
     image = scene()
     save(folder / "grey.png", cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
     save(folder / "rgba.png", np.dstack([image, np.full(image.shape[:2], 255, np.uint8)]))
@@ -124,8 +124,8 @@ def odd_pictures(folder):
     }
 
 
-def test_pictures_of_all_kinds(tmp_path, inputs, weights, caplog):
-    expected = odd_pictures(inputs)
+def test_images_of_all_kinds(tmp_path, inputs, weights, caplog):
+    expected = odd_images(inputs)
     folder = run(tmp_path, weights, f"input={inputs}")
     rows = items(folder)
     assert {name: int(row["faces"]) for name, row in rows.items()} == expected
@@ -134,7 +134,7 @@ def test_pictures_of_all_kinds(tmp_path, inputs, weights, caplog):
     table = pd.read_csv(folder / "predictions.csv")
     table["source"] = table["source"].map(os.path.basename)
     table = table.set_index("source")
-    # The same face: grey, transparent, deep, turned.
+    # The same face: gray, transparent, deep, turned.
     for name in ("rgba.png", "deep.png", "deep_colours.tif", "turned.jpg"):
         assert table.loc[name, "x"] == pytest.approx(table.loc["grey.png", "x"], abs=6)
         assert table.loc[name, "happy"] == pytest.approx(table.loc["grey.png", "happy"], abs=0.25)
@@ -151,14 +151,14 @@ def test_bad_input_spoils_nothing_else(tmp_path, inputs, weights, caplog):
     caplog.set_level(logging.INFO)
     save(inputs / "a.png", scene())
     save(inputs / "z.png", scene())
-    (inputs / "b.jpg").write_text("no picture")
+    (inputs / "b.jpg").write_text("no image")
     (inputs / "c.png").write_bytes((inputs / "a.png").read_bytes()[:9000])
     (inputs / "d.mp4").write_bytes(b"no film" * 99)
     (inputs / "e.png").write_bytes(b"")
     film = write_film(inputs / "f", n=40)
     film.write_bytes(film.read_bytes()[:-3000])
     write_film(inputs / "g", n=3)
-    with pytest.raises(ConfigError, match=r"5 of 8 items of input=.* could not be read, .*b.jpg \(not a picture"):
+    with pytest.raises(ConfigError, match=r"5 of 8 items of input=.* could not be read, .*b.jpg \(not an image"):
         run(tmp_path, weights, f"input={inputs}")
     folder = tmp_path / "run"
     rows = items(folder)
@@ -246,13 +246,13 @@ def test_ctrl_c_ends_a_recording_well(tmp_path, weights, monkeypatch):
 def test_a_camera_that_is_pulled_out(tmp_path, weights, monkeypatch):
     monkeypatch.setattr(cv2, "VideoCapture", lambda number: Camera(number, n=5))
     monkeypatch.setattr("src.inference.camera.WAIT_SECONDS", 0)
-    with pytest.raises(ConfigError, match="it stopped giving pictures after 5 frames"):
+    with pytest.raises(ConfigError, match="it stopped giving images after 5 frames"):
         run(tmp_path, weights, "input=0")
     assert items(tmp_path / "run")["camera 0"]["status"] == "incomplete"
 
 
 def test_without_input_it_says_what_to_give(tmp_path, weights):
-    with pytest.raises(ConfigError, match="input=null; give a picture"):
+    with pytest.raises(ConfigError, match="input=null; give an image"):
         run(tmp_path, weights)
 
 
@@ -268,7 +268,7 @@ def test_grad_cam_marks_the_faces(tmp_path, inputs, weights):
 
 def test_the_exit_code_tells(tmp_path, inputs, weights):
     save(inputs / "my face, (1).png", scene())
-    (inputs / "broken.jpg").write_text("no picture")
+    (inputs / "broken.jpg").write_text("no image")
 
     def start(given, name):
         options = [f"input={given}", f"ckpt_path={weights}", "annotate=false", f"hydra.run.dir={tmp_path / name}"]

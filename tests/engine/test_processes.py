@@ -78,8 +78,8 @@ def test_two_nodes_write_one_run(data_dir, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif("FER2013_PATH" not in os.environ, reason="needs FER2013_PATH")
-def test_two_processes_test_each_of_3589_pictures_once(data_dir, tmp_path):
-    """On PublicTest, which has as many pictures as PrivateTest; the last batch differs between the processes."""
+def test_two_processes_test_each_of_3589_images_once(data_dir, tmp_path):
+    """On PublicTest, which has as many images as PrivateTest; the last batch differs between the processes."""
     options = ["data=fer2013", f"data.path={os.environ['FER2013_PATH']}", f"data_dir={data_dir}", "test=false"]
     options += ["data.image_size=64", "trainer.limit_train_batches=1", "trainer.max_epochs=1", "data.batch_size=64"]
     small = [o for o in SMALL if not o.startswith("data.n_")]
@@ -92,7 +92,7 @@ def test_two_processes_test_each_of_3589_pictures_once(data_dir, tmp_path):
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 4, 8])
-def test_processes_share_the_test_pictures(monkeypatch, world_size):
+def test_processes_share_the_test_images(monkeypatch, world_size):
     """3,589, FER2013's number, is divisible by none of these; a sampler of torch would repeat some."""
     served = []
     for rank in range(world_size):

@@ -111,8 +111,8 @@ def test_the_card_has_the_numbers_of_the_runs(released):
     assert card.count("| calibration | before |") == 2
     table = pd.read_csv(released / "test" / "predictions.csv")
     sad = table[table["label"] == "sad"]
-    shares = [f"{100 * (sad['prediction'] == name).mean():.0f}" for name in table.columns[5:12]]
-    assert f"| **sad** | {' | '.join(shares)} |" in card
+    fractions = [f"{100 * (sad['prediction'] == name).mean():.0f}" for name in table.columns[5:12]]
+    assert f"| **sad** | {' | '.join(fractions)} |" in card
     # Every table is whole: as many cells in each row as in its head.
     blocks = [block.splitlines() for block in card.split("\n\n") if block.startswith("|")]
     for block in blocks:

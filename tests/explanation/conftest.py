@@ -1,4 +1,4 @@
-"""The trained model and 64 drawn faces that it has not seen, with their true landmarks."""
+"""The trained model and 64 synthetic faces that it has not seen, with their true landmarks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from src.data.datamodule import StoreDataModule
 from src.engine.build import build_data
 from src.engine.load import NO_AUGMENTATION
-from src.explanation.images import Pictures, read_pictures
+from src.explanation.images import Images, read_images
 from src.models.classifier import ExpressionClassifier
 from src.models.weights import build_from_weights, find_checkpoint, load_weights
 from tests.helpers.running import compose_config
@@ -21,15 +21,15 @@ DATA = ["data.n_train=1200", "data.n_val=140", "data.n_test=64"]
 
 
 @pytest.fixture(scope="session")
-def drawn_model(drawn_run: Path) -> ExpressionClassifier:
+def synthetic_model(synthetic_run: Path) -> ExpressionClassifier:
     """The trained model; tests leave it as it is."""
-    return build_from_weights(load_weights(find_checkpoint(str(drawn_run)))).eval()
+    return build_from_weights(load_weights(find_checkpoint(str(synthetic_run)))).eval()
 
 
 @pytest.fixture(scope="session")
-def drawn_data(drawn_run: Path, data_dir: Path) -> StoreDataModule:
+def synthetic_data(synthetic_run: Path, data_dir: Path) -> StoreDataModule:
     """The faces that it was trained on, validated with, and has not seen."""
-    cfg = compose_config("eval", "data=synthetic", *DATA, f"data_dir={data_dir}", f"run_dir={drawn_run}")
+    cfg = compose_config("eval", "data=synthetic", *DATA, f"data_dir={data_dir}", f"run_dir={synthetic_run}")
     data = build_data(cfg, transform=NO_AUGMENTATION, image_size=64, grayscale=False)
     data.setup()
     return data
@@ -40,18 +40,18 @@ class Faces:
     """What is known of 64 test faces.
 
     Attributes:
-        pictures: The faces, and what the model says about them.
+        images: The faces, and what the model says about them.
         landmarks: True landmarks in pixels, (64, 68, 2).
     """
 
-    pictures: Pictures
+    images: Images
     landmarks: Tensor
 
 
 @pytest.fixture(scope="session")
-def faces(drawn_model: ExpressionClassifier, drawn_data: StoreDataModule) -> Faces:
+def faces(synthetic_model: ExpressionClassifier, synthetic_data: StoreDataModule) -> Faces:
     """The 64 test faces."""
-    pictures = read_pictures(drawn_model, drawn_data, "test", list(range(64)))
-    batch = next(iter(drawn_data.test_dataloader()))
-    assert torch.equal(batch["label"], pictures.labels)
-    return Faces(pictures, batch["landmarks"])
+    images = read_images(synthetic_model, synthetic_data, "test", list(range(64)))
+    batch = next(iter(synthetic_data.test_dataloader()))
+    assert torch.equal(batch["label"], images.labels)
+    return Faces(images, batch["landmarks"])

@@ -77,7 +77,7 @@ def test_cams_are_those_of_their_papers(frozen: str) -> None:
 
 
 def test_integrated_gradients_add_up() -> None:
-    """Completeness (Sundararajan et al., ICML 2017): the sum is what the output gains over the mean colour."""
+    """Completeness (Sundararajan et al., ICML 2017): the sum is what the output gains over the mean color."""
     model, images = make(), torch.rand(2, 3, 64, 64)
     weights = torch.stack([Target("happy", "sad").weights(model.spec)] * 2)
     with explainable(model) as outputs:
@@ -185,7 +185,7 @@ def test_untrained_outputs_are_refused() -> None:
             Target(name).weights(make().spec)
 
 
-def test_pictures_have_their_own_targets() -> None:
+def test_images_have_their_own_targets() -> None:
     model, image = make(), torch.rand(1, 3, 64, 64)
     with Explainer(model) as explain:
         both = explain(image.expand(2, -1, -1, -1), [Target("happy"), Target("sad")])

@@ -31,19 +31,19 @@ MOUTH, BROWS, EYES = [range(48, 68)], [range(17, 22), range(22, 27)], [range(36,
 
 
 def explained(model: ExpressionClassifier, faces: Faces, method: str, classes: Tensor) -> Tensor:
-    names = faces.pictures.class_names
+    names = faces.images.class_names
     with Explainer(model, method) as explain:
-        return explain(faces.pictures.images, [Target(names[i]) for i in classes.tolist()])
+        return explain(faces.images.images, [Target(names[i]) for i in classes.tolist()])
 
 
 @pytest.fixture(scope="module")
-def maps(drawn_model: ExpressionClassifier, faces: Faces) -> dict[str, Tensor]:
-    """The evidence for the predicted class, by every method."""
-    return {method: explained(drawn_model, faces, method, faces.pictures.classes) for method in MAPS}
+def maps(synthetic_model: ExpressionClassifier, faces: Faces) -> dict[str, Tensor]:
+    """The attribution for the predicted class, by every method."""
+    return {method: explained(synthetic_model, faces, method, faces.images.classes) for method in MAPS}
 
 
 def correlation(a: Tensor, b: Tensor) -> float:
-    """Return the mean correlation of maps (N, S, S) of the same pictures; a blank map is like no other."""
+    """Return the mean correlation of maps (N, S, S) of the same images; a blank map is like no other."""
     centred = [maps.flatten(1) - maps.flatten(1).mean(dim=1, keepdim=True) for maps in (a, b)]
     return float(F.cosine_similarity(*centred).mean())
 
@@ -72,9 +72,9 @@ def score(model: ExpressionClassifier, images: Tensor, maps: Tensor) -> scores.S
 
 
 @pytest.fixture(scope="module")
-def control(drawn_model: ExpressionClassifier, faces: Faces) -> scores.Scores:
+def control(synthetic_model: ExpressionClassifier, faces: Faces) -> scores.Scores:
     """The scores of random maps."""
-    return score(drawn_model, faces.pictures.images, scores.random_maps(64, 64))
+    return score(synthetic_model, faces.images.images, scores.random_maps(64, 64))
 
 
 def gain_over_random(found: scores.Scores, control: scores.Scores) -> list[float]:
@@ -86,58 +86,58 @@ def gain_over_random(found: scores.Scores, control: scores.Scores) -> list[float
 
 def test_the_model_has_learned(faces: Faces) -> None:
     assert (
-        faces.pictures.classes == faces.pictures.labels
+        faces.images.classes == faces.images.labels
     ).float().mean() > 0.35  # of seven classes: more than twice what chance gives
 
 
-def test_landmarks_are_learned(faces: Faces, drawn_data) -> None:
+def test_landmarks_are_learned(faces: Faces, synthetic_data) -> None:
     """Better than what knows faces, but does not look: the mean shape of the training faces."""
-    store = drawn_data.store
+    store = synthetic_data.store
     sizes = np.array([store.image(row).shape[0] for row in store.rows("train")])
     scaled = (store.landmarks[store.rows("train")] + 0.5) * (64 / sizes[:, None, None]) - 0.5
     mean_shape = torch.from_numpy(scaled.mean(axis=0)).float().expand(64, -1, -1)
     blind = normalised_errors(mean_shape, faces.landmarks).mean()
-    assert normalised_errors(faces.pictures.landmarks, faces.landmarks).mean() < 0.75 * blind
+    assert normalised_errors(faces.images.landmarks, faces.landmarks).mean() < 0.75 * blind
 
 
 @pytest.mark.parametrize("method", OF_A_CLASS)
 def test_maps_differ_between_classes(
-    drawn_model: ExpressionClassifier, faces: Faces, maps: dict[str, Tensor], method: str
+    synthetic_model: ExpressionClassifier, faces: Faces, maps: dict[str, Tensor], method: str
 ) -> None:
-    second = faces.pictures.probabilities.topk(2).indices[:, 1]
-    others = explained(drawn_model, faces, method, second)
+    second = faces.images.probabilities.topk(2).indices[:, 1]
+    others = explained(synthetic_model, faces, method, second)
     assert others.flatten(1).amax(dim=1).min() > 0, "a blank map"
     assert correlation(maps[method], others) < 0.85
 
 
 @pytest.mark.parametrize("method", MAPS)
 def test_maps_are_of_the_weights(
-    drawn_model: ExpressionClassifier, faces: Faces, maps: dict[str, Tensor], method: str
+    synthetic_model: ExpressionClassifier, faces: Faces, maps: dict[str, Tensor], method: str
 ) -> None:
     """The sanity check of Adebayo et al. (NeurIPS 2018): random weights give other maps."""
-    spec = drawn_model.spec
+    spec = synthetic_model.spec
     random = ExpressionClassifier(spec, spec.build_backbone(), spec.build_head())
-    assert abs(correlation(maps[method], explained(random, faces, method, faces.pictures.classes))) < 0.5
+    assert abs(correlation(maps[method], explained(random, faces, method, faces.images.classes))) < 0.5
 
 
 @pytest.mark.parametrize("method", MAPS)
 def test_named_pixels_carry_the_prediction(
-    drawn_model: ExpressionClassifier, faces: Faces, maps: dict[str, Tensor], control: scores.Scores, method: str
+    synthetic_model: ExpressionClassifier, faces: Faces, maps: dict[str, Tensor], control: scores.Scores, method: str
 ) -> None:
-    found = score(drawn_model, faces.pictures.images, maps[method])
+    found = score(synthetic_model, faces.images.images, maps[method])
     assert gain_over_random(found, control)[0] > 0.05
 
 
 @pytest.mark.parametrize("method", MAPS)
 def test_maps_point_at_mouth_brows_and_eyes(faces: Faces, maps: dict[str, Tensor], method: str) -> None:
     """The pointing game of Zhang et al. (IJCV 2018), against the area: what a blind finger would hit."""
-    shown = np.stack([drawn_features(points) for points in faces.landmarks.numpy()])
+    shown = np.stack([synthetic_features(points) for points in faces.landmarks.numpy()])
     peaks = maps[method].flatten(1).argmax(dim=1).numpy()
     hits = np.take_along_axis(shown.reshape(64, -1), peaks[:, None], axis=1).mean()
     assert hits >= 2 * shown.mean()
 
 
-def drawn_features(points: np.ndarray) -> np.ndarray:
+def synthetic_features(points: np.ndarray) -> np.ndarray:
     """Return where mouth, brows and eyes are drawn, (64, 64), a pixel of line around them included."""
     mask = np.zeros((64, 64), np.uint8)
     for part in (*MOUTH, *BROWS, *EYES):
@@ -146,10 +146,10 @@ def drawn_features(points: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def frozen_model(drawn_run, drawn_data) -> ExpressionClassifier:
+def frozen_model(synthetic_run, synthetic_data) -> ExpressionClassifier:
     """A new head, which flattens its map, trained on the frozen backbone's features of the training faces."""
     torch.manual_seed(0)
-    cfg = compose_config("train", f"run_dir={drawn_run}", f"backbone.weights={drawn_run}", "head=multihead")
+    cfg = compose_config("train", f"run_dir={synthetic_run}", f"backbone.weights={synthetic_run}", "head=multihead")
     start = starting_weights(cfg.backbone.weights)
     contract = {"outputs": ("expression",), "trained_on": "drawn", "precision": "32-true", "vocabularies": {}}
     names = start.spec.class_names
@@ -157,9 +157,9 @@ def frozen_model(drawn_run, drawn_data) -> ExpressionClassifier:
     spec = new_spec(backbone, plain(cfg.head), names, image_size=64, grayscale=False, **contract)
     spec = continue_spec(spec, start.spec, backbone)
     model = build_model(spec, backbone, start, loss=CrossEntropy(class_counts=[1] * 7))
-    rows, labels, _ = drawn_data.split_rows("train")
+    rows, labels, _ = synthetic_data.split_rows("train")
     with torch.no_grad():
-        parts = [model.features(drawn_data.plain_pictures(part)["image"]) for part in np.array_split(rows[:800], 20)]
+        parts = [model.features(synthetic_data.plain_images(part)["image"]) for part in np.array_split(rows[:800], 20)]
     features, target = torch.cat(parts), torch.from_numpy(labels[:800])
     optimizer = torch.optim.Adam(model.head.parameters(), lr=0.01)
     model.train()
@@ -172,11 +172,11 @@ def frozen_model(drawn_run, drawn_data) -> ExpressionClassifier:
 
 
 @pytest.fixture(scope="module")
-def more_faces(faces: Faces, drawn_data: StoreDataModule) -> Faces:
+def more_faces(faces: Faces, synthetic_data: StoreDataModule) -> Faces:
     """All 204 faces that no weights were fitted to: 64 leave the sign of a gain of 0.2 to chance."""
-    rows = [drawn_data.split_rows(split)[0] for split in ("val", "test")]
-    images = drawn_data.plain_pictures(np.concatenate(rows))["image"]
-    return replace(faces, pictures=replace(faces.pictures, images=images))
+    rows = [synthetic_data.split_rows(split)[0] for split in ("val", "test")]
+    images = synthetic_data.plain_images(np.concatenate(rows))["image"]
+    return replace(faces, images=replace(faces.images, images=images))
 
 
 def test_a_flatten_head_on_a_frozen_backbone_is_explained(
@@ -185,14 +185,14 @@ def test_a_flatten_head_on_a_frozen_backbone_is_explained(
     explainer = Explainer(frozen_model)
     assert explainer.method == "hirescam"
     frozen_model.eval()
-    images = more_faces.pictures.images
+    images = more_faces.images.images
     with torch.no_grad():
         best, second = frozen_model(images).logits.topk(2).indices.T
     maps = explained(frozen_model, more_faces, "auto", best)
     assert correlation(maps, explained(frozen_model, more_faces, "auto", second)) < 0.85
     # Heads that flatten `fused` can use it in ways that no CAM of it shows: over four trainings, its gain was 0.02 to
     # 0.33. Before the hourglasses it was 0.37 to 0.46, the least that its interval allowed 0.31.
-    names = more_faces.pictures.class_names
+    names = more_faces.images.class_names
     with Explainer(frozen_model, "hirescam", "backbone.conv4") as explain:
         maps = explain(images, [Target(names[i]) for i in best.tolist()])
     control = score(frozen_model, images, scores.random_maps(*maps.shape[:2]))
@@ -212,7 +212,7 @@ def test_a_frozen_model_is_left_as_it_was(
     flags = [parameter.requires_grad for parameter in model.parameters()]
     hooks = [(len(m._forward_hooks), len(m._backward_hooks)) for m in model.modules()]
     with torch.inference_mode(inference_mode):
-        images = faces.pictures.images[:4] * 1.0
+        images = faces.images.images[:4] * 1.0
         with Explainer(model, method) as explain:
             maps = explain(images, [Target("happy")] * 4)
         assert torch.is_inference_mode_enabled() == inference_mode

@@ -62,7 +62,7 @@ def test_maps_without_an_order_gain_nothing() -> None:
     assert torch.equal(random_maps(4, SIZE), random_maps(4, SIZE))
 
 
-def test_summary_compares_picture_by_picture() -> None:
+def test_summary_compares_image_by_image() -> None:
     insertion, deletion = torch.rand(50) + 1, torch.rand(50)
     scores, control = Scores(insertion, deletion), Scores(insertion - 0.25, deletion)
     summary = summarise(scores, control)

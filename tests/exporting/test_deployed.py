@@ -4,11 +4,11 @@ import torch
 
 from src.exporting.deployed import DeployedModel, fold_batch_norm
 from src.utils.errors import ConfigError
-from tests.exporting.tiny import faces, tiny_model, torch_outputs, without_colours
+from tests.exporting.tiny import faces, tiny_model, torch_outputs, without_colors
 
 
 class Echo(torch.nn.Module):
-    """Keeps the pictures that the model is given."""
+    """Keeps the images that the model is given."""
 
     def __init__(self, model):
         super().__init__()
@@ -20,17 +20,17 @@ class Echo(torch.nn.Module):
 
 
 @pytest.mark.parametrize("grayscale", [True, False])
-def test_pictures_are_normalised_as_in_training(grayscale):
+def test_images_are_normalised_as_in_training(grayscale):
     deployed = DeployedModel(tiny_model(grayscale=grayscale))
     deployed.model = Echo(deployed.model)
     pixels = np.random.default_rng(0).integers(0, 256, (4, 3, 64, 64), dtype=np.uint8)
     with torch.no_grad():
         deployed(torch.from_numpy(pixels))
-    expected = without_colours(pixels) if grayscale else pixels
+    expected = without_colors(pixels) if grayscale else pixels
     assert torch.equal(deployed.model.seen, torch.from_numpy(expected).float() / 255)
 
 
-def test_grey_pictures_stay_as_they_are():
+def test_grey_images_stay_as_they_are():
     deployed = DeployedModel(tiny_model())
     deployed.model = Echo(deployed.model)
     with torch.no_grad():
@@ -75,7 +75,7 @@ def test_temperatures_are_applied_once():
     deployed = DeployedModel(model)
     with torch.no_grad():
         probabilities = deployed(torch.from_numpy(faces(3)))[0]
-        outputs = model.head(model.features(torch.from_numpy(without_colours(faces(3))).float() / 255))
+        outputs = model.head(model.features(torch.from_numpy(without_colors(faces(3))).float() / 255))
     torch.testing.assert_close(probabilities, (outputs[:, :7] / 2.5).softmax(1), atol=1e-5, rtol=1e-4)
     assert deployed.spec.temperature == 1
 
@@ -87,7 +87,7 @@ def test_both_vocabularies_are_exported_the_chosen_one_first():
     deployed = DeployedModel(model)
     with torch.no_grad():
         found = dict(zip(deployed.output_names, deployed(torch.from_numpy(faces(2))), strict=True))
-        outputs = model.head(model.features(torch.from_numpy(without_colours(faces(2))).float() / 255))
+        outputs = model.head(model.features(torch.from_numpy(without_colors(faces(2))).float() / 255))
     torch.testing.assert_close(found["probabilities"], (outputs[:, 7:15] / 2).softmax(1), atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(found["probabilities_fer2013"], (outputs[:, :7] * 2).softmax(1), atol=1e-5, rtol=1e-4)
     assert deployed.spec.class_names == eight

@@ -11,7 +11,7 @@ from src.exporting.deployed import DeployedModel
 from src.exporting.onnx_files import NORM_WEIGHT, STEM, _with_convolved_norms, export_fp32, save, to_fp16
 from src.models.spec import ModelSpec
 from src.utils.paths import ROOT
-from tests.exporting.tiny import CLASSES, OUTPUTS, faces, tiny_model, torch_outputs, without_colours
+from tests.exporting.tiny import CLASSES, OUTPUTS, faces, tiny_model, torch_outputs, without_colors
 
 HEADS = [
     *("self_attention", "multihead"),
@@ -24,7 +24,7 @@ def assert_equal_outputs(path, model):
     names = [output.name for output in session.get_outputs()]
     assert tuple(names) == OUTPUTS
     for n in (1, 2, 5):
-        expected = torch_outputs(model, without_colours(faces(n)))
+        expected = torch_outputs(model, without_colors(faces(n)))
         for name, values in zip(names, session.run(None, {"images": faces(n)}), strict=True):
             assert values.shape == expected[name].shape
             assert values.dtype == np.float32
@@ -83,7 +83,7 @@ def test_half_precision_leaves_alone_what_it_cannot_hold(tmp_path):
     deployed = DeployedModel(model, ())
     graph = to_fp16(export_fp32(deployed), faces(24))
     save(graph, tmp_path / "half.onnx", deployed, "fp16")
-    expected = torch_outputs(model, without_colours(faces(24)))
+    expected = torch_outputs(model, without_colors(faces(24)))
     found = ort.InferenceSession(tmp_path / "half.onnx").run(["probabilities"], {"images": faces(24)})[0]
     np.testing.assert_allclose(found, expected["probabilities"], atol=2e-2)
     kernels = [tensor for tensor in graph.graph.initializer if tensor.name.endswith("conv2.weight")]

@@ -47,19 +47,19 @@ def tiny_model(head="emonet", *, grayscale=True, outputs=TRAINED, class_names=CL
 
 
 def faces(n, *, grayscale=False):
-    """Return n drawn faces, uint8 RGB (n, 3, 64, 64)."""
+    """Return n synthetic faces, uint8 RGB (n, 3, 64, 64)."""
     drawn = np.stack([draw_face(5, i, 64, grayscale=grayscale).image for i in range(n)])
     return np.ascontiguousarray(drawn.transpose(0, 3, 1, 2))
 
 
-def without_colours(pixels):
-    """Make pictures (n, 3, S, S) grey, the way data sets are."""
-    grey = [cv2.cvtColor(picture.transpose(1, 2, 0), cv2.COLOR_RGB2GRAY) for picture in pixels]
-    return np.stack([np.stack([picture] * 3) for picture in grey])
+def without_colors(pixels):
+    """Make images (n, 3, S, S) gray, the way data sets are."""
+    grey = [cv2.cvtColor(image.transpose(1, 2, 0), cv2.COLOR_RGB2GRAY) for image in pixels]
+    return np.stack([np.stack([image] * 3) for image in grey])
 
 
 def torch_outputs(model, pixels):
-    """Return what PyTorch says about pictures, by the names of ONNX's outputs."""
+    """Return what PyTorch says about images, by the names of ONNX's outputs."""
     with torch.no_grad():
         found = model(torch.from_numpy(pixels).float() / 255, landmarks=True)
     values = (found.logits.softmax(1), found.valence, found.arousal, found.heatmap, found.landmarks)

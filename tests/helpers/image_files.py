@@ -1,4 +1,4 @@
-"""Trees of small drawn pictures with the layout of real data sets, and data modules built from `conf/data/`."""
+"""Trees of small drawn images with the layout of real data sets, and data modules built from `conf/data/`."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ def contents(module: StoreDataModule) -> tuple[dict[str, Record], dict[str, str]
 
 
 def pixels(key: int, height: int = 12, width: int | None = None, gray: bool = False) -> NDArray[np.uint8]:
-    """Return noise that depends on `key`, so that no two pictures are copies."""
+    """Return noise that depends on `key`, so that no two images are copies."""
     shape = (height, width or height) if gray else (height, width or height, 3)
     return np.random.default_rng(key).integers(0, 256, shape, dtype=np.uint8)
 
 
 def encoded(image: NDArray[Any], kind: str = "PNG", **options: Any) -> bytes:
-    """Return the picture as the bytes of a file."""
+    """Return the image as the bytes of a file."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, kind, **options)
     return buffer.getvalue()
 
 
 def write(path: Path, data: bytes | None = None, key: int | None = None) -> None:
-    """Write a file, by default a picture that depends on its name."""
+    """Write a file, by default an image that depends on its name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(encoded(pixels(zlib.crc32(path.name.encode()) if key is None else key)) if data is None else data)
 

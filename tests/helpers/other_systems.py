@@ -1,6 +1,6 @@
 """Trains, resumes, tests and predicts on a Linux that refuses what Windows and macOS would.
 
-    python -m tests.helpers.other_systems <folder> <picture>
+    python -m tests.helpers.other_systems <folder> <image>
 
 For code of `src`: modules that Windows lacks, `/proc`, symbolic links and files opened in the encoding that the system
 happens to have. For all code: forks, and replacing or removing a file that this process still has open or mapped. The
@@ -133,7 +133,7 @@ def start(entry: str, *overrides: str) -> None:
     runpy.run_module(f"src.{entry}", run_name="__main__", alter_sys=True)
 
 
-def main(folder: Path, picture: Path) -> None:
+def main(folder: Path, image: Path) -> None:
     impose()
     check_the_refusals(folder)
     import src
@@ -151,7 +151,7 @@ def main(folder: Path, picture: Path) -> None:
     start("train", *options, straight, "trainer.max_epochs=2")
     model = f"ckpt_path={folder / 'run'}"
     start("eval", model, "trainer=cpu", f"data_dir={folder / 'data'}", f"hydra.run.dir={folder / 'eval'}")
-    start("predict", f"input={picture}", "detector=none", model, f"hydra.run.dir={folder / 'predicted'}")
+    start("predict", f"input={image}", "detector=none", model, f"hydra.run.dir={folder / 'predicted'}")
     # What weights were loaded from may be written again while they are in use.
     best = folder / "run" / "checkpoints" / "best.safetensors"
     weights = load_weights(best)

@@ -1,4 +1,4 @@
-"""Configurations of runs that take seconds: a tiny EmoNet on a few drawn faces."""
+"""Configurations of runs that take seconds: a tiny EmoNet on a few synthetic faces."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Measure what a training costs, and how that grows: the tables of docs/scaling.md.
 
-    python -m tests.helpers.scaling <folder> [costs pictures processes]
+    python -m tests.helpers.scaling <folder> [costs images processes]
 
-Nothing else may run meanwhile. Every row is a training of two epochs on drawn faces, in the precision that the machine
-offers; its speed counts training batches alone, loading included.
+Nothing else may run meanwhile. Every row is a training of two epochs on synthetic faces, in the precision that the
+machine offers; its speed counts training batches alone, loading included.
 """
 
 import argparse
@@ -27,7 +27,7 @@ COSTS = {
     "emonet_scratch, 128 px, batches of 32": [FULL, "data.n_train=128", "data.image_size=128", "data.batch_size=32"],
     "emonet_scratch, 256 px, batches of 8": [FULL, "data.n_train=32", "data.image_size=256", "data.batch_size=8"],
 }
-PICTURES = {f"{n:,} pictures": [TINY, f"data.n_train={n}"] for n in (1024, 2048, 8192)}
+IMAGES = {f"{n:,} images": [TINY, f"data.n_train={n}"] for n in (1024, 2048, 8192)}
 SHARED = [TINY, "data.n_train=2048", "data.batch_size=32", "trainer=ddp_cpu"]
 # Name -> options, nodes, threads a process.
 PROCESSES = {
@@ -40,7 +40,7 @@ TABLES = ("costs", "pictures", "processes")
 
 
 def train(folder: Path, name: str, options: list[str], n_nodes: int = 1, threads: int = 2) -> None:
-    """Train, and print a row: pictures a second of all processes, seconds of the fit, memory of the largest process."""
+    """Train, and print a row: images a second of all processes, seconds of the fit, memory of the largest process."""
     run = folder / "runs" / "".join(c if c.isalnum() else "_" for c in name)
     command = [sys.executable, "-m", "src.train", *COMMON, *options, f"data_dir={folder}", f"hydra.run.dir={run}"]
     nodes = []
@@ -71,9 +71,9 @@ def main() -> None:
     wanted = args.tables or list(TABLES)
     if unknown := set(wanted) - set(TABLES):
         parser.error(f"no such table: {', '.join(unknown)}")
-    print("| | pictures a second | time a picture | whole fit | memory at most | last.ckpt |")
+    print("| | images a second | time an image | whole fit | memory at most | last.ckpt |")
     print("| --- | --- | --- | --- | --- | --- |")
-    for table, rows in (("costs", COSTS), ("pictures", PICTURES)):
+    for table, rows in (("costs", COSTS), ("pictures", IMAGES)):
         for name, options in rows.items() if table in wanted else ():
             train(args.folder.resolve(), name, options)
     for name, (options, n_nodes, threads) in PROCESSES.items() if "processes" in wanted else ():

@@ -41,7 +41,7 @@ def tiny_model(*, outputs=("expression", "valence_arousal"), grayscale=True, **c
 
 
 def faces_tensor(n, grayscale=True):
-    """Return n drawn faces, RGB in [0, 1], (n, 3, 64, 64)."""
+    """Return n synthetic faces, RGB in [0, 1], (n, 3, 64, 64)."""
     faces = np.stack([draw_face(2, i, 64, grayscale=grayscale).image for i in range(n)])
     return torch.from_numpy(faces).permute(0, 3, 1, 2) / 255
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from src.inference.annotation import CARD_SECONDS, SMALLEST_HEIGHT, Annotator
-from src.inference.cards import COLOURS
+from src.inference.cards import COLORS
 from src.inference.results import Box, FacePrediction, Frame, Prediction
 from tests.inference.conftest import SEVEN
 
@@ -17,7 +17,7 @@ def face(x, y, side, top="happy", **values):
     return FacePrediction(box, box, {**rest, top: 0.7}, **values)
 
 
-def picture(width, height, *faces):
+def scene(width, height, *faces):
     return Prediction(Frame("picture", np.full((height, width, 3), GREY, np.uint8)), faces)
 
 
@@ -25,38 +25,38 @@ def film_frame(index, *faces):
     return Prediction(Frame("film", np.full((480, 640, 3), GREY, np.uint8), index, index / 25), faces)
 
 
-def near(image, colour):
-    """Return where an image has a colour, (H, W)."""
-    return (np.abs(image.astype(int) - np.array(colour)).max(axis=2) < 12).astype(bool)
+def near(image, color):
+    """Return where an image has a color, (H, W)."""
+    return (np.abs(image.astype(int) - np.array(color)).max(axis=2) < 12).astype(bool)
 
 
-def test_a_box_of_the_colour_of_its_class_is_drawn_about_the_face():
-    image = Annotator().draw(picture(640, 480, face(200, 150, 100)))
+def test_a_box_of_the_color_of_its_class_is_drawn_about_the_face():
+    image = Annotator().draw(scene(640, 480, face(200, 150, 100)))
     assert image.shape[0] == 480
     assert (image[60:90, 20:120] == GREY).all()
-    drawn = near(image[:, :640], COLOURS["happy"])
+    drawn = near(image[:, :640], COLORS["happy"])
     rows, columns = np.nonzero(drawn)
     assert abs(columns.min() - 200) <= 3
     assert abs(rows.max() - 249) <= 3
     assert drawn[200, 199:202].any()
-    assert not near(image[170:230, 220:280], COLOURS["happy"]).any()
+    assert not near(image[170:230, 220:280], COLORS["happy"]).any()
 
 
 def test_the_card_shows_the_probabilities_in_proportion():
-    image = Annotator().draw(picture(640, 480, face(200, 150, 100)))
-    longest = max(near(image[:, 640:], COLOURS["happy"]).sum(axis=1))
+    image = Annotator().draw(scene(640, 480, face(200, 150, 100)))
+    longest = max(near(image[:, 640:], COLORS["happy"]).sum(axis=1))
     other = Annotator().draw(
-        picture(640, 480, replace(face(200, 150, 100), probabilities={**dict.fromkeys(SEVEN, 0.1), "happy": 0.35}))
+        scene(640, 480, replace(face(200, 150, 100), probabilities={**dict.fromkeys(SEVEN, 0.1), "happy": 0.35}))
     )
-    shorter = max(near(other[:, 640:], COLOURS["happy"]).sum(axis=1))
+    shorter = max(near(other[:, 640:], COLORS["happy"]).sum(axis=1))
     assert shorter / longest == pytest.approx(0.5, abs=0.05)
 
 
 def test_the_point_of_the_circumplex_moves_with_valence_and_arousal():
     places = []
     for valence, arousal in ((0.6, 0.5), (-0.6, -0.5)):
-        image = Annotator().draw(picture(640, 480, face(50, 50, 100, "sad", valence=valence, arousal=arousal)))
-        card = near(image[:, 640 + 240 :], COLOURS["sad"])
+        image = Annotator().draw(scene(640, 480, face(50, 50, 100, "sad", valence=valence, arousal=arousal)))
+        card = near(image[:, 640 + 240 :], COLORS["sad"])
         card[: 480 // 2 - 40] = False  # the title
         places.append(np.argwhere(card).mean(axis=0))
     (high, right), (low, left) = places
@@ -65,31 +65,31 @@ def test_the_point_of_the_circumplex_moves_with_valence_and_arousal():
 
 
 def test_without_valence_there_is_no_circumplex():
-    with_affect = Annotator().draw(picture(640, 480, face(50, 50, 100, valence=0.1, arousal=0.1)))
-    without = Annotator().draw(picture(640, 480, face(50, 50, 100)))
+    with_affect = Annotator().draw(scene(640, 480, face(50, 50, 100, valence=0.1, arousal=0.1)))
+    without = Annotator().draw(scene(640, 480, face(50, 50, 100)))
     assert with_affect.shape == without.shape
-    assert max(near(without[:, 640:], COLOURS["happy"]).sum(axis=1)) > max(
-        near(with_affect[:, 640:], COLOURS["happy"]).sum(axis=1)
+    assert max(near(without[:, 640:], COLORS["happy"]).sum(axis=1)) > max(
+        near(with_affect[:, 640:], COLORS["happy"]).sum(axis=1)
     )
 
 
 @pytest.mark.parametrize("size", [(1, 1), (31, 47), (48, 48), (3000, 40), (40, 3000), (4000, 3000), (641, 481)])
-def test_pictures_of_any_size(size):
+def test_images_of_any_size(size):
     width, height = size
-    image = Annotator().draw(picture(width, height, face(0, 0, max(1, min(size)))))
+    image = Annotator().draw(scene(width, height, face(0, 0, max(1, min(size)))))
     assert SMALLEST_HEIGHT <= image.shape[0] <= 1080
     assert image.shape[1] < 1920 + 1100
     assert image.shape[0] % 2 == image.shape[1] % 2 == 0
-    assert near(image, COLOURS["happy"]).any()
+    assert near(image, COLORS["happy"]).any()
 
 
 def test_no_face_and_fifty_faces():
-    assert (Annotator().draw(picture(640, 480))[:, :640] == GREY).all()
+    assert (Annotator().draw(scene(640, 480))[:, :640] == GREY).all()
     many = [face(20 + 60 * (i % 10), 20 + 90 * (i // 10), 40) for i in range(50)]
-    image = Annotator().draw(picture(640, 480, *many))
+    image = Annotator().draw(scene(640, 480, *many))
     for i in range(50):
         x, y = 20 + 60 * (i % 10), 20 + 90 * (i // 10)
-        assert near(image[y + 30 : y + 45, x : x + 40], COLOURS["happy"]).any()
+        assert near(image[y + 30 : y + 45, x : x + 40], COLORS["happy"]).any()
 
 
 def test_all_frames_of_a_film_have_one_size():
@@ -103,11 +103,11 @@ def test_a_card_keeps_its_place_and_outlives_a_blink():
     annotator = Annotator()
     annotator.draw(film_frame(0, face(9, 9, 90, "sad", track=1), face(300, 9, 90, "angry", track=2)))
     gone = annotator.draw(film_frame(1, face(300, 9, 90, "angry", track=2)))
-    sad, angry = (np.argwhere(near(gone[:, 640:], COLOURS[name]))[:, 0] for name in ("sad", "angry"))
+    sad, angry = (np.argwhere(near(gone[:, 640:], COLORS[name]))[:, 0] for name in ("sad", "angry"))
     assert len(sad)
     assert sad.max() < angry.min()
     late = annotator.draw(film_frame(1 + round(25 * CARD_SECONDS) + 1, face(300, 9, 90, "angry", track=2)))
-    assert not near(late[:, 640:], COLOURS["sad"]).any()
+    assert not near(late[:, 640:], COLORS["sad"]).any()
 
 
 def test_the_trail_is_forgotten():
@@ -121,8 +121,8 @@ def test_the_trail_is_forgotten():
 def test_landmarks_only_on_request():
     points = np.stack([np.linspace(60, 140, 68), np.full(68, 100)], axis=1).astype(np.float32)
     faces = face(50, 50, 100, landmarks=points)
-    plain = Annotator().draw(picture(640, 480, faces))
-    marked = Annotator(landmarks=True).draw(picture(640, 480, faces))
+    plain = Annotator().draw(scene(640, 480, faces))
+    marked = Annotator(landmarks=True).draw(scene(640, 480, faces))
     changed = np.argwhere((plain != marked).any(axis=2))
     assert len(changed)
     assert changed.min(axis=0).tolist() >= [95, 55]
@@ -132,9 +132,9 @@ def test_landmarks_only_on_request():
 def test_heat_is_laid_over_the_crop():
     heat = np.zeros((64, 64), np.float32)
     heat[:32] = 1
-    image = Annotator().draw(picture(640, 480, face(-40, 100, 200, heat=heat)))
+    image = Annotator().draw(scene(640, 480, face(-40, 100, 200, heat=heat)))
     marked = image[140:180, 10:140].astype(int)
     assert (marked[..., 0] > marked[..., 1] + 40).all()
     assert (image[215:290, 10:140] == GREY).all()
     outside = face(2000, 2000, 50, heat=heat)
-    assert (Annotator().draw(picture(640, 480, outside))[:, :600] == GREY).all()
+    assert (Annotator().draw(scene(640, 480, outside))[:, :600] == GREY).all()

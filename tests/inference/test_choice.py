@@ -75,7 +75,7 @@ def test_the_fastest_file_that_agrees(weights, no_bf16, caplog):
     caplog.clear()
     backend = load(path)
     assert isinstance(backend, OnnxBackend)
-    assert "ONNX Runtime, int8 (model_int8.onnx): no bf16 here, and 70.00 % of 3589 pictures right" in caplog.text
+    assert "ONNX Runtime, int8 (model_int8.onnx): no bf16 here, and 70.00 % of 3589 images right" in caplog.text
     images = torch.from_numpy(faces(2, grayscale=True)) / 255
     expected = OnnxBackend(str(path.with_name("model_int8.onnx")))(images)
     assert torch.equal(backend(images).probabilities, expected.probabilities)

@@ -34,20 +34,20 @@ def test_the_box_of_a_detector_is_the_crop():
     assert crop_box(Box(10, 20, 20, 40), DETECTOR_BOX) == Box(0, 20, 40, 40)
 
 
-def test_inside_the_picture_it_is_a_slice():
+def test_inside_the_image_it_is_a_slice():
     image = np.random.default_rng(0).integers(0, 256, (50, 60, 3), np.uint8)
     assert np.array_equal(cut(image, Box(5, 7, 20, 20), 20, grayscale=False), image[7:27, 5:25])
 
 
 @pytest.mark.parametrize("box", [(-10, -5, 30, 30), (45, 40, 30, 30), (-20, -20, 100, 100), (58, 48, 9, 9)])
-def test_outside_the_picture_its_edge_is_repeated(box):
+def test_outside_the_image_its_edge_is_repeated(box):
     image = np.random.default_rng(0).integers(0, 256, (50, 60, 3), np.uint8)
     x, y, side, _ = box
     rows, columns = np.arange(y, y + side).clip(0, 49), np.arange(x, x + side).clip(0, 59)
     assert np.array_equal(cut(image, Box(*map(float, box)), side, grayscale=False), image[rows][:, columns])
 
 
-def test_a_box_outside_the_picture_gives_its_corner():
+def test_a_box_outside_the_image_gives_its_corner():
     image = np.random.default_rng(0).integers(0, 256, (50, 60, 3), np.uint8)
     for x, y, corner in ((-90, -90, image[0, 0]), (200, 300, image[-1, -1])):
         assert (cut(image, Box(x, y, 30, 30), 64, grayscale=False) == corner).all()

@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from src.data.faces.generator import draw_scene
-from src.inference.detection import SEARCH_SIDE, HaarDetector, WholePicture, YunetDetector, build_detector
+from src.inference.detection import SEARCH_SIDE, HaarDetector, WholeImage, YunetDetector, build_detector
 from src.inference.results import Box
 from src.utils.errors import ConfigError
 
@@ -51,7 +51,7 @@ def test_fifty_faces():
 
 
 @pytest.mark.parametrize("size", [80, 3 * SEARCH_SIDE])
-def test_small_and_large_pictures(size):
+def test_small_and_large_images(size):
     image, faces = draw_scene(23, 1, 640)
     image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
     scaled = [replace(face, box=tuple(np.array(face.box) * size / 640)) for face in faces]
@@ -70,8 +70,8 @@ def test_no_face_in_nothing(shape):
     assert HAAR(np.full(shape, 128, np.uint8)) == []
 
 
-def test_none_takes_the_whole_picture():
-    assert WholePicture()(np.zeros((30, 50, 3), np.uint8))[0].box == Box(0, 0, 50, 30)
+def test_none_takes_the_whole_image():
+    assert WholeImage()(np.zeros((30, 50, 3), np.uint8))[0].box == Box(0, 0, 50, 30)
 
 
 def bright_cell_network(path):
@@ -106,10 +106,10 @@ def test_yunet_runs_a_network_in_opencv(tmp_path):
     """YuNet itself is not ours to ship; this one has its layout, and goes through OpenCV's own decoding."""
     bright_cell_network(tmp_path / "yunet.onnx")
     detector = build_detector("yunet", str(tmp_path / "yunet.onnx"))
-    picture = np.zeros((300, 420, 3), np.uint8)  # neither square nor a multiple of 32
-    assert detector(picture) == []
-    picture[96:128, 320:352] = picture[192:224, 64:96] = 255
-    left, right = detector(picture)
+    image = np.zeros((300, 420, 3), np.uint8)  # neither square nor a multiple of 32
+    assert detector(image) == []
+    image[96:128, 320:352] = image[192:224, 64:96] = 255
+    left, right = detector(image)
     # A box has the side of its cell, about the cell's corner.
     assert left.box == pytest.approx((48, 176, 32, 32), abs=1)
     assert right.box == pytest.approx((304, 80, 32, 32), abs=1)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from src.data.faces.generator import draw_face, draw_scene
-from src.data.readers.images import UnreadablePicture
+from src.data.readers.images import UnreadableImage
 from src.inference import EmotionPredictor
 from src.inference.backend import BackendOutput
 from src.inference.detection import Detection
@@ -30,7 +30,7 @@ class Counting:
 
 
 def quarters(image):
-    """Detect a face in each quarter of a picture."""
+    """Detect a face in each quarter of an image."""
     h, w = image.shape[0] / 2, image.shape[1] / 2
     return [Detection(Box(x * w, y * h, w, h), None) for x in range(2) for y in range(2)]
 
@@ -59,16 +59,16 @@ def test_crops_are_predicted_as_the_model_alone_would(weights, tmp_path):
         cv2.imwrite(str(tmp_path / f"{i}.png"), face)
     predictor = EmotionPredictor(weights, detector="none", precision="32-true", batch_size=2)
     predictions = list(predictor.predict_many(sorted(tmp_path.glob("*.png"))))
-    pictures = torch.from_numpy(np.stack(faces)).permute(0, 3, 1, 2) / 255
+    images = torch.from_numpy(np.stack(faces)).permute(0, 3, 1, 2) / 255
     with torch.no_grad():
-        expected = tiny_model()(pictures)
+        expected = tiny_model()(images)
     found = torch.tensor([list(p.faces[0].probabilities.values()) for p in predictions])
     assert_close(found, expected.logits.softmax(1))
     valence = torch.tensor([p.faces[0].valence for p in predictions])
     assert_close(valence, expected.valence)
 
 
-def test_batches_span_faces_and_pictures():
+def test_batches_span_faces_and_images():
     backend = Counting()
     predictor = EmotionPredictor(backend=backend, detector=quarters, batch_size=8)
     predictions = list(predictor.predict_many(plain_frame(i).image for i in range(5)))
@@ -93,11 +93,11 @@ def test_frames_are_not_hoarded():
     assert backend.batches == []
 
 
-def test_landmarks_are_in_pixels_of_the_picture():
+def test_landmarks_are_in_pixels_of_the_image():
     predictor = EmotionPredictor(backend=Counting(), detector=quarters)
     face = predictor.predict(np.zeros((256, 256, 3), np.uint8)).faces[3]
     assert face.landmarks.dtype == np.float32
-    # The quarter's 128 px are 64 px of the crop: the centre of the crop's first pixel is at 0.5 of the picture's.
+    # The quarter's 128 px are 64 px of the crop: the centre of the crop's first pixel is at 0.5 of the image's.
     np.testing.assert_allclose(face.landmarks[0], [128.5, 130.5])
 
 
@@ -119,15 +119,15 @@ def test_what_was_read_before_a_failure_counts():
     assert seen == [0, 1, 2]
 
 
-@pytest.mark.parametrize("picture", [np.zeros((4, 4, 3)), np.zeros((4, 4, 4), np.uint8), np.zeros((0, 4), np.uint8)])
-def test_other_pixels_are_refused(picture):
+@pytest.mark.parametrize("image", [np.zeros((4, 4, 3)), np.zeros((4, 4, 4), np.uint8), np.zeros((0, 4), np.uint8)])
+def test_other_pixels_are_refused(image):
     with pytest.raises(ConfigError, match="expected RGB pixels"):
-        EmotionPredictor(backend=Counting()).predict(picture)
+        EmotionPredictor(backend=Counting()).predict(image)
 
 
 def test_a_broken_file_says_why(tmp_path):
-    (tmp_path / "note.jpg").write_text("no picture")
-    with pytest.raises(UnreadablePicture, match="not a picture"):
+    (tmp_path / "note.jpg").write_text("no image")
+    with pytest.raises(UnreadableImage, match="not an image"):
         EmotionPredictor(backend=Counting()).predict(tmp_path / "note.jpg")
 
 

@@ -55,8 +55,8 @@ def test_moving_gifs_are_videos(folder):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("nowhere.png", "input=nowhere.png does not exist; expected a picture, a folder"),
-        ("photos/*.bmp", "input=photos/\\*.bmp has no picture and no video in it"),
+        ("nowhere.png", "input=nowhere.png does not exist; expected an image, a folder"),
+        ("photos/*.bmp", "input=photos/\\*.bmp has no image and no video in it"),
         ([], "input=\\[\\]; expected"),
         (["photos/a.png", "nowhere"], "input=nowhere does not exist"),
     ],
@@ -68,5 +68,5 @@ def test_nothing_to_predict(folder, given, message):
 
 def test_an_empty_folder(folder):
     (folder / "empty").mkdir()
-    with pytest.raises(ConfigError, match="input=empty has no picture"):
+    with pytest.raises(ConfigError, match="input=empty has no image"):
         find_sources("empty")

@@ -13,7 +13,7 @@ RATE = 25
 
 
 def shade(i):
-    """A picture whose brightness tells its number."""
+    """An image whose brightness tells its number."""
     return np.full((96, 128, 3), 20 + 5 * i, np.uint8)
 
 
@@ -69,7 +69,7 @@ def test_frames_and_their_times_survive(tmp_path, monkeypatch, encoder):
     assert {frame.source for frame in frames} == {str(path)}
 
 
-def test_colours_are_rgb(tmp_path):
+def test_colors_are_rgb(tmp_path):
     red = np.zeros((64, 64, 3), np.uint8)
     red[..., 0] = 220
     (frame,) = read_video(write(tmp_path / "red", [red]))
@@ -114,14 +114,14 @@ def test_pixels_that_are_no_squares(tmp_path):
     assert next(iter(read_video(path))).image.shape == (64, 128, 3)
 
 
-@pytest.mark.parametrize("share", [0.2, 0.6, 0.8])
+@pytest.mark.parametrize("fraction", [0.2, 0.6, 0.8])
 @pytest.mark.parametrize("encoder", [entry[0] for entry in video.ENCODERS])
-def test_a_film_that_breaks_off(tmp_path, monkeypatch, encoder, share):
+def test_a_film_that_breaks_off(tmp_path, monkeypatch, encoder, fraction):
     monkeypatch.setattr(video, "ENCODERS", [entry for entry in video.ENCODERS if entry[0] == encoder])
     rng = np.random.default_rng(0)
     path = write(tmp_path / "film", [rng.integers(0, 256, (96, 128, 3), np.uint8) for _ in range(60)])
     content = path.read_bytes()
-    path.write_bytes(content[: int(share * len(content))])
+    path.write_bytes(content[: int(fraction * len(content))])
     frames, reason = read_until_failure(path)
     assert 0 < len(frames) < 60
     assert f"it breaks off after {len(frames)}" in reason
@@ -150,7 +150,7 @@ def test_what_is_no_film(tmp_path):
     assert read_until_failure(tmp_path) == ([], "not a file")
 
 
-def test_sound_without_pictures(tmp_path):
+def test_sound_without_images(tmp_path):
     path = tmp_path / "sound.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("aac", rate=16000)
@@ -158,7 +158,7 @@ def test_sound_without_pictures(tmp_path):
         frame.sample_rate = 16000
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    assert read_until_failure(path) == ([], "it has no pictures, only sound or text")
+    assert read_until_failure(path) == ([], "it has no images, only sound or text")
 
 
 def test_a_codec_that_nobody_knows(tmp_path, film):

@@ -7,7 +7,7 @@ import pytest
 import wandb
 import yaml
 
-from src.callbacks.test_table import TestTableWriter
+from src.callbacks.evaluation_table import EvaluationTableWriter
 from src.callbacks.wandb_charts import MistakesTable, precision_recall_curves
 from src.cli.resolvers import SWEEP_ID
 from src.engine.fit import fit_and_test
@@ -20,7 +20,7 @@ from tests.helpers.wandb_file import read_records
 from tests.loggers.test_wandb_logger import recorded
 
 
-class Keep(TestTableWriter):
+class Keep(EvaluationTableWriter):
     table = None
 
     def write(self, table, run_dir, trainer):
@@ -134,12 +134,12 @@ def test_the_worst_mistakes_come_first(trained):
     assert [row["p(label)"] for row in rows] == sorted(row["p(label)"] for row in rows)
     assert len(rows) == round(21 * (1 - trained[1]["test/accuracy"]))
     (artifact,) = [each for each in segments[-1].artifacts if "mistakes" in each.name]
-    pictures = [entry.path for entry in artifact.manifest.contents if entry.path.endswith(".png")]
-    assert len(pictures) == len(rows)  # drawn faces may be uploaded
+    images = [entry.path for entry in artifact.manifest.contents if entry.path.endswith(".png")]
+    assert len(images) == len(rows)  # synthetic faces may be uploaded
 
 
 @pytest.mark.parametrize(("allowed", "columns"), [(False, 5), (True, 6)])
-def test_pictures_of_people_stay_unless_allowed(trained, tmp_path, monkeypatch, allowed, columns):
+def test_images_of_people_stay_unless_allowed(trained, tmp_path, monkeypatch, allowed, columns):
     logged = []
     with wandb.init(mode="disabled") as run:
         logger = RunLogger(run, str(tmp_path), log_images=allowed, log_model=False)

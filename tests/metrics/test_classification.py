@@ -61,7 +61,7 @@ def mean_recall(labels: np.ndarray, predictions: np.ndarray) -> float:
 
 
 def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Sum over equal bins of (share of pictures) * |accuracy - mean confidence|; Guo et al., equation 3."""
+    """Sum over equal bins of (fraction of images) * |accuracy - mean confidence|; Guo et al., equation 3."""
     confidence, hit = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     bins = np.floor(confidence * ECE_BINS)
     return sum(np.mean(bins == b) * abs(hit[bins == b].mean() - confidence[bins == b].mean()) for b in np.unique(bins))

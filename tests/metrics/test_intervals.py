@@ -55,7 +55,7 @@ def test_accuracy_interval_is_close_to_wilsons() -> None:
     assert interval == pytest.approx([centre - half, centre + half], abs=0.004)
 
 
-def test_intervals_equal_a_resampling_of_the_pictures() -> None:
+def test_intervals_equal_a_resampling_of_the_images() -> None:
     labels, predictions = sample(300)
     rng = np.random.default_rng(2)
     matrices = []
@@ -78,7 +78,7 @@ def test_intervals_hold_the_value(n: int) -> None:
         assert 0 <= low <= points[name] <= high <= 1
 
 
-def test_intervals_narrow_with_more_pictures() -> None:
+def test_intervals_narrow_with_more_images() -> None:
     few, many = (np.ptp(bootstrap_intervals(*sample(n), N_CLASSES)["f1_macro"]) for n in (100, 10_000))
     assert many < few / 5
 

@@ -20,7 +20,7 @@ def test_error_is_the_mean_distance_over_that_of_the_eye_corners() -> None:
     np.testing.assert_allclose(errors, expected, rtol=1e-5)
 
 
-def test_epoch_error_is_that_of_all_pictures_whatever_the_batches() -> None:
+def test_epoch_error_is_that_of_all_images_whatever_the_batches() -> None:
     predicted, target = torch.rand(7, 68, 2), torch.rand(7, 68, 2)
     metric = LandmarkError()
     for part in ([0], [1, 2, 3, 4], [5, 6]):

@@ -27,7 +27,7 @@ def test_mcnemar_of_many_is_the_corrected_chi_squared():
 
 def test_mcnemar_without_differences_is_one():
     assert mcnemar(*discordant(0, 0)) == 1
-    with pytest.raises(ValueError, match="not of the same pictures"):
+    with pytest.raises(ValueError, match="not of the same images"):
         mcnemar(np.array([True]), np.array([True, False]))
 
 

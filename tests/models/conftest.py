@@ -57,12 +57,12 @@ def make_classifier(make_spec: MakeSpec) -> MakeClassifier:
     return make
 
 
-class FewPictures(LightningDataModule):
-    """Four batches of two random pictures, of all classes but the last."""
+class FewImages(LightningDataModule):
+    """Four batches of two random images, of all classes but the last."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.pictures = torch.rand(8, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+        self.images = torch.rand(8, 3, 64, 64, generator=torch.Generator().manual_seed(1))
         self.labels = torch.arange(8) % (len(CLASSES) - 1)
 
     def steps_per_epoch(self) -> int:
@@ -71,7 +71,7 @@ class FewPictures(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return the batches."""
-        pairs = zip(self.pictures.split(2), self.labels.split(2), strict=True)
+        pairs = zip(self.images.split(2), self.labels.split(2), strict=True)
         batches = [{"image": image, "label": label, "row": torch.arange(2)} for image, label in pairs]
         return DataLoader(batches, batch_size=None)  # type: ignore[arg-type]  # a list is a data set
 
@@ -82,7 +82,7 @@ class FewPictures(LightningDataModule):
 
 @pytest.fixture
 def fit(tmp_path: Path, make_classifier: MakeClassifier) -> Callable[..., Trainer]:
-    """Return a function that trains a small model on `FewPictures` and returns the trainer."""
+    """Return a function that trains a small model on `FewImages` and returns the trainer."""
 
     def run(*, epochs: int, scheduler: Any = constant, callbacks: Sequence[Callback] = (), **options: Any) -> Trainer:
         loss = CrossEntropy(class_counts=[1] * len(CLASSES))
@@ -97,7 +97,7 @@ def fit(tmp_path: Path, make_classifier: MakeClassifier) -> Callable[..., Traine
             enable_model_summary=False,
             default_root_dir=tmp_path,
         )
-        trainer.fit(make_classifier(scheduler=scheduler, **options), datamodule=FewPictures())
+        trainer.fit(make_classifier(scheduler=scheduler, **options), datamodule=FewImages())
         return trainer
 
     return run

@@ -1,6 +1,6 @@
-"""The weights and the picture behind `tests/fixtures/emonet_golden.npz`.
+"""The weights and the image behind `tests/fixtures/emonet_golden.npz`.
 
-The fixture holds what the authors' own EmoNet gives in float64 for these weights and this picture. Only `*_5` and
+The fixture holds what the authors' own EmoNet gives in float64 for these weights and this image. Only `*_5` and
 `*_8` depend on the number of classes; `fused_corner` is `[:4, :4, :4]` of the fused map, the means run over positions.
 """
 
@@ -19,8 +19,8 @@ def reference_state(shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
     return {key: torch.from_numpy(np.asarray(_values(key, tuple(shape)))) for key, shape in shapes.items()}
 
 
-def reference_pictures(batch: int) -> Tensor:
-    """Return the first pictures of the reference batch, float64, uniform in [0, 1]."""
+def reference_images(batch: int) -> Tensor:
+    """Return the first images of the reference batch, float64, uniform in [0, 1]."""
     return torch.from_numpy(np.random.RandomState(0).random_sample((batch, 3, 256, 256)))
 
 

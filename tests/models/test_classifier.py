@@ -22,7 +22,7 @@ from src.models.classifier import SPEC_KEY, ExpressionClassifier
 from src.models.landmarks import draw_heatmaps, find_landmarks, heatmap_loss
 from src.models.losses import CrossEntropy, valence_arousal_loss
 from src.models.schedules import one_cycle
-from tests.models.conftest import CLASSES, FewPictures, MakeClassifier, MakeSpec
+from tests.models.conftest import CLASSES, FewImages, MakeClassifier, MakeSpec
 
 
 def batch(n: int = 4) -> dict[str, Tensor]:
@@ -70,12 +70,12 @@ def test_gradients_stop_at_the_frozen_part(make_classifier: MakeClassifier, free
         assert (parameter.grad is not None) == name.startswith(trained), name
 
 
-def test_a_frozen_backbone_passes_gradients_to_the_picture(make_classifier: MakeClassifier) -> None:
+def test_a_frozen_backbone_passes_gradients_to_the_image(make_classifier: MakeClassifier) -> None:
     model = make_classifier(freeze="all").eval()
     assert not model.features(torch.rand(1, 3, 64, 64)).requires_grad
-    picture = torch.rand(1, 3, 64, 64, requires_grad=True)
-    model(picture).logits[0, 0].backward()
-    assert picture.grad.abs().sum() > 0
+    image = torch.rand(1, 3, 64, 64, requires_grad=True)
+    model(image).logits[0, 0].backward()
+    assert image.grad.abs().sum() > 0
     assert all(p.grad is None for p in model.backbone.parameters())
 
 
@@ -100,9 +100,9 @@ def test_an_epoch_leaves_the_frozen_part_bit_equal(fit: Callable[..., Trainer], 
 
 def test_validation_metrics_are_those_of_the_whole_epoch(fit: Callable[..., Trainer]) -> None:
     trainer = fit(epochs=1)
-    model, data = trainer.lightning_module.eval(), FewPictures()
+    model, data = trainer.lightning_module.eval(), FewImages()
     with torch.no_grad():
-        predictions = model(data.pictures).logits.argmax(dim=1)
+        predictions = model(data.images).logits.argmax(dim=1)
     logged = trainer.callback_metrics
     assert logged["val/accuracy"].item() == pytest.approx(accuracy_score(data.labels, predictions))
     expected = f1_score(data.labels, predictions, average="macro", zero_division=0)
@@ -141,18 +141,18 @@ def test_training_loss_adds_valence_and_arousal(make_spec: MakeSpec, make_classi
     spec = make_spec(head={"valence_arousal": True})
     loss = CrossEntropy(class_counts=[1] * 7)
     model = make_classifier(spec, loss=loss, freeze="all", auxiliary_weight=0.5)
-    pictures = batch()
+    images = batch()
     with torch.no_grad():
-        prediction = model(pictures["image"])
-        extra = [valence_arousal_loss(getattr(prediction, name), pictures[name]) for name in ("valence", "arousal")]
-        expected = loss(prediction.logits, pictures["label"]) + 0.5 * sum(extra) / 2
-        torch.testing.assert_close(model.training_step(pictures, 0), expected)
+        prediction = model(images["image"])
+        extra = [valence_arousal_loss(getattr(prediction, name), images[name]) for name in ("valence", "arousal")]
+        expected = loss(prediction.logits, images["label"]) + 0.5 * sum(extra) / 2
+        torch.testing.assert_close(model.training_step(images, 0), expected)
 
 
 def test_valence_and_arousal_are_learned(make_spec: MakeSpec, make_classifier: MakeClassifier) -> None:
-    """On the drawn faces that it sees; the concordance of a constant is 0, or none at all."""
+    """On the synthetic faces that it sees; the concordance of a constant is 0, or none at all."""
     faces = [draw_face(0, index, 64) for index in range(48)]
-    pictures = {
+    images = {
         "image": torch.from_numpy(np.stack([face.image for face in faces])).permute(0, 3, 1, 2).float() / 255,
         "label": torch.tensor([CLASSES.index(face.expression) for face in faces]),
         "valence": torch.tensor([face.valence for face in faces]),
@@ -164,12 +164,12 @@ def test_valence_and_arousal_are_learned(make_spec: MakeSpec, make_classifier: M
     model.train()
     for step in range(40):
         optimizer.zero_grad()
-        model.training_step(pictures, step).backward()
+        model.training_step(images, step).backward()
         optimizer.step()
     with torch.no_grad():
-        prediction = model.eval()(pictures["image"])
+        prediction = model.eval()(images["image"])
     for name in ("valence", "arousal"):
-        assert agreement(getattr(prediction, name), pictures[name])["ccc"] > 0.5
+        assert agreement(getattr(prediction, name), images[name])["ccc"] > 0.5
 
 
 @pytest.mark.parametrize("trained", [False, True])
@@ -180,15 +180,15 @@ def test_only_trained_valence_and_arousal_are_measured(
     model = make_classifier(make_spec(head={"valence_arousal": True}, outputs=outputs)).eval()
     logged: dict[str, Any] = {}
     model.log_dict = logged.update
-    pictures = batch()
+    images = batch()
     with torch.no_grad():
-        output = model.test_step(pictures, 0)
+        output = model.test_step(images, 0)
     model.on_test_epoch_end()
     found = {name for name in logged if "valence" in name or "arousal" in name}
     measures = {f"test/{name}_{m}" for name in ("valence", "arousal") for m in ("ccc", "pcc", "rmse", "sagr")}
     assert found == (measures if trained else set())
     if trained:
-        expected = agreement(output["valence"], pictures["valence"])["rmse"]
+        expected = agreement(output["valence"], images["valence"])["rmse"]
         torch.testing.assert_close(logged["test/valence_rmse"], expected)
 
 
@@ -200,10 +200,10 @@ def test_landmarks_are_given_when_trained_and_asked_for(
     make_spec: MakeSpec, make_classifier: MakeClassifier, trained: bool
 ) -> None:
     spec = make_spec(backbone={"n_hourglass": 2}, outputs=WITH_LANDMARKS if trained else ("expression",))
-    model, pictures = make_classifier(spec).eval(), torch.rand(2, 3, 64, 64)
+    model, images = make_classifier(spec).eval(), torch.rand(2, 3, 64, 64)
     with torch.no_grad():
-        plain, prediction = model(pictures), model(pictures, landmarks=True)
-        _, heatmaps = model.backbone.fuse(pictures)
+        plain, prediction = model(images), model(images, landmarks=True)
+        _, heatmaps = model.backbone.fuse(images)
     assert plain.heatmap is None
     assert plain.landmarks is None
     torch.testing.assert_close(plain.logits, prediction.logits)
@@ -222,13 +222,13 @@ def test_training_loss_adds_landmarks_unless_they_are_frozen(
     loss = CrossEntropy(class_counts=[1] * 7)
     spec = make_spec(backbone={"n_hourglass": 2}, outputs=WITH_LANDMARKS)
     model = make_classifier(spec, loss=loss, freeze=freeze, auxiliary_weight=0.5).eval()
-    pictures = {**batch(), "landmarks": torch.rand(4, 68, 2) * 64}
+    images = {**batch(), "landmarks": torch.rand(4, 68, 2) * 64}
     with torch.no_grad():
-        prediction = model(pictures["image"], landmarks=True)
-        expected = loss(prediction.logits, pictures["label"])
+        prediction = model(images["image"], landmarks=True)
+        expected = loss(prediction.logits, images["label"])
         if freeze == "none":
-            expected = expected + 0.5 * heatmap_loss(prediction.heatmaps, pictures["landmarks"])
-        torch.testing.assert_close(model.training_step(pictures, 0), expected)
+            expected = expected + 0.5 * heatmap_loss(prediction.heatmaps, images["landmarks"])
+        torch.testing.assert_close(model.training_step(images, 0), expected)
 
 
 def test_landmark_error_is_logged_where_both_sides_have_landmarks(
@@ -237,12 +237,12 @@ def test_landmark_error_is_logged_where_both_sides_have_landmarks(
     model = make_classifier(make_spec(outputs=WITH_LANDMARKS)).eval()
     logged: dict[str, Any] = {}
     model.log_dict = logged.update
-    pictures = {**batch(), "landmarks": torch.rand(4, 68, 2) * 64}
+    images = {**batch(), "landmarks": torch.rand(4, 68, 2) * 64}
     with torch.no_grad():
-        model.test_step(pictures, 0)
-        found = model(pictures["image"], landmarks=True).landmarks
+        model.test_step(images, 0)
+        found = model(images["image"], landmarks=True).landmarks
     model.on_test_epoch_end()
-    torch.testing.assert_close(logged["test/landmarks_nme"], normalised_errors(found, pictures["landmarks"]).mean())
+    torch.testing.assert_close(logged["test/landmarks_nme"], normalised_errors(found, images["landmarks"]).mean())
     logged.clear()
     with torch.no_grad():
         model.test_step(batch(), 0)
@@ -274,12 +274,12 @@ def test_data_without_annotations_have_no_valence_metrics(make_spec: MakeSpec, m
 
 def test_training_accuracy_takes_the_largest_share_of_a_mixed_label(make_classifier: MakeClassifier) -> None:
     model = make_classifier(loss=CrossEntropy(class_counts=[1] * 7), freeze="all")
-    pictures = batch()
+    images = batch()
     with torch.no_grad():
-        predicted = model(pictures["image"]).logits.argmax(dim=1)
-    pictures["target"] = 0.7 * F.one_hot(predicted, 7) + 0.3 * F.one_hot((predicted + 1) % 7, 7)
-    pictures["label"] = pictures["target"].argmax(dim=1)
-    model.training_step(pictures, 0)
+        predicted = model(images["image"]).logits.argmax(dim=1)
+    images["target"] = 0.7 * F.one_hot(predicted, 7) + 0.3 * F.one_hot((predicted + 1) % 7, 7)
+    images["label"] = images["target"].argmax(dim=1)
+    model.training_step(images, 0)
     assert model.training_summary()["train/accuracy"] == 1
 
 

@@ -68,7 +68,7 @@ def test_only_predictions_are_compiled(model, compiler, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("choice", "n_pictures", "precision", "expected"),
+    ("choice", "n_images", "precision", "expected"),
     [
         ("auto", 10**9, "32-true", True),
         ("auto", 100, "32-true", False),
@@ -76,8 +76,8 @@ def test_only_predictions_are_compiled(model, compiler, tmp_path):
         (False, 10**9, "32-true", False),
     ],
 )
-def test_auto_goes_by_the_size_of_the_job(model, compiler, tmp_path, choice, n_pictures, precision, expected):
-    job = {**JOB, "n_pictures": n_pictures, "precision": precision}
+def test_auto_goes_by_the_size_of_the_job(model, compiler, tmp_path, choice, n_images, precision, expected):
+    job = {**JOB, "n_pictures": n_images, "precision": precision}
     compile_for_prediction(model, choice, **job, cache=tmp_path)
     assert (model.compiled is not None) == expected
 
@@ -110,8 +110,8 @@ def test_the_real_compiler_agrees(model, tmp_path, precision, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.skipif("FER2013_PATH" not in os.environ, reason="FER2013_PATH is not set")
 @pytest.mark.parametrize(("side", "n"), [(64, 3589), (256, 64)])
-def test_it_agrees_with_float32_on_real_pictures(tmp_path, data_dir, side, n):
-    """What PublicTest's pictures are taken for, in float32 and, compiled, in bf16."""
+def test_it_agrees_with_float32_on_real_images(tmp_path, data_dir, side, n):
+    """What PublicTest's images are taken for, in float32 and, compiled, in bf16."""
     options = ["data=fer2013", f"data.path={os.environ['FER2013_PATH']}", f"data_dir={data_dir}"]
     cfg = compose_config("eval", *options, f"run_dir={tmp_path}")
     data = build_data(cfg, transform={"name": "none"}, image_size=side, grayscale=True)
@@ -123,7 +123,7 @@ def test_it_agrees_with_float32_on_real_pictures(tmp_path, data_dir, side, n):
     def logits(precision):
         with torch.inference_mode(), autocast("cpu", precision):
             batches = np.array_split(rows[:n], -(-n // 64))
-            return torch.cat([model(data.plain_pictures(batch)["image"]).logits.float() for batch in batches])
+            return torch.cat([model(data.plain_images(batch)["image"]).logits.float() for batch in batches])
 
     expected = logits("32-true")
     job = {"n_pictures": n, "image_size": side, "batch_size": 64 if side == 64 else 16, "precision": "bf16-mixed"}

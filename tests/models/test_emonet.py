@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from src.models.emonet import FREEZE_LEVELS, TAPS, EmoNet, EmoNetOutput, tap_side
 from src.utils.errors import ConfigError
 from src.utils.groups import load_group
-from tests.models.reference import reference_pictures, reference_state
+from tests.models.reference import reference_images, reference_state
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "emonet_golden.npz"
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
@@ -40,7 +40,7 @@ def reference_emonet(n_expression: int, dtype: torch.dtype) -> EmoNet:
     return model.to(dtype).eval()
 
 
-def run_with_maps(model: EmoNet, pictures: Tensor) -> tuple[EmoNetOutput, dict[str, Tensor]]:
+def run_with_maps(model: EmoNet, images: Tensor) -> tuple[EmoNetOutput, dict[str, Tensor]]:
     """Run the network once and return its outputs, and the maps of two taps."""
     maps: dict[str, Tensor] = {}
     hooks = [
@@ -48,7 +48,7 @@ def run_with_maps(model: EmoNet, pictures: Tensor) -> tuple[EmoNetOutput, dict[s
         model.emo_net_2[-1].register_forward_hook(lambda module, args, out: maps.update(emotion=out)),
     ]
     with torch.no_grad():
-        output = model(pictures)
+        output = model(images)
     for hook in hooks:
         hook.remove()
     return output, maps
@@ -73,7 +73,7 @@ def last_heatmap(model: EmoNet) -> Iterator[list[Tensor]]:
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("n_expression", OFFICIAL_KEYS)
 def test_outputs_equal_the_authors(n_expression: int, dtype: torch.dtype) -> None:
-    output, maps = run_with_maps(reference_emonet(n_expression, dtype), reference_pictures(1).to(dtype))
+    output, maps = run_with_maps(reference_emonet(n_expression, dtype), reference_images(1).to(dtype))
     actual = {
         f"expression_{n_expression}": output.expression,
         f"valence_{n_expression}": output.valence,
@@ -92,7 +92,7 @@ def test_outputs_equal_the_authors(n_expression: int, dtype: torch.dtype) -> Non
 @pytest.mark.parametrize("n_expression", OFFICIAL_KEYS)
 def test_outputs_equal_the_full_reference(n_expression: int) -> None:
     golden = np.load(Path(reference_folder) / f"emonet_golden_{n_expression}.npz")
-    output, maps = run_with_maps(reference_emonet(n_expression, torch.float64), reference_pictures(2))
+    output, maps = run_with_maps(reference_emonet(n_expression, torch.float64), reference_images(2))
     peak = output.heatmap.flatten(2).argmax(dim=2)
     side = output.heatmap.shape[-1]
     actual = {
@@ -148,11 +148,11 @@ def test_taps_have_their_shapes(side: int) -> None:
 
 def test_forward_and_features_agree() -> None:
     model = EmoNet(7, width=16, n_hourglass=2).eval()
-    pictures = torch.rand(2, 3, 64, 64)
+    images = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
-        output = model(pictures)
-        from_tap = model.emo_fc_2(model.features(pictures, "pooled"))
-        from_map = model.emo_fc_2(model.features(pictures, "emotion").mean(dim=(2, 3)))
+        output = model(images)
+        from_tap = model.emo_fc_2(model.features(images, "pooled"))
+        from_map = model.emo_fc_2(model.features(images, "emotion").mean(dim=(2, 3)))
     assert output.expression.shape == (2, 7)
     assert output.heatmap.shape == (2, 68, 16, 16)
     joined = torch.cat((output.expression, output.valence[:, None], output.arousal[:, None]), dim=1)
@@ -232,19 +232,19 @@ def test_freezing_holds_in_training_mode(level: str) -> None:
 def test_a_frozen_backbone_gives_the_same_features_in_training_mode() -> None:
     model = EmoNet(None, width=16, n_hourglass=1)
     model.freeze("all")
-    pictures = torch.rand(2, 3, 64, 64)
-    evaluated, trained = (model.train(mode).features(pictures) for mode in (False, True))
+    images = torch.rand(2, 3, 64, 64)
+    evaluated, trained = (model.train(mode).features(images) for mode in (False, True))
     assert torch.equal(evaluated, trained)
 
 
 @pytest.mark.parametrize(("tap", "n_kept"), [("fused", 0), ("emotion2", 2), ("emotion", 4), ("pooled", 4)])
 def test_pruning_drops_the_blocks_after_the_tap(tap: str, n_kept: int) -> None:
     model = EmoNet(None, width=16, n_hourglass=1).eval()
-    pictures = torch.rand(1, 3, 64, 64)
+    images = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
-        before = model.features(pictures, tap)
+        before = model.features(images, tap)
         model.prune(tap)
-        assert torch.equal(model.features(pictures, tap), before)
+        assert torch.equal(model.features(images, tap), before)
     kept = {name.split(".")[1] for name in model.state_dict() if name.startswith("emo_net_2.")}
     assert kept == {str(2 * i) for i in range(n_kept)}
 
@@ -274,21 +274,21 @@ def hot(**options: float | None) -> EmoNet:
 
 def test_a_limited_mask_keeps_features_within_half_precision():
     """Whatever the heat maps become: without the limit, half precision cannot hold what they gate."""
-    pictures = torch.rand(4, 3, 64, 64)
+    images = torch.rand(4, 3, 64, 64)
     with torch.no_grad(), torch.autocast("cpu", torch.float16):
-        free, limited = (hot(mask_limit=limit).features(pictures, "pooled") for limit in (None, 16.0))
+        free, limited = (hot(mask_limit=limit).features(images, "pooled") for limit in (None, 16.0))
     assert not bool(free.isfinite().all())
     assert float(limited.abs().max()) < 8192
     with torch.no_grad():
-        exact = hot(mask_limit=16.0).features(pictures, "pooled")
+        exact = hot(mask_limit=16.0).features(images, "pooled")
     torch.testing.assert_close(limited.float(), exact, rtol=0.02, atol=0.02 * float(exact.abs().max()))
 
 
 def test_a_limit_hardly_touches_an_ordinary_mask():
     torch.manual_seed(0)
-    model, pictures = EmoNet(None, width=16, n_hourglass=1, mask_limit=16.0).eval(), torch.rand(2, 3, 64, 64)
-    mask = model.fuse(pictures)[1][-1].sum(dim=1, keepdim=True)
-    limited = model._mask(model.fuse(pictures)[1][-1])
+    model, images = EmoNet(None, width=16, n_hourglass=1, mask_limit=16.0).eval(), torch.rand(2, 3, 64, 64)
+    mask = model.fuse(images)[1][-1].sum(dim=1, keepdim=True)
+    limited = model._mask(model.fuse(images)[1][-1])
     torch.testing.assert_close(limited, 16 * torch.tanh(mask / 16))
     assert float((limited - mask).abs().max()) < 0.01
 

@@ -54,7 +54,7 @@ def test_smoothing_mixes_in_the_uniform_distribution(logits: Tensor) -> None:
     torch.testing.assert_close(actual, expected)
 
 
-def test_a_class_without_pictures_weighs_nothing() -> None:
+def test_a_class_without_images_weighs_nothing() -> None:
     weight = CrossEntropy(class_counts=[4, 0, 4], class_weights="balanced").weight
     torch.testing.assert_close(weight, torch.tensor([2 / 3, 0, 2 / 3]))
 
@@ -154,7 +154,7 @@ def test_constant_predictions_have_finite_gradients() -> None:
 
 
 @pytest.mark.parametrize("n_known", [0, 1, 3, 4])
-def test_pictures_without_a_second_target_do_not_count(n_known: int) -> None:
+def test_images_without_a_second_target_do_not_count(n_known: int) -> None:
     logits, target = torch.randn(4, 5, requires_grad=True), torch.rand(4, 5).softmax(dim=1)
     target[n_known:] = torch.nan
     loss = partial_cross_entropy(logits, target)

@@ -26,7 +26,7 @@ def shipped(name):
     return build_from_weights(load_weights(ROOT / "pretrained" / f"{name}.safetensors")).eval()
 
 
-def pictures():
+def noise_and_waves():
     """Noise and waves that no other release of a package draws otherwise, (4, 3, 64, 64)."""
     noise = np.random.default_rng(0).random((2, 1, 64, 64), dtype=np.float32)
     y, x = np.mgrid[:64, :64].astype(np.float32) / 64
@@ -134,17 +134,17 @@ def test_what_fits_is_left_alone(make_classifier: MakeClassifier):
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_weights_fit(name):
-    """By their statistics, which are those of the training pictures, and on pictures of any kind."""
+    """By their statistics, which are those of the training images, and on images of any kind."""
     model = shipped(name)
     assert rescale(model) == {}
     blocks = torch.nn.functional.interpolate((torch.rand(4, 1, 8, 8) > 0.5).float(), scale_factor=8)
-    images = torch.cat([pictures(), torch.rand(4, 3, 64, 64), blocks.expand(-1, 3, -1, -1)])
+    images = torch.cat([noise_and_waves(), torch.rand(4, 3, 64, 64), blocks.expand(-1, 3, -1, -1)])
     assert max(peaks(model, images).values()) <= LIMIT
 
 
 def test_shipped_weights_say_what_they_said_before_they_were_rescaled():
     expected = torch.tensor(json.loads((ROOT / "tests/fixtures/emonet_fer_outputs.json").read_text()))
-    torch.testing.assert_close(head_outputs(shipped("emonet_fer"), pictures()), expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(head_outputs(shipped("emonet_fer"), noise_and_waves()), expected, atol=1e-4, rtol=0)
 
 
 @pytest.mark.slow

@@ -59,8 +59,10 @@ def test_constant(trained_rates) -> None:
 def test_cosine_restarts_move_every_step(trained_rates) -> None:
     rates = trained_rates(partial(cosine_restarts, first_cycle=1, cycle_multiplier=2, min_lr=0.01))
     # Cycles of one and of two epochs; Loshchilov and Hutter, equation 5.
-    shares = [i / STEPS for i in range(STEPS)] + [i / (2 * STEPS) for i in range(2 * STEPS)]
-    assert rates == pytest.approx([0.01 + (LR - 0.01) * (1 + math.cos(math.pi * share)) / 2 for share in shares])
+    fractions = [i / STEPS for i in range(STEPS)] + [i / (2 * STEPS) for i in range(2 * STEPS)]
+    assert rates == pytest.approx(
+        [0.01 + (LR - 0.01) * (1 + math.cos(math.pi * fraction)) / 2 for fraction in fractions]
+    )
     assert rates == pytest.approx(torch_rates(CosineAnnealingWarmRestarts, STEPS, 2, 0.01))
 
 
@@ -78,7 +80,7 @@ def test_one_cycle_spans_the_run(trained_rates) -> None:
 
 
 def test_plateau_falls_when_its_metric_stalls(trained_rates) -> None:
-    # No picture is angry, so this F1 is 0 after every epoch.
+    # No image is angry, so this F1 is 0 after every epoch.
     rates = trained_rates(partial(plateau, monitor="val/f1/angry", mode="max", factor=0.5, patience=0))
     assert rates == [LR] * (2 * STEPS) + [LR / 2] * STEPS
 

@@ -75,8 +75,8 @@ def build_official(
 
 @torch.no_grad()
 def assert_same_outputs(a: ExpressionClassifier, b: ExpressionClassifier) -> None:
-    pictures = torch.rand(2, 3, 64, 64)
-    assert torch.equal(a.eval()(pictures).logits, b.eval()(pictures).logits)
+    images = torch.rand(2, 3, 64, 64)
+    assert torch.equal(a.eval()(images).logits, b.eval()(images).logits)
 
 
 @pytest.fixture
@@ -110,8 +110,8 @@ def test_official_weights_load_with_any_prefix(tmp_path: Path, prefix: str, lega
 @torch.no_grad()
 def test_official_weights_reproduce_emonet(official: Path, emonet: EmoNet) -> None:
     model = build_official(official, OFFICIAL_CLASSES, valence_arousal=True)
-    pictures = torch.rand(2, 3, 64, 64)
-    expected, actual = emonet(pictures), model(pictures)
+    images = torch.rand(2, 3, 64, 64)
+    expected, actual = emonet(images), model(images)
     torch.testing.assert_close(actual.logits, expected.expression)
     torch.testing.assert_close(actual.valence, expected.valence)
     torch.testing.assert_close(actual.arousal, expected.arousal)
@@ -120,16 +120,16 @@ def test_official_weights_reproduce_emonet(official: Path, emonet: EmoNet) -> No
 @torch.no_grad()
 def test_official_classifier_is_mapped_by_name(official: Path, emonet: EmoNet) -> None:
     names = ("angry", "neutral", "sad")
-    pictures = torch.rand(2, 3, 64, 64)
-    expected = emonet(pictures).expression[:, [OFFICIAL_CLASSES.index(name) for name in names]]
-    torch.testing.assert_close(build_official(official, names)(pictures).logits, expected)
+    images = torch.rand(2, 3, 64, 64)
+    expected = emonet(images).expression[:, [OFFICIAL_CLASSES.index(name) for name in names]]
+    torch.testing.assert_close(build_official(official, names)(images).logits, expected)
 
 
 @torch.no_grad()
 def test_official_weights_under_another_head(official: Path, emonet: EmoNet) -> None:
     model = build_official(official, CLASSES, head="linear_flat")
-    pictures = torch.rand(2, 3, 64, 64)
-    torch.testing.assert_close(model.features(pictures), emonet.features(pictures, "fused"))
+    images = torch.rand(2, 3, 64, 64)
+    torch.testing.assert_close(model.features(images), emonet.features(images, "fused"))
     assert not any(p.requires_grad for p in model.backbone.parameters())
 
 
@@ -293,10 +293,10 @@ def test_own_weights_start_another_model(tmp_path: Path, make_spec: MakeSpec, ma
     start = starting_weights(str(path))
     model = build_model(continue_spec(make_spec(), start.spec, config), config, start).eval()
     assert model.spec.backbone == {**trained.spec.backbone, "name": "emonet_tiny"}
-    pictures = torch.rand(2, 3, 64, 64)
+    images = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
-        expected = trained.eval().backbone.features(pictures, "fused")
-        assert torch.equal(model.features(pictures), expected)
+        expected = trained.eval().backbone.features(images, "fused")
+        assert torch.equal(model.features(images), expected)
 
 
 def test_own_weights_without_the_blocks_of_the_tap_are_refused(

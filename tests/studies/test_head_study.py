@@ -1,4 +1,4 @@
-"""The study of heads: tiny runs from the backbone to the page, and verdicts on runs whose truth is known."""
+"""The study of heads: tiny runs from the backbone to the page, and findings on runs whose truth is known."""
 
 import re
 
@@ -13,9 +13,9 @@ from src.metrics.paired import holm
 from src.runs.directory import write_config, write_status
 from src.utils.atomic_files import write_json
 from src.utils.errors import ConfigError
-from studies.head_study.arms import ARMS, Study
+from studies.head_study.conditions import CONDITIONS, Study
+from studies.head_study.findings import ORIGINAL, findings
 from studies.head_study.page import write_study
-from studies.head_study.verdicts import ORIGINAL, verdicts
 from tests.helpers.running import TINY_DATA, compose_config, tiny_config
 
 CLASSES = ("happy", "sad", "angry")
@@ -40,24 +40,24 @@ def test_from_the_backbone_to_the_page(tmp_path, data_dir):
     run(folder / "backbone", data_dir, "experiment=head_study_backbone", "backbone.width=16", "backbone.n_hourglass=1")
     weights = f"backbone.weights={folder}/backbone/checkpoints/last.ckpt"
     common = ["experiment=head_study", "backbone=emonet_tiny", weights, "trainer.precision=32-true"]
-    arms = {
+    conditions = {
         "fused": (["linear", "multihead"], ["backbone.freeze=all"]),
         "weighted": (["linear"], ["backbone.freeze=all", "loss.class_weights=balanced"]),
         "crossfit": (["linear"], ["backbone.freeze=all", "data.half=second"]),
         "crossfit_seen": (["linear"], ["backbone.freeze=all", "data.half=first"]),
         "emotion2": (["linear"], ["backbone.freeze=fused", "head.tap=emotion2"]),
     }
-    for arm, (heads, options) in arms.items():
+    for condition, (heads, options) in conditions.items():
         for head in heads:
-            for seed in range(2 if (arm, head) == ("fused", "linear") else 1):
-                run(folder / arm / f"{head}_{seed}", data_dir, *common, *options, f"head={head}", f"seed={seed}")
+            for seed in range(2 if (condition, head) == ("fused", "linear") else 1):
+                run(folder / condition / f"{head}_{seed}", data_dir, *common, *options, f"head={head}", f"seed={seed}")
     text = write_page(folder, tmp_path / "docs" / "study.md")
     assert (tmp_path / "docs" / "images" / "study.png").stat().st_size > 10_000
-    assert "14 val pictures" in text
+    assert "14 val images" in text
     assert "from scratch, 1 epochs in 0 minutes" in text
-    for arm in arms:
-        assert f"(`{arm}`)" in text
-    assert f"Not run: {ARMS['sampled']}; {ARMS['half']}." in text
+    for condition in conditions:
+        assert f"(`{condition}`)" in text
+    assert f"Not run: {CONDITIONS['sampled']}; {CONDITIONS['half']}." in text
     assert "left open** (runs are missing)" in text
     assert "linear: seen minus unseen" in text
     assert "| `fused`: multihead - linear |" in text
@@ -73,10 +73,10 @@ def test_from_the_backbone_to_the_page(tmp_path, data_dir):
     assert study.split == "val"
 
 
-def fabricate(folder, arm, head, seed, accuracy, n=600):
-    path = folder / arm / f"{head}_{seed}"
+def fabricate(folder, condition, head, seed, accuracy, n=600):
+    path = folder / condition / f"{head}_{seed}"
     path.mkdir(parents=True)
-    rng = np.random.default_rng([seed, *map(ord, arm + head)])
+    rng = np.random.default_rng([seed, *map(ord, condition + head)])
     labels = np.arange(n) % 3
     predictions = np.where(rng.random(n) < accuracy, labels, (labels + 1) % 3)
     table = pd.DataFrame({"id": range(n), "split": "val", "label": [CLASSES[i] for i in labels]})
@@ -90,22 +90,22 @@ def fabricate(folder, arm, head, seed, accuracy, n=600):
     OmegaConf.save(OmegaConf.create({**cfg, "trainer": {"max_epochs": 6}}), path / "config.yaml")
 
 
-def study_of(folder, gain, seeds=2, arms=("fused", "weighted", "sampled", "half"), n=600, **gains):
-    """Fabricate a study whose attention heads are `gain` better than the others, in an arm of `gains` by that."""
-    for arm in arms:
+def study_of(folder, gain, seeds=2, conditions=("fused", "weighted", "sampled", "half"), n=600, **gains):
+    """Fabricate a study whose attention heads are `gain` better than the others, in an condition of `gains` by that."""
+    for condition in conditions:
         for head in ORIGINAL:
-            better = gains.get(arm, gain) if head in ("self_attention", "multihead") else 0.0
+            better = gains.get(condition, gain) if head in ("self_attention", "multihead") else 0.0
             for seed in range(seeds):
-                fabricate(folder, arm, head, seed, 0.6 + better, n)
+                fabricate(folder, condition, head, seed, 0.6 + better, n)
     return Study(folder)
 
 
 def outcomes(study):
-    return [verdict.outcome for verdict in verdicts(study)]
+    return [finding.outcome for finding in findings(study)]
 
 
 def test_attention_that_helps(tmp_path):
-    found = verdicts(study_of(tmp_path, 0.2))
+    found = findings(study_of(tmp_path, 0.2))
     assert [v.outcome for v in found] == ["refuted"] * 4
     assert all(v.rule.endswith("as attention does help") for v in found[2:])
 
@@ -119,25 +119,25 @@ def test_attention_that_harms(tmp_path):
     assert outcomes(study)[:2] == ["confirmed", "confirmed"]
 
 
-def test_few_pictures_leave_everything_open(tmp_path):
+def test_few_images_leave_everything_open(tmp_path):
     assert outcomes(study_of(tmp_path, 0.0, n=90)) == ["left open"] * 4
 
 
 def test_causes(tmp_path):
-    """Attention helps once the classes are balanced, and no more with all pictures than with half of them."""
-    found = verdicts(study_of(tmp_path, -0.2, weighted=0.2, sampled=0.2, half=0.3, n=2000))
+    """Attention helps once the classes are balanced, and no more with all images than with half of them."""
+    found = findings(study_of(tmp_path, -0.2, weighted=0.2, sampled=0.2, half=0.3, n=2000))
     assert [v.outcome for v in found[1:]] == ["confirmed", "confirmed", "refuted"]
     assert all(v.complete for v in found)
 
 
-def test_missing_arms_are_said(tmp_path):
-    found = verdicts(study_of(tmp_path, -0.1, arms=("fused",)))
+def test_missing_conditions_are_said(tmp_path):
+    found = findings(study_of(tmp_path, -0.1, conditions=("fused",)))
     assert [(v.outcome, v.complete) for v in found[2:]] == [("left open", False)] * 2
     text = write_page(tmp_path, tmp_path / "docs" / "study.md")
     assert len(re.findall(r"\(runs are missing\)", text)) == 2
 
 
-def test_a_contrast_is_a_bootstrap_over_pictures_and_seeds(tmp_path):
+def test_a_contrast_is_a_bootstrap_over_images_and_seeds(tmp_path):
     study = study_of(tmp_path, 0.05)
     found = study.contrast("gap", [("fused", "multihead")], [("fused", "linear")], "accuracy")
     right = {h: np.stack([r.predictions["label"] == r.predictions["prediction"] for r in study.cells["fused", h]])
@@ -154,7 +154,7 @@ def test_a_contrast_is_a_bootstrap_over_pictures_and_seeds(tmp_path):
 
 
 def test_p_values_are_corrected(tmp_path):
-    found = verdicts(study_of(tmp_path, 0.05))[0]
+    found = findings(study_of(tmp_path, 0.05))[0]
     assert list(found.p_values) == pytest.approx(list(holm([c.p for c in found.contrasts])))
     assert set(METRICS) >= {"f1_weighted", "f1_macro"}
 

@@ -69,7 +69,7 @@ def wait_for_url(process, log):
 
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory):
-    """Start Chromium with a camera that sees a drawn face, and an empty profile."""
+    """Start Chromium with a camera that sees a synthetic face, and an empty profile."""
     playwright = pytest.importorskip("playwright.sync_api")
     if not Path(CHROMIUM).exists():
         pytest.skip(f"there is no {CHROMIUM}")

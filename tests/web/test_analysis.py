@@ -24,42 +24,42 @@ def analyst(tmp_path_factory, exported):
 
 
 @pytest.fixture(scope="module")
-def picture(tmp_path_factory):
+def image(tmp_path_factory):
     path = tmp_path_factory.mktemp("picture") / "face.png"
     cv2.imwrite(str(path), draw_scene(7, 0, 320, expression="happy")[0][..., ::-1])
     return str(path)
 
 
-def silent(share, text):
-    assert 0 <= share <= 1
+def silent(fraction, text):
+    assert 0 <= fraction <= 1
 
 
-def test_a_picture(analyst, picture):
-    view = analyst.file(picture, "tiny", False, silent)
+def test_a_image(analyst, image):
+    view = analyst.file(image, "tiny", False, silent)
     assert "1 face." in view.notice
-    assert view.picture.shape == (480, 480, 3)  # enlarged
+    assert view.image.shape == (480, 480, 3)  # enlarged
     assert view.video is None
-    (face,) = analyst.shelf.predictor("tiny").predict(picture).faces
+    (face,) = analyst.shelf.predictor("tiny").predict(image).faces
     assert f'class="expression">{face.expression}<' in view.faces
     assert all(f"<span>{name}</span>" in view.faces for name in CLASSES)
 
 
-def test_heat_is_laid_over_the_crop_only(analyst, picture):
-    plain = analyst.file(picture, "tiny", False, silent)
-    warm = analyst.file(picture, "tiny", True, silent)
-    assert "Warm colours" in warm.notice
-    changed = (np.abs(plain.picture.astype(int) - warm.picture) > 8).any(axis=2)
+def test_heat_is_laid_over_the_crop_only(analyst, image):
+    plain = analyst.file(image, "tiny", False, silent)
+    warm = analyst.file(image, "tiny", True, silent)
+    assert "Warm colors" in warm.notice
+    changed = (np.abs(plain.image.astype(int) - warm.image) > 8).any(axis=2)
     assert changed.any()
-    (face,) = analyst.shelf.predictor("tiny").predict(picture).faces
+    (face,) = analyst.shelf.predictor("tiny").predict(image).faces
     x, y, width, height = (round(1.5 * value) for value in face.crop)
     changed[max(y - 2, 0) : y + height + 2, max(x - 2, 0) : x + width + 2] = False
     assert not changed.any()
 
 
-def test_onnx_files_have_no_gradients(analyst, picture):
-    view = analyst.file(picture, "fp32", True, silent)
+def test_onnx_files_have_no_gradients(analyst, image):
+    view = analyst.file(image, "fp32", True, silent)
     assert "Grad-CAM needs a PyTorch model" in view.notice
-    assert view.picture is not None
+    assert view.image is not None
 
 
 def test_the_camera(analyst):
@@ -72,7 +72,7 @@ def test_a_video_is_cut_to_its_first_seconds(analyst, tmp_path):
     (*_, example) = draw_examples(tmp_path)
     view = analyst.file(str(example.file), "tiny", False, silent)
     assert "The first 1 seconds." in view.notice
-    assert view.picture is None
+    assert view.image is None
     with av.open(view.video) as container:
         frames = list(container.decode(video=0))
     assert 12 <= len(frames) <= 13
@@ -98,8 +98,8 @@ def test_a_video_that_breaks_off_is_shown_as_far_as_it_goes(analyst, tmp_path):
     ("name", "content", "message"),
     [
         ("empty.png", b"", "empty.png cannot be shown: zero bytes."),
-        ("<b>.png", b"rubbish", "&lt;b&gt;.png is neither a picture nor a video that can be read. Choose"),
-        ("rubbish.mp4", b"rubbish", "rubbish.mp4 is neither a picture nor a video that can be read (not a video"),
+        ("<b>.png", b"rubbish", "&lt;b&gt;.png is neither an image nor a video that can be read. Choose"),
+        ("rubbish.mp4", b"rubbish", "rubbish.mp4 is neither an image nor a video that can be read (not a video"),
     ],
 )
 def test_bad_files_get_a_message(analyst, tmp_path, name, content, message):
@@ -107,23 +107,23 @@ def test_bad_files_get_a_message(analyst, tmp_path, name, content, message):
     view = analyst.file(str(tmp_path / name), "tiny", False, silent)
     assert message in view.notice
     assert 'role="alert"' in view.notice
-    assert (view.picture, view.video, view.faces) == (None, None, "")
+    assert (view.image, view.video, view.faces) == (None, None, "")
 
 
-def test_any_failure_becomes_a_message(analyst, picture, monkeypatch, caplog):
+def test_any_failure_becomes_a_message(analyst, image, monkeypatch, caplog):
     def fail(*arguments):
         raise ZeroDivisionError("oops")
 
     monkeypatch.setattr(analyst, "_picture", fail)
-    assert "the terminal says why" in analyst.file(picture, "tiny", False, silent).notice
+    assert "the terminal says why" in analyst.file(image, "tiny", False, silent).notice
     assert "oops" in caplog.text
     monkeypatch.undo()
-    assert "there is no model" in analyst.file(picture, "another", False, silent).notice
+    assert "there is no model" in analyst.file(image, "another", False, silent).notice
 
 
 def face(**changes):
-    shares = dict(zip(("happy", "<i>new</i>"), (0.75, 0.25), strict=True))
-    values = {"box": Box(0, 0, 9, 9), "crop": Box(0, 0, 9, 9), "probabilities": shares, **changes}
+    fractions = dict(zip(("happy", "<i>new</i>"), (0.75, 0.25), strict=True))
+    values = {"box": Box(0, 0, 9, 9), "crop": Box(0, 0, 9, 9), "probabilities": fractions, **changes}
     return FacePrediction(**values)
 
 

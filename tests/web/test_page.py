@@ -41,7 +41,7 @@ def keep_screenshot(page):
         page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
 
 
-def write_picture(path, image):
+def write_image(path, image):
     cv2.imwrite(str(path), image[..., ::-1])
     return path
 
@@ -64,24 +64,24 @@ def upload(page, path):
 
 def shown_pixels(page):
     """Return the pixels of the result, once they are loaded."""
-    page.wait_for_function("() => { const i = document.querySelector('#picture img'); return i && i.naturalWidth > 0 }")
-    source = page.eval_on_selector("#picture img", "image => image.src")
+    page.wait_for_function("() => { const i = document.querySelector('#image img'); return i && i.naturalWidth > 0 }")
+    source = page.eval_on_selector("#image img", "image => image.src")
     with urlopen(source) as answer:
         return cv2.imdecode(np.frombuffer(answer.read(), np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
 
 
-def test_a_picture_shows_every_face_with_its_class(page, tmp_path):
+def test_a_image_shows_every_face_with_its_class(page, tmp_path):
     image = scene(2, faces=4)
     expected = EmotionPredictor(ROOT / "pretrained" / "emonet_fer.safetensors").predict(image).faces
     assert len(expected) >= 3
-    upload(page, write_picture(tmp_path / "four.png", image))
+    upload(page, write_image(tmp_path / "four.png", image))
     page.wait_for_selector("#faces .face")
     assert page.locator("#faces .expression").all_inner_texts() == [face.expression for face in expected]
     assert f"{len(expected)} faces" in page.locator("#notice").inner_text()
     first = expected[0]
     bars = page.locator("#faces .face").first.locator(".bar").all_inner_texts()
-    shares = {line.split("\n")[0]: int(line.split("\n")[1].rstrip("%")) for line in bars}
-    assert shares == pytest.approx({name: 100 * share for name, share in first.probabilities.items()}, abs=1)
+    fractions = {line.split("\n")[0]: int(line.split("\n")[1].rstrip("%")) for line in bars}
+    assert fractions == pytest.approx({name: 100 * fraction for name, fraction in first.probabilities.items()}, abs=1)
     label = page.locator("#faces svg").first.get_attribute("aria-label")
     shown = [float(word) for word in label.replace("\N{MINUS SIGN}", "-").replace(",", "").split()[1::2]]
     assert shown == pytest.approx([first.valence, first.arousal], abs=0.011)
@@ -92,16 +92,16 @@ def test_the_heat_map_is_laid_over_the_face(page):
     page.locator("#examples .thumbnail-item").first.click()
     page.wait_for_selector("#faces .face")
     plain = shown_pixels(page)
-    before = page.eval_on_selector("#picture img", "image => image.src")
+    before = page.eval_on_selector("#image img", "image => image.src")
     page.locator("#heat input").check()
     page.wait_for_selector("text=what speaks most for the class")
-    page.wait_for_function("old => document.querySelector('#picture img').src !== old", arg=before)
+    page.wait_for_function("old => document.querySelector('#image img').src !== old", arg=before)
     warm = shown_pixels(page)
     assert warm.shape == plain.shape
     changed = (np.abs(warm.astype(int) - plain).max(axis=2) > 30).mean()
     assert 0.005 < changed < 0.5
     page.locator("#heat input").uncheck()
-    page.wait_for_function("old => document.querySelector('#picture img').src !== old", arg=before)
+    page.wait_for_function("old => document.querySelector('#image img').src !== old", arg=before)
     page.wait_for_selector("text=what speaks most for the class", state="detached")
 
 
@@ -122,7 +122,7 @@ def test_a_video_is_annotated_and_plays(page, tmp_path):
         "#video video", "v => ({ error: v.error, width: v.videoWidth, height: v.videoHeight, seconds: v.duration })"
     )
     assert state["error"] is None
-    assert state["width"] > state["height"] >= 320  # the cards stand beside the picture
+    assert state["width"] > state["height"] >= 320  # the cards stand beside the image
     assert state["seconds"] == pytest.approx(1, abs=0.2)
     assert "8 frames" in page.locator("#notice").inner_text()
     assert page.locator("#download").is_visible()
@@ -144,9 +144,9 @@ def test_the_camera_is_followed(page):
 
 
 BAD_FILES = {
-    "rubbish.png": (b"rubbish" * 100, "rubbish.png is neither a picture nor a video that can be read. Choose"),
-    "rubbish.mp4": (b"rubbish" * 100, "rubbish.mp4 is neither a picture nor a video that can be read (not a video"),
-    "notes.txt": (b"not a face", "notes.txt is neither a picture nor a video"),
+    "rubbish.png": (b"rubbish" * 100, "rubbish.png is neither an image nor a video that can be read. Choose"),
+    "rubbish.mp4": (b"rubbish" * 100, "rubbish.mp4 is neither an image nor a video that can be read (not a video"),
+    "notes.txt": (b"not a face", "notes.txt is neither an image nor a video"),
 }
 
 
@@ -157,10 +157,10 @@ def test_rubbish_gets_a_message(page, tmp_path, name):
     upload(page, tmp_path / name)
     page.wait_for_selector("#notice [role=alert]")
     assert message in page.locator("#notice").inner_text()
-    assert page.locator("#picture img").count() == 0
+    assert page.locator("#image img").count() == 0
 
 
-def test_a_picture_with_too_many_pixels(page, tmp_path):
+def test_a_image_with_too_many_pixels(page, tmp_path):
     cv2.imwrite(str(tmp_path / "vast.png"), np.zeros((9000, 9000), np.uint8))
     assert (tmp_path / "vast.png").stat().st_size < 1e6
     upload(page, tmp_path / "vast.png")
@@ -168,8 +168,8 @@ def test_a_picture_with_too_many_pixels(page, tmp_path):
     assert "9000 x 9000 pixels, more than" in page.locator("#notice").inner_text()
 
 
-def test_a_picture_without_faces(page, tmp_path):
-    upload(page, write_picture(tmp_path / "blank.png", np.full((200, 300, 3), 90, np.uint8)))
+def test_a_image_without_faces(page, tmp_path):
+    upload(page, write_image(tmp_path / "blank.png", np.full((200, 300, 3), 90, np.uint8)))
     page.wait_for_selector("text=No face found")
     assert page.locator("#faces .face").count() == 0
 

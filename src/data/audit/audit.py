@@ -29,28 +29,28 @@ class Audit:
 
     Attributes:
         store: Folder name of the store.
-        pictures: Number of pictures.
-        counts: Split -> class -> number of pictures.
-        modes: `gray` and `rgb` -> number of pictures.
-        sizes: The most common sizes, `<width>x<height>` -> number of pictures; `other` sums up the rest.
-        blank: Ids of the pictures of a single colour.
-        exact_groups: Number of groups of byte-identical pictures.
-        extra_copies: Number of pictures that these groups have more than one each.
-        copies: Split -> other split -> pictures of the split that have an exact copy in the other (on the diagonal:
+        images: Number of images.
+        counts: Split -> class -> number of images.
+        modes: `gray` and `rgb` -> number of images.
+        sizes: The most common sizes, `<width>x<height>` -> number of images; `other` sums up the rest.
+        blank: Ids of the images of a single color.
+        exact_groups: Number of groups of byte-identical images.
+        extra_copies: Number of images that these groups have more than one each.
+        copies: Split -> other split -> images of the split that have an exact duplicate in the other (on the diagonal:
             another one in the same).
-        conflicts: Groups of byte-identical pictures that carry several labels: `ids`, `splits` and `labels`.
-        training_after_dedup: Training pictures that `data.dedup=true` leaves.
-        clean_test: Test pictures without an exact copy elsewhere, one per group of copies.
-        near_pairs: Number of pairs of near duplicates among the distinct pictures.
+        conflicts: Groups of byte-identical images that carry several labels: `ids`, `splits` and `labels`.
+        training_after_dedup: Training images that `data.dedup=true` leaves.
+        clean_test: Test images without an exact duplicate elsewhere, one per group of duplicates.
+        near_pairs: Number of pairs of near duplicates among the distinct images.
         near_pairs_between: `<split>-<split>` -> pairs of which one is in the first split, the other in the second.
-        near_copies: Split -> other split -> pictures of the split that have a near duplicate in the other.
+        near_copies: Split -> other split -> images of the split that have a near duplicate in the other.
         near_examples: The first of these pairs: `ids`, `splits`, `labels`, `correlation` and hash `distance`.
         skipped: Files that could not be read: `id` and `reason`.
         format: Version of these fields.
     """
 
     store: str
-    pictures: int
+    images: int
     counts: Table
     modes: dict[str, int]
     sizes: dict[str, int]
@@ -69,32 +69,38 @@ class Audit:
     format: int = FORMAT
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what `audit.json` holds; `Audit(**content)` is the way back."""
-        return asdict(self)
+        """Return what `audit.json` holds, where images are called pictures."""
+        content = asdict(self)
+        return {"store": content.pop("store"), "pictures": content.pop("images"), **content}
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Audit:
+        """Return what `to_dict` returned."""
+        return cls(images=content["pictures"], **{key: value for key, value in content.items() if key != "pictures"})
 
 
 def audit(store: PackedStore, class_names: Sequence[str] | None = None) -> Audit:
     """Audit a store.
 
     Args:
-        store: The pictures.
+        store: The images.
         class_names: Classes to count beside those that the store has, so that empty ones show up.
     """
     prints = fingerprints(store)
     occurrences = _occurrences(store, prints)
-    per_picture = occurrences.sum(axis=1)
+    per_image = occurrences.sum(axis=1)
     modes, sizes = _shapes(store)
     near = find_near_duplicates(prints)
     between = _near_between(store, prints, near)
     return Audit(
         store=store.path.name,
-        pictures=len(store),
+        images=len(store),
         counts=_counts(store, canonical_order([*store.class_names, *(class_names or ())])),
         modes=modes,
         sizes=sizes,
         blank=_blank(store, prints),
-        exact_groups=int((per_picture > 1).sum()),
-        extra_copies=int((per_picture - 1).sum()),
+        exact_groups=int((per_image > 1).sum()),
+        extra_copies=int((per_image - 1).sum()),
         copies=_table(_copies(occurrences)),
         conflicts=[_describe(store, rows) for rows in conflicting_groups(store)],
         training_after_dedup=len(training_rows(store)),
@@ -126,10 +132,10 @@ def _shapes(store: PackedStore) -> tuple[dict[str, int], dict[str, int]]:
 
 
 def _blank(store: PackedStore, prints: Fingerprints) -> list[str]:
-    """Return the ids of constant pictures; only pictures that are constant when reduced need a full look."""
+    """Return the ids of constant images; only images that are constant when reduced need a full look."""
     suspects = np.flatnonzero(prints.norm == 0)
     blank = [i for i in suspects if _is_constant(store.image(prints.rows[i]))]
-    return [str(name) for name in store.ids[np.isin(prints.picture_of_row, blank)]]
+    return [str(name) for name in store.ids[np.isin(prints.image_of_row, blank)]]
 
 
 def _is_constant(image: NDArray[np.uint8]) -> bool:
@@ -137,25 +143,25 @@ def _is_constant(image: NDArray[np.uint8]) -> bool:
 
 
 def _occurrences(store: PackedStore, prints: Fingerprints) -> NDArray[np.int64]:
-    """Return how often each of the U distinct pictures is in each split, (U, 3)."""
-    keys = prints.picture_of_row * len(SPLITS) + store.splits
+    """Return how often each of the U distinct images is in each split, (U, 3)."""
+    keys = prints.image_of_row * len(SPLITS) + store.splits
     return np.bincount(keys, minlength=len(prints) * len(SPLITS)).reshape(-1, len(SPLITS))
 
 
 def _copies(occurrences: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return how many pictures of a split have an exact copy in each split, (3, 3)."""
+    """Return how many images of a split have an exact duplicate in each split, (3, 3)."""
     n = len(SPLITS)
-    others = occurrences[:, None, :] - np.eye(n, dtype=np.int64)  # copies beside the picture itself
+    others = occurrences[:, None, :] - np.eye(n, dtype=np.int64)  # copies beside the image itself
     copied: NDArray[np.int64] = (occurrences[:, :, None] * (others > 0)).sum(axis=0)
     return copied
 
 
 def _near_between(store: PackedStore, prints: Fingerprints, near: NearDuplicates) -> dict[str, _Found]:
-    """Sort near duplicates by the splits they are in, each picture by its first row of the split."""
+    """Sort near duplicates by the splits they are in, each image by its first row of the split."""
     rows = np.arange(len(store))[::-1]
     first_row = np.full((len(prints), len(SPLITS)), -1)
-    first_row[prints.picture_of_row[rows], store.splits[rows]] = rows
-    left, right = prints.picture_of_row[near.pairs].T
+    first_row[prints.image_of_row[rows], store.splits[rows]] = rows
+    left, right = prints.image_of_row[near.pairs].T
     found = {}
     for s, first in enumerate(SPLITS):
         for t, second in enumerate(SPLITS[s:], start=s):
@@ -169,8 +175,8 @@ def _near_between(store: PackedStore, prints: Fingerprints, near: NearDuplicates
 
 
 def _near_copies(prints: Fingerprints, near: NearDuplicates, occurrences: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return how many pictures of a split have a near duplicate in each split, (3, 3)."""
-    left, right = prints.picture_of_row[near.pairs].T
+    """Return how many images of a split have a near duplicate in each split, (3, 3)."""
+    left, right = prints.image_of_row[near.pairs].T
     partner_in = np.zeros(occurrences.shape, bool)
     np.logical_or.at(partner_in, left, occurrences[right] > 0)
     np.logical_or.at(partner_in, right, occurrences[left] > 0)

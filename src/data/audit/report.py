@@ -1,4 +1,4 @@
-"""An audit for people: the files beside the pictures, a table for the terminal, a contact sheet."""
+"""An audit for people: the files beside the images, a table for the terminal, a contact sheet."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def open_audit(store: PackedStore, class_names: Sequence[str] | None = None) -> 
     """Return the audit in the store's folder; made, with its contact sheet, at first use.
 
     Args:
-        store: The pictures.
+        store: The images.
         class_names: Classes of the data set; None for those that the store has.
 
     Raises:
@@ -41,8 +41,8 @@ def open_audit(store: PackedStore, class_names: Sequence[str] | None = None) -> 
     """
     known = read_json(store.path / AUDIT)
     if known.get("format") == FORMAT:
-        return Audit(**known)
-    log.info("Auditing %s pictures", f"{len(store):,}")
+        return Audit.from_dict(known)
+    log.info("Auditing %s images", f"{len(store):,}")
     result = audit(store, class_names)
     try:
         contact_sheet(store, store.path / SHEET)
@@ -62,7 +62,7 @@ def audit_table(result: Audit) -> Group:
 
 
 def _counts_table(result: Audit) -> Table:
-    table = _split_table(f"Pictures of {result.store}", "class")
+    table = _split_table(f"Images of {result.store}", "class")
     table.add_column("all", justify="right")
     classes = {name: [result.counts[split][name] for split in SPLITS] for name in result.counts["train"]}
     for name, numbers in classes.items():
@@ -74,8 +74,8 @@ def _counts_table(result: Audit) -> Table:
 
 
 def _copies_table(result: Audit) -> Table:
-    table = _split_table("How many of them have a twin", "twin")
-    for kind, copies in (("exact copy", result.copies), ("near duplicate", result.near_copies)):
+    table = _split_table("How many of them have a duplicate", "twin")
+    for kind, copies in (("exact duplicate", result.copies), ("near duplicate", result.near_copies)):
         for other in SPLITS:
             table.add_row(f"{kind} in {other}", *(f"{copies[split][other]:,}" for split in SPLITS))
         table.add_section()
@@ -100,12 +100,12 @@ def _findings_table(result: Audit) -> Table:
     skipped = [f"{entry['id']}: {entry['reason']}" for entry in result.skipped]
     for finding, number, which in (
         ("sizes", len(result.sizes), _listing([f"{size} ({n:,})" for size, n in result.sizes.items()])),
-        ("colour modes", len(result.modes), _listing([f"{mode} ({n:,})" for mode, n in result.modes.items()])),
-        ("blank pictures", len(result.blank), _listing(result.blank)),
-        ("groups of exact copies", result.exact_groups, f"{result.extra_copies:,} extra copies"),
+        ("color modes", len(result.modes), _listing([f"{mode} ({n:,})" for mode, n in result.modes.items()])),
+        ("blank images", len(result.blank), _listing(result.blank)),
+        ("groups of exact duplicates", result.exact_groups, f"{result.extra_copies:,} extra duplicates"),
         ("groups with conflicting labels", len(result.conflicts), _listing(conflicts)),
-        ("training pictures with data.dedup=true", result.training_after_dedup, ""),
-        ("test pictures of test_dedup", result.clean_test, ""),
+        ("training images with data.dedup=true", result.training_after_dedup, ""),
+        ("test images of test_dedup", result.clean_test, ""),
         ("pairs of near duplicates", result.near_pairs, _listing(between)),
         ("unreadable files", len(result.skipped), _listing(skipped, "\n")),
     ):
@@ -123,10 +123,10 @@ def _listing(names: Sequence[str], separator: str = ", ") -> str:
 
 
 def contact_sheet(store: PackedStore, path: Path) -> None:
-    """Draw up to 12 pictures of each class, evenly spread over the store, and write them as a PNG.
+    """Draw up to 12 images of each class, evenly spread over the store, and write them as a PNG.
 
     Args:
-        store: The pictures.
+        store: The images.
         path: File to write; a reader never sees half of it.
     """
     bands = []
@@ -140,7 +140,7 @@ def contact_sheet(store: PackedStore, path: Path) -> None:
 
 
 def _band(title: str, number: str, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Draw one row of the sheet: two lines of text, then pictures in their proportions."""
+    """Draw one row of the sheet: two lines of text, then images in their proportions."""
     band = np.full((TILE + GAP, MARGIN + PER_CLASS * (TILE + GAP), 3), 255, np.uint8)
     for text, height in ((title, 44), (number, 70)):
         cv2.putText(band, text, (10, height), cv2.FONT_HERSHEY_SIMPLEX, 0.7, (0, 0, 0), 1, cv2.LINE_AA)
@@ -154,7 +154,7 @@ def _band(title: str, number: str, images: Sequence[NDArray[np.uint8]]) -> NDArr
 
 
 def _tile(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return a picture as RGB whose longer side is 96 pixels."""
+    """Return an image as RGB whose longer side is 96 pixels."""
     height, width = image.shape[:2]
     scale = TILE / max(height, width)
     size = (max(round(width * scale), 1), max(round(height * scale), 1))

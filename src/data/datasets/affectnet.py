@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from src.data.datamodule import StoreDataModule
 from src.data.datasets.affectnet_releases import RELEASES, Annotation, Box
 from src.data.readers.class_folders import PRIORITY
-from src.data.readers.images import MAX_SIDE, UnreadablePicture, decode_picture, shrink
-from src.data.readers.splits import complete_splits, validation_shares
+from src.data.readers.images import MAX_SIDE, UnreadableImage, decode_image, shrink
+from src.data.readers.splits import complete_splits, validation_fractions
 from src.data.store.packed_store import Record, Skipped, Split
 from src.data.vocabulary import CANONICAL
 from src.utils.errors import ConfigError
@@ -32,7 +32,7 @@ FITTING: dict[str, Callable[[float, float, float], bool]] = {
     "angry": lambda v, a, i: a > 0 and i > 0.2,
     "contempt": lambda v, a, i: v < 0 and i > 0.2,
 }
-# A face box larger than this many times the picture is a mistake, and would need gigabytes of padding.
+# A face box larger than this many times the image is a mistake, and would need gigabytes of padding.
 MAX_PADDING = 4
 
 
@@ -42,19 +42,19 @@ class AffectNetDataModule(StoreDataModule):
     A. Mollahosseini, B. Hasani and M. H. Mahoor, "AffectNet: a database for facial expression, valence, and arousal
     computing in the wild", IEEE Transactions on Affective Computing 10(1), 2019.
 
-    AffectNet has no public test set: its validation set (500 pictures a class; 3,999 in the 8-label release) is the
-    test split, and a seeded share of training, stratified by class, is the validation split. The index of EmoNet's
+    AffectNet has no public test set: its validation set (500 images a class; 3,999 in the 8-label release) is the
+    test split, and a seeded fraction of training, stratified by class, is the validation split. The index of EmoNet's
     authors names a validation subset of its own, which is taken where it is there.
 
-    Labels 8 to 10 (none, uncertain, no face) are left out, and with `cleaned`, so are pictures whose valence and
+    Labels 8 to 10 (none, uncertain, no face) are left out, and with `cleaned`, so are images whose valence and
     arousal do not fit their expression and those that EmoNet's authors found mislabelled; `left_out` counts them.
     Faces are cut out by the face box (CSV) or as EmoNet's authors do, by the landmarks (pickle index); what lies
-    outside the picture is black. The id of a picture is its path in the release.
+    outside the image is black. The id of an image is its path in the release.
     """
 
     classes = CANONICAL
     source_hint = (
-        "AffectNet's folder with Manually_Annotated_file_lists/ and the pictures (first release), with train_set/ and "
+        "AffectNet's folder with Manually_Annotated_file_lists/ and the images (first release), with train_set/ and "
         "val_set/, each with annotations/ and images/ (8-label release), or with EmoNet's {train,val,test}_fullpath.pkl"
     )
 
@@ -63,8 +63,8 @@ class AffectNetDataModule(StoreDataModule):
 
         Args:
             release: `auto`, `csv`, `annotations` or `pickle`.
-            cleaned: Whether to keep only pictures whose annotations agree.
-            val_share: Share of training that becomes the validation split.
+            cleaned: Whether to keep only images whose annotations agree.
+            val_share: Fraction of training that becomes the validation split.
             split_seed: Seed of the draw, independent of the run's.
             **common: Arguments of `StoreDataModule`.
 
@@ -75,7 +75,7 @@ class AffectNetDataModule(StoreDataModule):
         if release not in ("auto", *RELEASES):
             raise ConfigError(f"data.release={release}; expected auto, {', '.join(RELEASES)}.")
         self.release, self.cleaned = release, cleaned
-        self.split_shares = validation_shares(val_share)
+        self.split_shares = validation_fractions(val_share)
         self.split_seed = split_seed
 
     def store_options(self) -> dict[str, Any]:
@@ -89,7 +89,7 @@ class AffectNetDataModule(StoreDataModule):
         }
 
     def records(self) -> Iterator[Record | Skipped]:
-        """Yield the pictures.
+        """Yield the images.
 
         Raises:
             ConfigError: If no release is there, more than one without a choice, or one is damaged.
@@ -146,11 +146,11 @@ class AffectNetDataModule(StoreDataModule):
 def _record(item: Annotation, split: Split) -> Record | Skipped:
     try:
         # Boxes and landmarks count pixels as they are stored, whatever the EXIF orientation.
-        image = decode_picture(item.picture, upright=False)
+        image = decode_image(item.image, upright=False)
         origin = np.zeros(2)
         if item.box is not None:
             image, origin = _cut_out(image, item.box)
-    except UnreadablePicture as error:
+    except UnreadableImage as error:
         return Skipped(item.id, str(error))
     small = shrink(image)
     landmarks = None
@@ -162,7 +162,7 @@ def _record(item: Annotation, split: Split) -> Record | Skipped:
 
 
 def _cut_out(image: NDArray[np.uint8], box: Box) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """Cut a box out of a picture, black where it exceeds it.
+    """Cut a box out of an image, black where it exceeds it.
 
     Args:
         image: (H, W) or (H, W, 3).
@@ -172,7 +172,7 @@ def _cut_out(image: NDArray[np.uint8], box: Box) -> tuple[NDArray[np.uint8], NDA
         The cut-out and x and y of its top left pixel, (2,).
 
     Raises:
-        UnreadablePicture: If the box is empty, beside the picture or absurdly large.
+        UnreadableImage: If the box is empty, beside the image or absurdly large.
     """
     height, width = image.shape[:2]
     is_usable = np.isfinite(box).all() and max(box[2:]) <= MAX_PADDING * max(height, width)
@@ -180,7 +180,7 @@ def _cut_out(image: NDArray[np.uint8], box: Box) -> tuple[NDArray[np.uint8], NDA
     x0, y0, x1, y1 = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
     if x0 >= x1 or y0 >= y1:
         shown = ", ".join(f"{value:g}" for value in box)
-        raise UnreadablePicture(f"its face box (left, top, width, height: {shown}) does not fit {width} x {height}")
+        raise UnreadableImage(f"its face box (left, top, width, height: {shown}) does not fit {width} x {height}")
     cut = np.zeros((bottom - top, right - left, *image.shape[2:]), dtype=np.uint8)
     cut[y0 - top : y1 - top, x0 - left : x1 - left] = image[y0:y1, x0:x1]
     return cut, np.array([left, top], dtype=np.float64)

@@ -19,7 +19,7 @@ from src.data.store.packed_store import Skipped, Split
 from src.utils.errors import ConfigError
 
 N_LANDMARKS = 68
-# Pictures looked for to find out where they lie.
+# Images looked for to find out where they lie.
 N_TRIED = 20
 PARTS = ("exp", "val", "aro")
 PICKLE_ENDING = "_fullpath.pkl"
@@ -33,8 +33,8 @@ COLUMNS = (
 CSV_SPLITS: dict[str, Split] = {"training.csv": "train", "validation.csv": "test"}
 SET_SPLITS: dict[str, Split] = {"train_set": "train", "val_set": "test"}
 PICKLE_SPLITS: dict[str, Split] = {"train": "train", "val": "val", "test": "test"}
-# Where the pictures of the CSV and pickle forms lie, below data.path.
-PICTURE_FOLDERS = (
+# Where the images of the CSV and pickle forms lie, below data.path.
+IMAGE_FOLDERS = (
     *("Manually_Annotated/Manually_Annotated_Images", "Manually_Annotated_Images", "Manually_Annotated"),
     *("Manually_Annotated_compressed", "images", "."),
 )
@@ -44,22 +44,22 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Annotation:
-    """What AffectNet says of a picture.
+    """What AffectNet says of an image.
 
     Attributes:
-        id: Path of the picture in the release.
-        picture: The file.
+        id: Path of the image in the release.
+        image: The file.
         split: `test` for AffectNet's validation set.
         expression: AffectNet's number, 0 to 10.
         valence: In [-1, 1], NaN if missing.
         arousal: In [-1, 1], NaN if missing.
-        box: Left, top, width and height of the face in pixels, or None if the picture is the face.
-        landmarks: x and y of the 68 iBUG points in pixels of the whole picture, (68, 2), or None.
+        box: Left, top, width and height of the face in pixels, or None if the image is the face.
+        landmarks: x and y of the 68 iBUG points in pixels of the whole image, (68, 2), or None.
         confirmed: Whether EmoNet's authors found the expression right.
     """
 
     id: str
-    picture: Path
+    image: Path
     split: Split
     expression: int
     valence: float
@@ -70,12 +70,12 @@ class Annotation:
 
 
 def read_csv_release(root: Path) -> Iterator[Annotation | Skipped]:
-    """Yield the lines of the first release's tables; faces are to be cut out of the pictures."""
+    """Yield the lines of the first release's tables; faces are to be cut out of the images."""
     for name, split in CSV_SPLITS.items():
         table = root / CSV_FOLDER / name
         if not table.is_file():
             continue
-        pictures = _picture_folder(root, (cells[COLUMNS[0]] for _, cells in islice(_lines(table), N_TRIED)))
+        images = _image_folder(root, (cells[COLUMNS[0]] for _, cells in islice(_lines(table), N_TRIED)))
         for number, cells in _lines(table):
             id = cells["subDirectory_filePath"]
             try:
@@ -83,7 +83,7 @@ def read_csv_release(root: Path) -> Iterator[Annotation | Skipped]:
                 points = cells["facial_landmarks"].strip(";").split(";")
                 yield Annotation(
                     id=id,
-                    picture=pictures / id,
+                    image=images / id,
                     split=split,
                     expression=int(cells["expression"]),
                     valence=_affect(cells["valence"]),
@@ -96,23 +96,23 @@ def read_csv_release(root: Path) -> Iterator[Annotation | Skipped]:
 
 
 def read_annotation_release(root: Path) -> Iterator[Annotation | Skipped]:
-    """Yield the pictures of `{train_set,val_set}/images` with their `annotations/ID_{exp,val,aro,lnd}.npy`."""
+    """Yield the images of `{train_set,val_set}/images` with their `annotations/ID_{exp,val,aro,lnd}.npy`."""
     for name, split in SET_SPLITS.items():
         if not (root / name).is_dir():
             continue
-        annotations, images = root / name / "annotations", root / name / "images"
-        pictures = {path.stem: path for path in _visible(images)}
+        annotations, folder = root / name / "annotations", root / name / "images"
+        images = {path.stem: path for path in _visible(folder)}
         annotated = (path.name for path in _visible(annotations))
         ids = {file.removesuffix("_exp.npy") for file in annotated if file.endswith("_exp.npy")}
-        for stem in sorted(ids | pictures.keys()):
-            picture = pictures.get(stem, images / f"{stem}.jpg")
-            id = picture.relative_to(root).as_posix()
+        for stem in sorted(ids | images.keys()):
+            image = images.get(stem, folder / f"{stem}.jpg")
+            id = image.relative_to(root).as_posix()
             landmarks = annotations / f"{stem}_lnd.npy"
             try:
                 expression, valence, arousal = (_array(annotations / f"{stem}_{part}.npy").item() for part in PARTS)
                 yield Annotation(
                     id=id,
-                    picture=picture,
+                    image=image,
                     split=split,
                     expression=int(expression),
                     valence=_affect(valence),
@@ -137,20 +137,20 @@ def read_pickle_index(root: Path) -> Iterator[Annotation | Skipped]:
             continue
         data = load_plain(index)
         if not isinstance(data, dict):
-            raise ConfigError(f"{index} holds a {type(data).__name__}; expected a dict of picture paths.")
+            raise ConfigError(f"{index} holds a {type(data).__name__}; expected a dict of image paths.")
         names = [str(key) for key in data if key != "folder"]
-        pictures = _picture_folder(root, names[:N_TRIED], subset)
+        images = _image_folder(root, names[:N_TRIED], subset)
         for name in names:
             reason = outside(name)
-            yield Skipped(name, reason) if reason else _from_index(pictures, name, split, data[name])
+            yield Skipped(name, reason) if reason else _from_index(images, name, split, data[name])
 
 
-def _from_index(pictures: Path, name: str, split: Split, entry: Any) -> Annotation | Skipped:
+def _from_index(images: Path, name: str, split: Split, entry: Any) -> Annotation | Skipped:
     try:
         landmarks = _points(entry["landmarks_fan"])
         return Annotation(
             id=name,
-            picture=pictures / name,
+            image=images / name,
             split=split,
             expression=int(entry["expression"]),
             valence=_affect(entry["valence"]),
@@ -200,16 +200,16 @@ def _lines(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
         raise ConfigError(f"{table} cannot be read ({error}); get AffectNet's file again.") from error
 
 
-def _picture_folder(root: Path, names: Iterable[str], *first: str) -> Path:
-    """Return the folder in which the pictures of these names lie."""
+def _image_folder(root: Path, names: Iterable[str], *first: str) -> Path:
+    """Return the folder in which the images of these names lie."""
     tried = list(names)
-    folders = (*first, *PICTURE_FOLDERS)
+    folders = (*first, *IMAGE_FOLDERS)
     for folder in folders:
         if any((root / folder / name).is_file() for name in tried):
             return root / folder
     raise ConfigError(
-        f"data.path={root} holds none of the pictures that its annotations name, such as {tried[0] if tried else '?'}; "
-        f"looked in {', '.join(folders)}. Unpack AffectNet's pictures into one of them."
+        f"data.path={root} holds none of the images that its annotations name, such as {tried[0] if tried else '?'}; "
+        f"looked in {', '.join(folders)}. Unpack AffectNet's images into one of them."
     )
 
 

@@ -1,4 +1,4 @@
-"""Several data sets as one: mapped by class name, every picture once unless copies are wanted."""
+"""Several data sets as one: mapped by class name, every image once unless duplicates are wanted."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Part:
         return None if known is None else self.data.selection.targets(known, CANONICAL)
 
     def record(self, row: int, label: str) -> Record:
-        """Return a picture of its store; `label` is its class."""
+        """Return an image of its store; `label` is its class."""
         store = self.data.store
         return Record(
             id=f"{self.label}/{store.ids[row]}",
@@ -63,15 +63,15 @@ class Part:
 
 
 class CombinedDataModule(StoreDataModule):
-    """The pictures of several data sets, in their own splits; the classes are all of theirs.
+    """The images of several data sets, in their own splits; the classes are all of theirs.
 
-    No picture is there twice: of exact copies, and of near copies in two data sets, the one in the test split stays,
-    else that in the validation split, and of these the one of the data set named first. So a test picture of one data
-    set is never a training picture of another. (Near copies within a data set stay, and the audit counts them.)
+    No image is there twice: of exact duplicates, and of near duplicates in two data sets, the one in the test split
+    stays, else that in the validation split, and of these the one of the data set named first. So a test image of one
+    data set is never a training image of another. (Near duplicates within a data set stay, and the audit counts them.)
 
-    With `data.dedup=false` every copy stays in its own split, so that test pictures may be trained on.
+    With `data.dedup=false` every duplicate stays in its own split, so that test images may be trained on.
 
-    The id of a picture is `<name of the data set>/<its id there>`.
+    The id of an image is `<name of the data set>/<its id there>`.
     """
 
     source_hint = "data.parts"
@@ -129,13 +129,13 @@ class CombinedDataModule(StoreDataModule):
         return {"parts": parts, "chosen": chosen.hexdigest(), **({} if self.dedup else {"dedup": False})}
 
     def records(self) -> Iterator[Record | Skipped]:
-        """Yield the pictures of the parts, without copies."""
+        """Yield the images of the parts, without duplicates."""
         listed = self._candidates()
         exact, near = np.zeros((2, len(listed.row)), bool)
         if self.dedup:
             exact, near = copies([part.data.store for part in self._parts], listed)
         else:
-            log.warning("data=%s: copies stay (data.dedup=false); test pictures may be trained on.", self.name)
+            log.warning("data=%s: duplicates stay (data.dedup=false); test images may be trained on.", self.name)
         self._count(listed, exact, near)
         for part in self._parts:
             yield from (Skipped(f"{part.label}/{entry.id}", entry.reason) for entry in part.data.store.skipped)
@@ -161,12 +161,12 @@ class CombinedDataModule(StoreDataModule):
                 here = (listed.part == index) & (listed.split == number)
                 reasons = {
                     "by its classes or exclude": len(store.rows(split)) - int(here.sum()),
-                    "an exact copy stays": int((here & exact).sum()),
-                    "a near copy of another data set stays": int((here & near).sum()),
+                    "an exact duplicate stays": int((here & exact).sum()),
+                    "a near duplicate of another data set stays": int((here & near).sum()),
                 }
                 self.left_out.update({f"{part.label}, {split}: {why}": n for why, n in reasons.items() if n})
 
 
 def _values(column: NDArray[np.float32] | None, row: int) -> NDArray[np.float32] | None:
-    """Return a picture's entry of a column that may be missing."""
+    """Return an image's entry of a column that may be missing."""
     return None if column is None or np.isnan(column[row]).all() else column[row]

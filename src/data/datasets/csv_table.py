@@ -1,4 +1,4 @@
-"""A user's own pictures, listed in a CSV file."""
+"""A user's own images, listed in a CSV file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from src.data.datamodule import StoreDataModule
 from src.data.readers.class_folders import Entry, draw_splits, read_entries
 from src.data.readers.file_tree import single_file
 from src.data.readers.images import MAX_SIDE
-from src.data.readers.splits import SPLIT_NAMES, check_shares
+from src.data.readers.splits import SPLIT_NAMES, check_fractions
 from src.data.store.packed_store import Record, Skipped
 from src.data.vocabulary import CANONICAL, canonical_name
 from src.utils.errors import ConfigError
@@ -28,7 +28,7 @@ MISSING = -2.0
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table: its number, the picture, and whom it shows (None if the table does not say)."""
+    """A line of the table: its number, the image, and whom it shows (None if the table does not say)."""
 
     line: int
     entry: Entry
@@ -36,12 +36,12 @@ class Row:
 
 
 class CsvDataModule(StoreDataModule):
-    """Pictures of a table `path,label[,split,valence,arousal,subject]`; paths count from the table's folder.
+    """Images of a table `path,label[,split,valence,arousal,subject]`; paths count from the table's folder.
 
     Labels are names or synonyms of `src/data/vocabulary.py`, or numbers if `label_names` says what they mean. Without
     a `split` column (train, val, test and the synonyms of `SPLIT_NAMES`), splits are drawn by a seed, stratified by
     class; with a `subject` column, no subject is in two of them. A validation or test split that the column lacks is
-    drawn from training. Valence and arousal are in [-1, 1]; empty or -2 means missing. The id of a picture is its path
+    drawn from training. Valence and arousal are in [-1, 1]; empty or -2 means missing. The id of an image is its path
     as the table has it.
     """
 
@@ -58,7 +58,7 @@ class CsvDataModule(StoreDataModule):
         """Store the options; `conf/data/csv.yaml` documents them.
 
         Args:
-            split_shares: Shares of train, val and test where splits are to be drawn.
+            split_shares: Fractions of train, val and test where splits are to be drawn.
             split_seed: Seed of the draw, independent of the run's.
             label_names: Class names of the labels 0, 1, ...; None if the labels are names.
             **common: Arguments of `StoreDataModule`.
@@ -67,7 +67,7 @@ class CsvDataModule(StoreDataModule):
             ConfigError: If the shares are no shares, or a name is unknown.
         """
         super().__init__(**common)
-        self.split_shares = check_shares("data.split_shares", split_shares)
+        self.split_shares = check_fractions("data.split_shares", split_shares)
         self.split_seed = split_seed
         try:
             self.label_names = [canonical_name(name) for name in label_names or ()]
@@ -75,7 +75,7 @@ class CsvDataModule(StoreDataModule):
             raise ConfigError(f"data.label_names={label_names}: {error}") from None
 
     def store_options(self) -> dict[str, Any]:
-        """Return how the table is read, and the size and time of each picture, since the source is the table alone."""
+        """Return how the table is read, and the size and time of each image, since the source is the table alone."""
         base = self.source().parent
         states = [_state(base / row.entry.file.path) for row in self._rows()]
         return {
@@ -87,7 +87,7 @@ class CsvDataModule(StoreDataModule):
         }
 
     def records(self) -> Iterator[Record | Skipped]:
-        """Yield the pictures in the table's order.
+        """Yield the images in the table's order.
 
         Raises:
             ConfigError: If the table is broken, or puts a subject into two splits.
@@ -141,7 +141,7 @@ class CsvDataModule(StoreDataModule):
 
     def _row(self, base: Path, line: int, cells: dict[str, str]) -> Row:
         if not cells["path"]:
-            raise self._broken(line, "no path", "the path of a picture")
+            raise self._broken(line, "no path", "the path of an image")
         split = None
         if "split" in cells:
             split = SPLIT_NAMES.get(cells["split"].lower())

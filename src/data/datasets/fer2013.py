@@ -37,17 +37,17 @@ EXPECTED = "Kaggle's fer2013.csv (columns emotion,pixels,Usage), or the .tar.gz 
 
 
 class Fer2013DataModule(StoreDataModule):
-    """FER2013: 35,887 grey faces of 48 x 48 pixels in seven classes; 28,709 / 3,589 / 3,589."""
+    """FER2013: 35,887 gray faces of 48 x 48 pixels in seven classes; 28,709 / 3,589 / 3,589."""
 
     classes = canonical_order(LABELS)
     source_hint = f"{EXPECTED}; or Kaggle's folders train/<class>/Training_*.jpg and test/<class>/*Test_*.jpg"
 
     def store_options(self) -> dict[str, Any]:
-        """Return what the folder variant's pictures depend on."""
+        """Return what the folder variant's images depend on."""
         return {"max_side": MAX_SIDE}
 
     def records(self) -> Iterator[Record | Skipped]:
-        """Yield the rows of the CSV in its order, with the row number, from 0, as id; or the pictures of the folders.
+        """Yield the rows of the CSV in its order, with the row number, from 0, as id; or the images of the folders.
 
         Raises:
             ConfigError: If the file is not FER2013's CSV or a row of it is broken.

@@ -26,20 +26,20 @@ EXPECTED = "Kaggle's folders train/<class>/Training_*.jpg and test/<class>/{Publ
 
 
 def is_fer2013_folder(path: Path) -> bool:
-    """Whether `data.path` is a folder, or an archive whose first file of either kind is a picture and not a CSV."""
+    """Whether `data.path` is a folder, or an archive whose first file of either kind is an image and not a CSV."""
     if path.is_dir():
         return True
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as bundle:
-            return _pictures_first(bundle.namelist())
+            return _images_first(bundle.namelist())
     if tarfile.is_tarfile(path):
         with tarfile.open(path) as archive:
-            return _pictures_first(member.name for member in archive)
+            return _images_first(member.name for member in archive)
     return False
 
 
 def fer2013_folder(path: Path, labels: Sequence[str]) -> Iterator[Record | Skipped]:
-    """Yield the pictures of the folder or archive; the id is the path below the folder that holds train and test.
+    """Yield the images of the folder or archive; the id is the path below the folder that holds train and test.
 
     The JPEGs are lossy and do not tell the row of the CSV they were made from.
 
@@ -70,6 +70,6 @@ def _split(entry: Entry) -> Split | None:
     return next((split for prefix, split in SPLIT_OF_PREFIX.items() if name.startswith(prefix)), None)
 
 
-def _pictures_first(names: Iterable[str]) -> bool:
+def _images_first(names: Iterable[str]) -> bool:
     suffixes = (PurePosixPath(name).suffix.lower() for name in names)
     return next((suffix in SUFFIXES for suffix in suffixes if suffix == ".csv" or suffix in SUFFIXES), False)

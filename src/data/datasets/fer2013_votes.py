@@ -17,10 +17,10 @@ from src.data.vocabulary import CANONICAL
 
 
 class Fer2013VotesDataModule(FerPlusDataModule):
-    """FER2013 as it is, seven classes, with what FER+ says of the same pictures as a second target.
+    """FER2013 as it is, seven classes, with what FER+ says of the same images as a second target.
 
-    All pictures of FER2013 with its labels and split. The second target is the distribution of FER+'s votes over eight
-    classes by the rule of `data.mode`, absent where that rule leaves a picture out; valence and arousal are derived
+    All images of FER2013 with its labels and split. The second target is the distribution of FER+'s votes over eight
+    classes by the rule of `data.mode`, absent where that rule leaves an image out; valence and arousal are derived
     from it, see `src.data.circumplex`.
     """
 

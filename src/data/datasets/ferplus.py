@@ -1,4 +1,4 @@
-"""FER+: FER2013's pictures with the votes of ten people on each."""
+"""FER+: FER2013's images with the votes of ten people on each."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from src.utils.errors import ConfigError
 
 
 class FerPlusDataModule(Fer2013DataModule):
-    """FER+: FER2013's pictures in eight classes, by the votes of ten people on each.
+    """FER+: FER2013's images in eight classes, by the votes of ten people on each.
 
     E. Barsoum, C. Zhang, C. Canton Ferrer and Z. Zhang, "Training deep networks for facial expression recognition with
     crowd-sourced label distribution", ICMI 2016. The label is the class with most votes, in canonical order where
-    votes tie; FER2013's own labels are not used. Its split is FER2013's. The id of a picture is its row, from 0.
+    votes tie; FER2013's own labels are not used. Its split is FER2013's. The id of an image is its row, from 0.
 
-    `mode` chooses the pictures kept and what is trained on, by the rules of the authors' code
+    `mode` chooses the images kept and what is trained on, by the rules of the authors' code
     (github.com/microsoft/FERPlus, src/ferplus.py): `majority` a label, `soft` the distribution of the votes (their
     "probability" and "crossentropy"), `multi` all classes with 30 % of the votes or more, alike.
     """
@@ -54,7 +54,7 @@ class FerPlusDataModule(Fer2013DataModule):
         return {**super().store_options(), "mode": self.mode, "votes": votes}
 
     def records(self) -> Iterator[Record | Skipped]:
-        """Yield the pictures that the mode keeps, in the order of the CSV.
+        """Yield the images that the mode keeps, in the order of the CSV.
 
         Raises:
             ConfigError: If pixels or votes are not what is expected, or do not belong together.
@@ -62,26 +62,26 @@ class FerPlusDataModule(Fer2013DataModule):
         path, votes_path = self.source(), self._votes_file()
         if is_fer2013_folder(path):
             raise ConfigError(
-                f"data.path={path} holds pictures whose names do not tell their row, by which the votes are assigned; "
+                f"data.path={path} holds images whose names do not tell their row, by which the votes are assigned; "
                 f"expected {self.source_hint}."
             )
         ballots = read_votes(votes_path)
         self.left_out.clear()
-        pictures = -1
-        for pictures, record in enumerate(super().records()):
-            if pictures < len(ballots):
-                yield from self._decided(cast(Record, record), ballots[pictures])
-        if pictures + 1 != len(ballots):
+        images = -1
+        for images, record in enumerate(super().records()):
+            if images < len(ballots):
+                yield from self._decided(cast(Record, record), ballots[images])
+        if images + 1 != len(ballots):
             raise ConfigError(
-                f"data.votes_path={votes_path} has {len(ballots):,} rows, but data.path={path} has {pictures + 1:,} "
-                "pictures; expected the same pictures in the same order. Download both again."
+                f"data.votes_path={votes_path} has {len(ballots):,} rows, but data.path={path} has {images + 1:,} "
+                "images; expected the same images in the same order. Download both again."
             )
 
     def _check_split(self, record: Record, ballot: Ballot) -> None:
         if ballot.split != record.split:
             raise ConfigError(
                 f"data.votes_path={self.votes_path}: row {record.id} is in the {ballot.split} split, but in the "
-                f"{record.split} split of data.path={self.path}; expected the same pictures in the same order. "
+                f"{record.split} split of data.path={self.path}; expected the same images in the same order. "
                 "Download both again."
             )
 

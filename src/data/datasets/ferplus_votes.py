@@ -30,7 +30,7 @@ Votes = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Ballot:
-    """The votes on one picture.
+    """The votes on one image.
 
     Attributes:
         split: Split that the table states.
@@ -79,14 +79,14 @@ def _count(text: str) -> int:
 
 
 def decide(votes: Votes, mode: Mode) -> NDArray[np.int64] | str:
-    """Count the votes on a picture, single ones left out.
+    """Count the votes on an image, single ones left out.
 
     Args:
         votes: Votes for the eight expressions, unknown and not a face, (10,).
         mode: Rule of FER+.
 
     Returns:
-        The votes that count for the canonical classes, (8,), or why the picture is left out.
+        The votes that count for the canonical classes, (8,), or why the image is left out.
     """
     votes = np.where(votes == 1, 0, votes)
     counted = {"majority": _majority, "soft": _leading, "multi": _frequent}[mode](votes)

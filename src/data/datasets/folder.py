@@ -1,4 +1,4 @@
-"""A user's own pictures, in folders named after their classes."""
+"""A user's own images, in folders named after their classes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from src.data.readers.class_folders import (
 )
 from src.data.readers.file_tree import open_tree
 from src.data.readers.images import MAX_SIDE
-from src.data.readers.splits import check_shares
+from src.data.readers.splits import check_fractions
 from src.data.store.packed_store import Record, Skipped
 from src.data.vocabulary import CANONICAL
 
@@ -24,11 +24,11 @@ NAMES = folder_names(CANONICAL)
 
 
 class FolderDataModule(StoreDataModule):
-    """Pictures in `split/class/...`, or in `class/...` with a split drawn by a seed; a folder or an archive of it.
+    """Images in `split/class/...`, or in `class/...` with a split drawn by a seed; a folder or an archive of it.
 
     Splits are called train or training; val, valid, validation or dev; test or testing. Of `split/class/...`, a
     validation or test split that is missing is drawn from training. Classes have the names or synonyms of
-    `src/data/vocabulary.py`. The id of a picture is its path below the folder that holds splits or classes.
+    `src/data/vocabulary.py`. The id of an image is its path below the folder that holds splits or classes.
     """
 
     source_hint = (
@@ -40,7 +40,7 @@ class FolderDataModule(StoreDataModule):
         """Store the options; `conf/data/folder.yaml` documents them.
 
         Args:
-            split_shares: Shares of train, val and test where splits are to be drawn.
+            split_shares: Fractions of train, val and test where splits are to be drawn.
             split_seed: Seed of the draw, independent of the run's.
             **common: Arguments of `StoreDataModule`.
 
@@ -48,7 +48,7 @@ class FolderDataModule(StoreDataModule):
             ConfigError: If the shares are no shares.
         """
         super().__init__(**common)
-        self.split_shares = check_shares("data.split_shares", split_shares)
+        self.split_shares = check_fractions("data.split_shares", split_shares)
         self.split_seed = split_seed
 
     def store_options(self) -> dict[str, Any]:
@@ -56,7 +56,7 @@ class FolderDataModule(StoreDataModule):
         return {"max_side": MAX_SIDE, "split_shares": self.split_shares, "split_seed": self.split_seed}
 
     def records(self) -> Iterator[Record | Skipped]:
-        """Yield the pictures.
+        """Yield the images.
 
         Raises:
             ConfigError: If there are no class folders, or the name of one is unknown.

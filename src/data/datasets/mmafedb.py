@@ -23,9 +23,9 @@ class MmafedbDataModule(StoreDataModule):
     It has no paper. By its class counts it is FER2013 (Goodfellow et al., "Challenges in representation learning",
     ICONIP 2013) plus ExpW (Zhang et al., "From facial expression recognition to interpersonal relation prediction",
     IJCV 2018; 91,793 faces): each split holds FER2013's split of that name and 70, 15 or 15 % of ExpW. Using it beside
-    FER2013 doubles every picture of FER2013.
+    FER2013 doubles every image of FER2013.
 
-    The id of a picture is its path below the folder that holds train, valid and test.
+    The id of an image is its path below the folder that holds train, valid and test.
     """
 
     classes = canonical_order(LABELS)
@@ -39,7 +39,7 @@ class MmafedbDataModule(StoreDataModule):
         return {"max_side": MAX_SIDE}
 
     def records(self) -> Iterator[Record | Skipped]:
-        """Yield the pictures.
+        """Yield the images.
 
         Raises:
             ConfigError: If the splits are not there, or a class folder's name is unknown.
@@ -51,7 +51,7 @@ class MmafedbDataModule(StoreDataModule):
             absent = {"train", "val", "test"} - {str(entry.split) for entry in entries}
             if absent:
                 raise ConfigError(
-                    f"data.path={path} has no {' and no '.join(sorted(absent))} pictures; expected {self.source_hint}."
+                    f"data.path={path} has no {' and no '.join(sorted(absent))} images; expected {self.source_hint}."
                 )
             yield from skipped
             yield from read_entries(entries)

@@ -10,8 +10,8 @@ from typing import Any
 from src.data.datamodule import StoreDataModule
 from src.data.readers.class_folders import Entry, data_root, draw_splits, list_entries, names_splits, read_entries
 from src.data.readers.file_tree import Tree, open_tree
-from src.data.readers.images import MAX_SIDE, UnreadablePicture
-from src.data.readers.splits import validation_shares
+from src.data.readers.images import MAX_SIDE, UnreadableImage
+from src.data.readers.splits import validation_fractions
 from src.data.store.packed_store import Record, Skipped, Split
 from src.data.vocabulary import canonical_order
 from src.utils.errors import ConfigError
@@ -19,7 +19,7 @@ from src.utils.errors import ConfigError
 # RAF-DB's label numbers.
 LABELS = {"1": "surprise", "2": "fear", "3": "disgust", "4": "happy", "5": "sad", "6": "angry", "7": "neutral"}
 LIST = "EmoLabel/list_patition_label.txt"  # spelt so
-PICTURES = "Image/aligned"
+IMAGES = "Image/aligned"
 SPLIT_OF: dict[str, Split] = {"train": "train", "test": "test"}
 
 
@@ -29,15 +29,15 @@ class RafdbDataModule(StoreDataModule):
     S. Li, W. Deng and J. Du, "Reliable crowdsourcing and deep locality-preserving learning for expression recognition
     in the wild", CVPR 2017.
 
-    There is no validation split: a seeded share of training, stratified by class, takes its part. The test set is the
-    authors'. Two layouts are read: the authors' own, where a list names each picture's label, and Kaggle's, with the
-    folders 1 to 7 in train and test. The id of a picture is its path below `basic`, or below the folder that holds
+    There is no validation split: a seeded fraction of training, stratified by class, takes its part. The test set is
+    the authors'. Two layouts are read: the authors' own, where a list names each image's label, and Kaggle's, with the
+    folders 1 to 7 in train and test. The id of an image is its path below `basic`, or below the folder that holds
     train and test.
     """
 
     classes = canonical_order(tuple(LABELS.values()))
     source_hint = (
-        f"RAF-DB's folder basic (or an archive of it) with {LIST} and {PICTURES}/train_00001_aligned.jpg, or Kaggle's "
+        f"RAF-DB's folder basic (or an archive of it) with {LIST} and {IMAGES}/train_00001_aligned.jpg, or Kaggle's "
         "folder with train/1 to train/7 and test/1 to test/7"
     )
 
@@ -45,7 +45,7 @@ class RafdbDataModule(StoreDataModule):
         """Store the options; `conf/data/rafdb.yaml` documents them.
 
         Args:
-            val_share: Share of training that becomes the validation split.
+            val_share: Fraction of training that becomes the validation split.
             split_seed: Seed of the draw, independent of the run's.
             **common: Arguments of `StoreDataModule`.
 
@@ -53,7 +53,7 @@ class RafdbDataModule(StoreDataModule):
             ConfigError: If the share is no share.
         """
         super().__init__(**common)
-        self.split_shares = validation_shares(val_share)
+        self.split_shares = validation_fractions(val_share)
         self.split_seed = split_seed
 
     def store_options(self) -> dict[str, Any]:
@@ -61,7 +61,7 @@ class RafdbDataModule(StoreDataModule):
         return {"max_side": MAX_SIDE, "split_shares": self.split_shares, "split_seed": self.split_seed}
 
     def records(self) -> Iterator[Record | Skipped]:
-        """Yield the pictures.
+        """Yield the images.
 
         Raises:
             ConfigError: If neither layout is there, or the list is broken.
@@ -89,12 +89,12 @@ def _without_compound(tree: Tree) -> Tree:
 
 
 def _official(tree: Tree, path: Path) -> tuple[list[Entry], list[Skipped]]:
-    """Return the pictures that the list names, in the tree's order, and those it lacks or that are missing."""
+    """Return the images that the list names, in the tree's order, and those it lacks or that are missing."""
     labels = _labels(tree, path)
     entries: list[Entry] = []
     skipped = list(tree.skipped)
     for file in tree.files:
-        if not file.path.startswith(f"{PICTURES}/"):
+        if not file.path.startswith(f"{IMAGES}/"):
             continue
         name = PurePosixPath(file.path).name
         if name in labels:
@@ -103,20 +103,20 @@ def _official(tree: Tree, path: Path) -> tuple[list[Entry], list[Skipped]]:
             skipped.append(Skipped(file.path, f"not in {LIST}"))
     if not entries:
         raise ConfigError(
-            f"data.path={path} holds none of the pictures that {LIST} names; expected "
-            f"{PICTURES}/train_00001_aligned.jpg and so on. Unpack RAF-DB's aligned.zip there."
+            f"data.path={path} holds none of the images that {LIST} names; expected "
+            f"{IMAGES}/train_00001_aligned.jpg and so on. Unpack RAF-DB's aligned.zip there."
         )
-    return entries, skipped + [Skipped(f"{PICTURES}/{name}", "missing") for name in labels]
+    return entries, skipped + [Skipped(f"{IMAGES}/{name}", "missing") for name in labels]
 
 
 def _labels(tree: Tree, path: Path) -> dict[str, str]:
-    """Read the list: class names by the names of the aligned pictures."""
+    """Read the list: class names by the names of the aligned images."""
     file = next((file for file in tree.files if file.path == LIST), None)
     if file is None:
         raise ConfigError(f"data.path={path} lacks {LIST}, which names the labels; get it from RAF-DB's authors.")
     try:
         text = file.read().decode("utf-8", "replace")
-    except UnreadablePicture as error:
+    except UnreadableImage as error:
         raise ConfigError(f"data.path={path}: {LIST} {error}; get it again.") from None
     labels: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), start=1):

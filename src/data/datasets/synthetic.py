@@ -1,4 +1,4 @@
-"""Drawn faces: the data set that needs no download."""
+"""Synthetic faces: the data set that needs no download."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class SyntheticDataModule(StoreDataModule):
             n_test: Number of test faces.
             draw_size: Side of the drawings in pixels.
             draw_seed: Seed of the drawings, independent of the run's.
-            draw_gray: Whether to draw grey faces.
+            draw_gray: Whether to draw gray faces.
             **common: Arguments of `StoreDataModule`.
         """
         super().__init__(**common)
@@ -69,7 +69,7 @@ class SyntheticDataModule(StoreDataModule):
 
 
 def _drawing_version() -> str:
-    """Hash the code that draws, so that a change of it never meets faces drawn before."""
+    """Hash the code that draws, so that a change of it never meets faces generated before."""
     files = (Path(__file__), *sorted(Path(str(faces.__file__)).parent.glob("*.py")))
     code = b"".join(path.read_bytes() for path in files)
     return hashlib.blake2b(code, digest_size=8).hexdigest()

@@ -2,7 +2,7 @@
 
 A face is laid out in *face units*: x to the right, y down, the origin between the eyes and the tip of the
 nose, the half width of an average head being 1. Shapes are built around the 68 landmarks there and projected
-to pixels by a :class:`Pose`, as the landmarks are: that is what makes these exact. Colours are RGB, 0 to 255.
+to pixels by a :class:`Pose`, as the landmarks are: that is what makes these exact. Colors are RGB, 0 to 255.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from src.data.faces.parts import (
     BLACK,
     WHITE,
     Array,
-    Colour,
+    Color,
     Look,
     Shape,
     beard,
@@ -41,23 +41,23 @@ from src.data.faces.parts import (
 
 Image = NDArray[np.uint8]
 SUBPIXEL_BITS: Final = 4  # OpenCV's `shift`: coordinates are in 1/16 pixel
-OPAQUE: Final[Colour] = (255.0, 255.0, 255.0)  # of a mask
+OPAQUE: Final[Color] = (255.0, 255.0, 255.0)  # of a mask
 FOLD_WIDTH: Final = 0.035  # of a fold of the skin before it is blurred, face units
 RELIEF_SIDE: Final = 48  # samples along a side of the relief
 RELIEF_REACH: Final = 1.6  # the relief covers [-reach, reach] face units both ways
 RELIEF_ANCHORS: Final = np.array([[-0.43, -0.12], [0.43, -0.12], [0.0, 0.4]])  # its eyes and base of the nose
 FOLD_DARKNESS: Final = 0.65  # of the deepest fold
 SHADING_STEP: Final = 2  # light and folds are soft: smaller by this much, they are drawn faster
-SHADING_UNIT: Final = 180.0  # of 8-bit shading that leaves a colour as it is
+SHADING_UNIT: Final = 180.0  # of 8-bit shading that leaves a color as it is
 SHADOW_TINT: Final = (0.86, 1.0, 1.08)  # red, green, blue: shadows on skin take more blue than red away
 BLUSH_TINT: Final = (0.06, -0.07, -0.06)
 
 
 class Placed(NamedTuple):
-    """A shape in the picture: points (n, 2) in 1 / 2**SUBPIXEL_BITS pixels, width in pixels."""
+    """A shape in the image: points (n, 2) in 1 / 2**SUBPIXEL_BITS pixels, width in pixels."""
 
     points: NDArray[np.int32]
-    colour: Colour
+    color: Color
     width: float
 
 
@@ -70,12 +70,12 @@ class Fold(NamedTuple):
 
 @dataclass(frozen=True)
 class Pose:
-    """Where the face is in the picture and how the head is turned.
+    """Where the face is in the image and how the head is turned.
 
     Attributes:
-        yaw: Turn towards the picture's right, radians.
+        yaw: Turn towards the image's right, radians.
         pitch: Turn downwards, radians.
-        roll: Clockwise rotation in the picture plane, radians.
+        roll: Clockwise rotation in the image plane, radians.
         scale: Pixels per face unit.
         centre: Pixel (x, y) of the origin of the face units.
     """
@@ -128,7 +128,7 @@ def _relief() -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.floa
 
 
 def _light_up(landmarks: Array, pose: Pose, light: Light, side: int) -> Image:
-    """What the light leaves of the skin's colour (side, side, 3), in units of 1 / SHADING_UNIT.
+    """What the light leaves of the skin's color (side, side, 3), in units of 1 / SHADING_UNIT.
 
     The relief of the average face is laid on the eyes and the base of the nose of this one.
     """
@@ -136,23 +136,23 @@ def _light_up(landmarks: Array, pose: Pose, light: Light, side: int) -> Image:
     lit = np.maximum(normals @ np.array(light.direction, np.float32), 0.0)
     loss = occlusion * (light.ambient + (1.15 - light.ambient) * lit) - 1.0
     tints = zip(SHADOW_TINT, BLUSH_TINT, strict=True)
-    colour = cv2.merge([SHADING_UNIT * (1.0 + loss * shadow + blush * red) for shadow, red in tints])
+    color = cv2.merge([SHADING_UNIT * (1.0 + loss * shadow + blush * red) for shadow, red in tints])
     eyes = (landmarks[[36, 42]] + landmarks[[39, 45]]) / 2.0
     anchors = np.concatenate([eyes, landmarks[33:34]])
     source = (RELIEF_ANCHORS + RELIEF_REACH) * (RELIEF_SIDE - 1) / (2.0 * RELIEF_REACH)
     target = pose.project(anchors) / SHADING_STEP
     matrix = cv2.getAffineTransform(source.astype(np.float32), target.astype(np.float32))
-    whole = cv2.convertScaleAbs(colour)
+    whole = cv2.convertScaleAbs(color)
     return np.asarray(cv2.warpAffine(whole, matrix, (side, side), borderMode=cv2.BORDER_REPLICATE), np.uint8)
 
 
 def _project(shapes: Sequence[Shape], pose: Pose) -> list[Placed]:
-    """Place shapes in the picture, all in one go: far faster than one by one."""
+    """Place shapes in the image, all in one go: far faster than one by one."""
     pixels = pose.project(np.concatenate([shape.points for shape in shapes]))
     fixed = np.rint(pixels * 2**SUBPIXEL_BITS).astype(np.int32)
     ends = list(accumulate(len(shape.points) for shape in shapes))
     return [
-        Placed(fixed[start:end], shape.colour, shape.width * pose.scale)
+        Placed(fixed[start:end], shape.color, shape.width * pose.scale)
         for shape, start, end in zip(shapes, [0, *ends[:-1]], ends, strict=True)
     ]
 
@@ -163,9 +163,9 @@ def _paint(canvas: Image, shapes: Iterable[Placed], step: int = 1) -> None:
     for shape in shapes:
         if shape.width:
             width = max(1, round(shape.width / step))
-            cv2.polylines(canvas, [shape.points], False, shape.colour, width, cv2.LINE_AA, shift)
+            cv2.polylines(canvas, [shape.points], False, shape.color, width, cv2.LINE_AA, shift)
         else:
-            cv2.fillPoly(canvas, [shape.points], shape.colour, cv2.LINE_AA, shift)
+            cv2.fillPoly(canvas, [shape.points], shape.color, cv2.LINE_AA, shift)
 
 
 def _shade(canvas: Image, head: Placed, folds: Iterable[Placed], light: Image, blur: float) -> None:
@@ -177,9 +177,9 @@ def _shade(canvas: Image, head: Placed, folds: Iterable[Placed], light: Image, b
     shading = cv2.resize(shading, canvas.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     lit = cv2.multiply(canvas, shading, scale=1.0 / SHADING_UNIT)
     inside = np.zeros(canvas.shape[:2], np.uint8)
-    _paint(inside, [head._replace(colour=OPAQUE)])
-    share = inside * np.float32(1.0 / 255.0)
-    cv2.blendLinear(lit, canvas, share, 1.0 - share, canvas)
+    _paint(inside, [head._replace(color=OPAQUE)])
+    fraction = inside * np.float32(1.0 / 255.0)
+    cv2.blendLinear(lit, canvas, fraction, 1.0 - fraction, canvas)
 
 
 def paint_face(
@@ -194,9 +194,9 @@ def paint_face(
     """Paint one face over a square canvas, in place.
 
     Args:
-        canvas: Picture (n, n, 3), uint8, RGB.
+        canvas: Image (n, n, 3), uint8, RGB.
         landmarks: iBUG landmarks (68, 2) in face units.
-        look: Colours and individual features.
+        look: Colors and individual features.
         pose: Where the face goes.
         light: Light on the face.
         gaze: Where the eyes look, right and down, each in [-1, 1].

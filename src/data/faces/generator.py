@@ -1,8 +1,8 @@
-"""Procedural expressive faces: pictures whose labels and landmarks are right by construction.
+"""Procedural expressive faces: images whose labels and landmarks are right by construction.
 
 An expression is a distribution of facial actions (after the Facial Action Coding System, FACS); the actions
 move the 68 landmarks of a random person, and :mod:`src.data.faces.drawing` paints a face around them. A
-picture depends on its `(seed, index)` alone, whatever the process and the order in which pictures are drawn.
+image depends on its `(seed, index)` alone, whatever the process and the order in which images are drawn.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from src.data.faces.actions import DRAWABLE, EXPRESSIONS, Affect, sample_actions
 from src.data.faces.drawing import Image, Light, Pose, paint_face
 from src.data.faces.geometry import NARROWEST, WIDEST, Proportions, place_landmarks, skin_folds
-from src.data.faces.parts import Array, Look, as_colour
+from src.data.faces.parts import Array, Look, as_color
 from src.data.faces.photography import draw_background, occlude, photograph
 
 MIN_SIZE: Final = 16  # pixels: under it nothing of an expression is left
-MIN_CANVAS: Final = 128  # pixels: smaller pictures are drawn at a multiple of their size, then reduced
+MIN_CANVAS: Final = 128  # pixels: smaller images are drawn at a multiple of their size, then reduced
 # The square that a frontal face detector boxes, in face units: measured with OpenCV's Haar cascade.
 BOX_CENTRE_Y: Final = 0.13
 BOX_HALF: Final = 1.2
@@ -33,7 +33,7 @@ CROP_TURN: Final = (0.22, 0.12, 0.12)  # standard deviations of yaw, pitch and r
 FACE_IN_CELL: Final = (0.4, 0.65)  # side of a face's box in a scene, in sides of its cell
 SCENE_TURN: Final = (0.06, 0.05, 0.04)  # as CROP_TURN, for the frontal faces of a scene
 SCENE_WEAR: Final = 0.5  # defects of a scene's photograph, 1 being those of a crop
-OCCLUDED: Final = 0.12  # share of the crops with something in front of the face
+OCCLUDED: Final = 0.12  # fraction of the crops with something in front of the face
 SKINS: Final = np.array(
     [
         [244, 208, 184], [234, 192, 162], [220, 170, 134], [194, 142, 106],
@@ -43,7 +43,7 @@ SKINS: Final = np.array(
 HAIRS: Final = np.array(
     [[28, 24, 24], [44, 32, 26], [160, 158, 154], [84, 56, 38], [132, 90, 54], [146, 62, 36], [202, 166, 104]]
 )
-DARK_HAIRS: Final = 3  # the first hair colours, for any skin; the others go with the lighter skins
+DARK_HAIRS: Final = 3  # the first hair colors, for any skin; the others go with the lighter skins
 LIGHT_SKINS: Final = 3
 IRISES: Final = np.array([[84, 54, 36], [110, 82, 48], [70, 110, 80], [78, 124, 168], [96, 104, 112]])
 HAIR_STYLES: Final = ("bald", "short", "short", "fringe", "long", "long")
@@ -51,16 +51,16 @@ HAIR_STYLES: Final = ("bald", "short", "short", "fringe", "long", "long")
 
 @dataclass(frozen=True)
 class Face:
-    """A drawn face and what is known of it.
+    """A synthetic face and what is known of it.
 
     Attributes:
-        image: Picture (size, size, 3), uint8, RGB.
+        image: Image (size, size, 3), uint8, RGB.
         expression: Name of the expression.
         valence: From -1 (unpleasant) to 1 (pleasant).
         arousal: From -1 (calm) to 1 (excited).
         landmarks: The 68 iBUG landmarks (68, 2), float32, x and y in pixels (0 is the centre of the first
-            pixel); in a crop some may lie outside the picture.
-        box: x, y, width and height in pixels of the face as a detector would box it, within the picture.
+            pixel); in a crop some may lie outside the image.
+        box: x, y, width and height in pixels of the face as a detector would box it, within the image.
     """
 
     image: Image
@@ -77,12 +77,12 @@ def _sample_look(rng: Generator) -> Look:
     hair = HAIRS[rng.integers(len(HAIRS) if tone < LIGHT_SKINS else DARK_HAIRS)] + rng.normal(0.0, 6.0, 3)
     lips = skin * (1.0, rng.uniform(0.55, 0.85), rng.uniform(0.58, 0.85)) * rng.uniform(0.75, 1.12)
     return Look(
-        skin=as_colour(skin),
-        lips=as_colour(lips),
-        iris=as_colour(IRISES[rng.integers(len(IRISES))] + rng.normal(0.0, 8.0, 3)),
-        hair=as_colour(hair),
-        clothes=as_colour(rng.uniform(90, 130) + rng.normal(0.0, 45.0, 3)),
-        frame=as_colour(rng.uniform(10.0, 110.0, 3)),
+        skin=as_color(skin),
+        lips=as_color(lips),
+        iris=as_color(IRISES[rng.integers(len(IRISES))] + rng.normal(0.0, 8.0, 3)),
+        hair=as_color(hair),
+        clothes=as_color(rng.uniform(90, 130) + rng.normal(0.0, 45.0, 3)),
+        frame=as_color(rng.uniform(10.0, 110.0, 3)),
         hair_style=HAIR_STYLES[rng.integers(len(HAIR_STYLES))],
         hairline=rng.uniform(0.74, 0.95),
         parting=rng.uniform(-1.0, 1.0),
@@ -108,7 +108,7 @@ class _Drawn(NamedTuple):
     box: Array
 
     def to_face(self, image: Image, factor: int) -> Face:
-        """Go to the picture, `factor` times smaller; the centres of pixels have whole coordinates."""
+        """Go to the image, `factor` times smaller; the centres of pixels have whole coordinates."""
         low, high = np.clip(np.rint((self.box + 0.5) / factor), 0, image.shape[0]).astype(int).tolist()
         landmarks = ((self.landmarks + 0.5) / factor - 0.5).astype(np.float32)
         box = (low[0], low[1], high[0] - low[0], high[1] - low[1])
@@ -152,19 +152,19 @@ def _check(seed: int, index: int, size: int, expression: str | None) -> None:
 
 
 def draw_face(seed: int, index: int, size: int = 64, *, expression: str | None = None, grayscale: bool = False) -> Face:
-    """Draw a face that fills the picture, as if cropped by a face detector.
+    """Draw a face that fills the image, as if cropped by a face detector.
 
     The same seed and index give the same person in the same pose and light whatever the expression and size.
 
     Args:
-        seed: Seed of the set of pictures, from 0 up.
-        index: Number of the picture in the set, from 0 up.
-        size: Side of the picture in pixels, from 16 up.
+        seed: Seed of the set of images, from 0 up.
+        index: Number of the image in the set, from 0 up.
+        size: Side of the image in pixels, from 16 up.
         expression: One of EXPRESSIONS or "contempt"; None draws one of EXPRESSIONS, all as likely.
-        grayscale: Whether the picture is grey (three equal channels).
+        grayscale: Whether the image is gray (three equal channels).
 
     Returns:
-        The face; its landmarks and box are in pixels of the picture.
+        The face; its landmarks and box are in pixels of the image.
 
     Raises:
         ValueError: If an argument is outside its range.
@@ -182,7 +182,7 @@ def draw_face(seed: int, index: int, size: int = 64, *, expression: str | None =
 
 
 def _cells(count: int, side: int) -> list[tuple[Array, float]]:
-    """Centre (2,) and side of each of `count` square cells of a grid in the middle of a picture, row by row."""
+    """Centre (2,) and side of each of `count` square cells of a grid in the middle of an image, row by row."""
     columns = math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
     cell = side / columns
@@ -200,20 +200,20 @@ def draw_scene(
     expression: str | None = None,
     grayscale: bool = False,
 ) -> tuple[Image, list[Face]]:
-    """Draw frontal faces in a larger picture, each of its own cell of a square grid.
+    """Draw frontal faces in a larger image, each of its own cell of a square grid.
 
-    A face's box takes 40 to 65 % of the side of its cell; with one face the cell is the whole picture.
+    A face's box takes 40 to 65 % of the side of its cell; with one face the cell is the whole image.
 
     Args:
-        seed: Seed of the set of pictures, from 0 up; scenes are not those faces that the same seed gives.
-        index: Number of the picture in the set, from 0 up.
-        size: Side of the picture in pixels, from 16 up.
+        seed: Seed of the set of images, from 0 up; scenes are not those faces that the same seed gives.
+        index: Number of the image in the set, from 0 up.
+        size: Side of the image in pixels, from 16 up.
         faces: Number of faces, from 1 up.
         expression: Expression of every face; None draws one of EXPRESSIONS for each.
-        grayscale: Whether the picture is grey (three equal channels).
+        grayscale: Whether the image is gray (three equal channels).
 
     Returns:
-        The picture (size, size, 3), uint8, RGB, and its faces, row by row; each has the whole picture as
+        The image (size, size, 3), uint8, RGB, and its faces, row by row; each has the whole image as
         its `image`.
 
     Raises:

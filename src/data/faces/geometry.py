@@ -67,7 +67,7 @@ def _jaw(person: Proportions, a: Actions) -> Array:
 
 
 def _brow(person: Proportions, a: Actions, side: float) -> Array:
-    """Five points from the inner to the outer end; side -1 is the left of the picture."""
+    """Five points from the inner to the outer end; side -1 is the left of the image."""
     inner = person.eye_distance - 1.1 * person.eye_half_width - 0.07 * a.brow_lower
     outer = person.eye_distance + 1.5 * person.eye_half_width
     y = person.eye_height - person.brow_gap + person.brow_slant * (BROW - 0.5)
@@ -121,7 +121,7 @@ def _mouth(person: Proportions, a: Actions, weak_side: float) -> Array:
 
 
 def place_landmarks(person: Proportions, a: Actions, weak_side: float) -> Array:
-    """The 68 landmarks in iBUG order, in face units; weak_side 1 is the right of the picture, -1 the left."""
+    """The 68 landmarks in iBUG order, in face units; weak_side 1 is the right of the image, -1 the left."""
     brows = [_brow(person, a, -1.0)[::-1], _brow(person, a, 1.0)]
     eyes = [_eye(person, a, -1.0), _eye(person, a, 1.0)]
     return np.concatenate([_jaw(person, a), *brows, _nose(person, a), *eyes, _mouth(person, a, weak_side)])

@@ -1,7 +1,7 @@
 """The parts of a face as coloured polygons and lines around its 68 landmarks, in face units.
 
 x runs to the right, y down, the origin is between the eyes and the tip of the nose, half the width of an average
-head is 1. Colours are RGB, 0 to 255.
+head is 1. Colors are RGB, 0 to 255.
 """
 
 from __future__ import annotations
@@ -14,34 +14,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-Colour = tuple[float, float, float]
-BLACK: Final[Colour] = (18.0, 14.0, 14.0)
-WHITE: Final[Colour] = (255.0, 252.0, 246.0)
-SCLERA: Final[Colour] = (238.0, 234.0, 228.0)
-TEETH: Final[Colour] = (238.0, 232.0, 220.0)
-MOUTH_INSIDE: Final[Colour] = (74.0, 22.0, 28.0)
-TONGUE: Final[Colour] = (184.0, 90.0, 92.0)
+Color = tuple[float, float, float]
+BLACK: Final[Color] = (18.0, 14.0, 14.0)
+WHITE: Final[Color] = (255.0, 252.0, 246.0)
+SCLERA: Final[Color] = (238.0, 234.0, 228.0)
+TEETH: Final[Color] = (238.0, 232.0, 220.0)
+MOUTH_INSIDE: Final[Color] = (74.0, 22.0, 28.0)
+TONGUE: Final[Color] = (184.0, 90.0, 92.0)
 
 
 class Shape(NamedTuple):
     """A filled polygon (width 0) or an open line, in face units."""
 
     points: Array
-    colour: Colour
+    color: Color
     width: float = 0.0
 
 
 @dataclass(frozen=True)
 class Look:
-    """What a face is painted with: colours, lengths in face units.
+    """What a face is painted with: colors, lengths in face units.
 
     Attributes:
-        skin: Colour of the skin in full light.
-        lips: Colour of the lips.
-        iris: Colour of the iris.
-        hair: Colour of the hair, the brows and the beard.
-        clothes: Colour of the clothes.
-        frame: Colour of the frame of the glasses.
+        skin: Color of the skin in full light.
+        lips: Color of the lips.
+        iris: Color of the iris.
+        hair: Color of the hair, the brows and the beard.
+        clothes: Color of the clothes.
+        frame: Color of the frame of the glasses.
         hair_style: "bald", "short", "fringe" or "long".
         hairline: Height of the hairline over the origin.
         parting: Place of the parting, from -1 (left temple) to 1 (right temple).
@@ -51,12 +51,12 @@ class Look:
         glasses: Whether glasses are worn.
     """
 
-    skin: Colour
-    lips: Colour
-    iris: Colour
-    hair: Colour
-    clothes: Colour
-    frame: Colour
+    skin: Color
+    lips: Color
+    iris: Color
+    hair: Color
+    clothes: Color
+    frame: Color
     hair_style: str
     hairline: float
     parting: float
@@ -120,13 +120,13 @@ def _moved(points: Array, x: float, y: float) -> Array:
     return moved
 
 
-def mix(first: Colour, second: Colour, share: float) -> Colour:
-    """Blend two colours; 0 gives the first one, 1 the second."""
-    keep = 1.0 - share
+def mix(first: Color, second: Color, fraction: float) -> Color:
+    """Blend two colors; 0 gives the first one, 1 the second."""
+    keep = 1.0 - fraction
     return (
-        keep * first[0] + share * second[0],
-        keep * first[1] + share * second[1],
-        keep * first[2] + share * second[2],
+        keep * first[0] + fraction * second[0],
+        keep * first[1] + fraction * second[1],
+        keep * first[2] + fraction * second[2],
     )
 
 
@@ -182,8 +182,8 @@ def beard(landmarks: Array, look: Look) -> list[Shape]:
         left = [mouth[0] + (-0.05, -0.05), mouth[0] + (-0.2, 0.0), landmarks[2] + (0.02 + inset, 0.1)]
         lip = [mouth[3] + (0.1, -0.1 + inset), mouth[3] + (-0.1, -0.1 + inset)]
         outline = np.concatenate([smooth(landmarks[2:15], 3), smooth(np.array(right + lip + left), 4)])
-        colour = mix(look.skin, mix(look.hair, BLACK, 0.2), density + 0.4 * look.beard)
-        shapes.append(Shape(outline, colour))
+        color = mix(look.skin, mix(look.hair, BLACK, 0.2), density + 0.4 * look.beard)
+        shapes.append(Shape(outline, color))
     return shapes
 
 
@@ -225,11 +225,11 @@ def eye(landmarks: Array, look: Look, gaze: tuple[float, float]) -> list[Shape]:
 
 def brows(landmarks: Array, look: Look) -> list[Shape]:
     """Bands along the brow landmarks that taper outwards."""
-    colour = mix(mix(look.hair, BLACK, 0.35), look.skin, 0.08)
+    color = mix(mix(look.hair, BLACK, 0.35), look.skin, 0.08)
     half = BROW_TAPER * look.brow_thickness
     left, right = smooth(landmarks[17:22], 4), smooth(landmarks[22:27], 4)
     bands = ((left, half), (right, half[::-1]))
-    return [Shape(np.concatenate([line - side, (line + side)[::-1]]), colour) for line, side in bands]
+    return [Shape(np.concatenate([line - side, (line + side)[::-1]]), color) for line, side in bands]
 
 
 def hair(landmarks: Array, look: Look) -> list[Shape]:
@@ -258,7 +258,7 @@ def glasses(landmarks: Array, look: Look) -> list[Shape]:
     return [Shape(line, look.frame, 0.035) for line in lines]
 
 
-def as_colour(values: Array) -> Colour:
+def as_color(values: Array) -> Color:
     """Keep red, green and blue (3,) away from both ends of their range, where shading would be lost."""
     red, green, blue = (max(5.0, min(value, 250.0)) for value in values.tolist())
     return red, green, blue

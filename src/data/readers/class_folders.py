@@ -1,4 +1,4 @@
-"""Data sets whose folders say split and class: listing, checking and reading their pictures."""
+"""Data sets whose folders say split and class: listing, checking and reading their images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from src.data.readers.file_tree import Tree, TreeFile
-from src.data.readers.images import UnreadablePicture, read_picture
+from src.data.readers.images import UnreadableImage, read_image
 from src.data.readers.splits import SPLIT_NAMES, complete_splits
 from src.data.store.packed_store import Record, Skipped, Split
 from src.data.vocabulary import SYNONYMS
@@ -18,7 +18,7 @@ from src.utils.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
-# Outside the class folders, what has none of these endings is a list or a licence, not a picture out of place.
+# Outside the class folders, what has none of these endings is a list or a licence, not an image out of place.
 SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".jp2", ".ppm", ".pgm"}
 # Which split keeps a file that is in several.
 PRIORITY: tuple[Split | None, ...] = ("test", "val", "train", None)
@@ -26,10 +26,10 @@ PRIORITY: tuple[Split | None, ...] = ("test", "val", "train", None)
 
 @dataclass(frozen=True)
 class Entry:
-    """A picture file and what is known of it.
+    """An image file and what is known of it.
 
     Attributes:
-        file: The file; its path is the picture's id.
+        file: The file; its path is the image's id.
         label: Canonical class name.
         split: Its split, or None while it is not drawn yet.
         valence: In [-1, 1], NaN if not annotated.
@@ -79,7 +79,7 @@ def data_root(tree: Tree, path: Path, wanted: Callable[[Sequence[str]], bool], e
 def list_entries(
     tree: Tree, path: Path, classes: Mapping[str, str], has_splits: bool = True
 ) -> tuple[list[Entry], list[Skipped]]:
-    """List the pictures of `split/class/...` or `class/...`.
+    """List the images of `split/class/...` or `class/...`.
 
     Args:
         tree: The data set, without folders above those.
@@ -88,7 +88,7 @@ def list_entries(
         has_splits: Whether the top holds splits rather than classes.
 
     Returns:
-        The pictures, in the tree's order, and what is left aside, with the reason.
+        The images, in the tree's order, and what is left aside, with the reason.
 
     Raises:
         ConfigError: If a class folder's name is unknown.
@@ -139,14 +139,14 @@ def _class_folders(tree: Tree, path: Path, depth: int, classes: Mapping[str, str
 
 
 def draw_splits(
-    entries: Sequence[Entry], shares: Sequence[float], seed: int, groups: Sequence[Hashable] | None = None
+    entries: Sequence[Entry], fractions: Sequence[float], seed: int, groups: Sequence[Hashable] | None = None
 ) -> list[Entry]:
     """Return the entries with a split each; see `complete_splits`."""
     splits = complete_splits(
         [entry.file.path for entry in entries],
         [entry.label for entry in entries],
         [entry.split for entry in entries],
-        shares,
+        fractions,
         seed,
         groups,
     )
@@ -154,7 +154,7 @@ def draw_splits(
 
 
 def read_entries(entries: Sequence[Entry]) -> Iterator[Record | Skipped]:
-    """Read the pictures; a file that links bring into several splits counts for the one held out most."""
+    """Read the images; a file that links bring into several splits counts for the one held out most."""
     owners: dict[Hashable, Entry] = {}
     for entry in sorted(entries, key=lambda entry: PRIORITY.index(entry.split)):
         owners.setdefault(entry.file.identity, entry)
@@ -169,7 +169,7 @@ def read_entries(entries: Sequence[Entry]) -> Iterator[Record | Skipped]:
 
 def _read(entry: Entry) -> Record | Skipped:
     try:
-        image = read_picture(entry.file.read())
-    except UnreadablePicture as error:
+        image = read_image(entry.file.read())
+    except UnreadableImage as error:
         return Skipped(entry.file.path, str(error))
     return Record(entry.file.path, entry.split or "train", entry.label, image, entry.valence, entry.arousal)

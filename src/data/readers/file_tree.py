@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from src.data.readers.images import UnreadablePicture, read_limited
+from src.data.readers.images import UnreadableImage, read_limited
 from src.data.store.packed_store import Skipped
 from src.utils.errors import ConfigError
 
@@ -51,16 +51,16 @@ class TreeFile:
         """Return the content.
 
         Raises:
-            UnreadablePicture: If it is damaged, encrypted or too large.
+            UnreadableImage: If it is damaged, encrypted or too large.
         """
         try:
             with self.opener() as file:
                 return read_limited(file)
         except FileNotFoundError:
-            raise UnreadablePicture("missing") from None
+            raise UnreadableImage("missing") from None
         # RuntimeError: encrypted, or packed in a way zipfile does not know; ValueError: a name with a zero byte.
         except (*_DAMAGED, RuntimeError, ValueError) as error:
-            raise UnreadablePicture(f"cannot be read ({error})") from None
+            raise UnreadableImage(f"cannot be read ({error})") from None
 
 
 @dataclass(frozen=True)
@@ -231,7 +231,7 @@ def _tar_tree(archive: tarfile.TarFile) -> Tree:
 def _member(archive: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
     file = archive.extractfile(info)
     if file is None:
-        raise UnreadablePicture("not a file")
+        raise UnreadableImage("not a file")
     return file
 
 

@@ -1,4 +1,4 @@
-"""Picture files of any kind as uint8 pixels, or the reason why one cannot be read."""
+"""Image files of any kind as uint8 pixels, or the reason why one cannot be read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_BYTES = 2**28
 # The raster formats: Pillow hands others to external programs (EPS to Ghostscript), which no stranger's file may start.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "JPEG2000", "PPM", "AVIF")
 
-# What Pillow's decoders raise on broken files, beside OSError; found by feeding them 60,000 damaged pictures.
+# What Pillow's decoders raise on broken files, beside OSError; found by feeding them 60,000 damaged images.
 _BROKEN = (
     *(SyntaxError, ValueError, IndexError, KeyError, TypeError, EOFError, OverflowError, RuntimeError),
     *(struct.error, zlib.error),
@@ -31,44 +31,44 @@ _BROKEN = (
 _ORIENTATION = 0x0112
 
 
-class UnreadablePicture(Exception):
-    """A picture that cannot be read; the message is the reason."""
+class UnreadableImage(Exception):
+    """An image that cannot be read; the message is the reason."""
 
 
-def read_picture(source: Path | bytes, max_side: int = MAX_SIDE) -> NDArray[np.uint8]:
-    """Read a picture and shrink it.
+def read_image(source: Path | bytes, max_side: int = MAX_SIDE) -> NDArray[np.uint8]:
+    """Read an image and shrink it.
 
     Args:
         source: File, or its content. Its name does not matter: the content says what it is.
-        max_side: Longest side of the result in pixels; larger pictures are averaged down, none is enlarged.
+        max_side: Longest side of the result in pixels; larger images are averaged down, none is enlarged.
 
     Returns:
-        Upright pixels in [0, 255]: (H, W) if grey, also where three channels are equal, else (H, W, 3) RGB.
+        Upright pixels in [0, 255]: (H, W) if gray, also where three channels are equal, else (H, W, 3) RGB.
 
     Raises:
-        UnreadablePicture: If there is none to be had.
+        UnreadableImage: If there is none to be had.
     """
-    return shrink(decode_picture(source), max_side)
+    return shrink(decode_image(source), max_side)
 
 
-def decode_picture(source: Path | bytes, upright: bool = True) -> NDArray[np.uint8]:
-    """Read a picture at full size.
+def decode_image(source: Path | bytes, upright: bool = True) -> NDArray[np.uint8]:
+    """Read an image at full size.
 
     The first frame counts; transparent parts become white; 16 bits a channel become 8.
 
     Args:
         source: File, or its content.
-        upright: Whether to turn the picture as its EXIF orientation says.
+        upright: Whether to turn the image as its EXIF orientation says.
 
     Returns:
-        Pixels in [0, 255], (H, W) grey or (H, W, 3) RGB.
+        Pixels in [0, 255], (H, W) gray or (H, W, 3) RGB.
 
     Raises:
-        UnreadablePicture: If there is none to be had.
+        UnreadableImage: If there is none to be had.
     """
     data = _content(source) if isinstance(source, Path) else source
     if not data:
-        raise UnreadablePicture("zero bytes")
+        raise UnreadableImage("zero bytes")
     try:
         # Pillow warns of odd metadata and of its own, smaller pixel limit; neither concerns the pixels.
         with warnings.catch_warnings():
@@ -78,18 +78,18 @@ def decode_picture(source: Path | bytes, upright: bool = True) -> NDArray[np.uin
                 image.load()
                 return _pixels(_turned(image) if upright else image)
     except UnidentifiedImageError:
-        raise UnreadablePicture("not a picture, or of an unknown format") from None
+        raise UnreadableImage("not an image, or of an unknown format") from None
     except (Image.DecompressionBombError, MemoryError):
-        raise UnreadablePicture(f"more than {MAX_PIXELS:,} pixels (a decompression bomb?)") from None
+        raise UnreadableImage(f"more than {MAX_PIXELS:,} pixels (a decompression bomb?)") from None
     except OSError as error:
         reason = "truncated" if "truncated" in str(error).lower() else f"broken ({error})"
-        raise UnreadablePicture(reason) from None
+        raise UnreadableImage(reason) from None
     except _BROKEN as error:
-        raise UnreadablePicture(f"broken ({error or type(error).__name__})") from None
+        raise UnreadableImage(f"broken ({error or type(error).__name__})") from None
 
 
 def shrink(image: NDArray[np.uint8], max_side: int = MAX_SIDE) -> NDArray[np.uint8]:
-    """Average a picture (H, W) or (H, W, 3) down until no side exceeds `max_side`; smaller ones stay as they are."""
+    """Average an image (H, W) or (H, W, 3) down until no side exceeds `max_side`; smaller ones stay as they are."""
     height, width = image.shape[:2]
     if max(height, width) <= max_side:
         return image
@@ -99,7 +99,7 @@ def shrink(image: NDArray[np.uint8], max_side: int = MAX_SIDE) -> NDArray[np.uin
 
 
 def fit(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Resize a picture (H, W) or (H, W, 3) to a square of side `size`: area averaging down, bilinear up."""
+    """Resize an image (H, W) or (H, W, 3) to a square of side `size`: area averaging down, bilinear up."""
     height, width = image.shape[:2]
     if (height, width) == (size, size):
         return image
@@ -111,41 +111,41 @@ def read_limited(file: IO[bytes]) -> bytes:
     """Return a file's content.
 
     Raises:
-        UnreadablePicture: If it has more than `MAX_BYTES`, whatever size an archive states.
+        UnreadableImage: If it has more than `MAX_BYTES`, whatever size an archive states.
     """
     data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
-        raise UnreadablePicture(f"more than {MAX_BYTES // 2**20} MB")
+        raise UnreadableImage(f"more than {MAX_BYTES // 2**20} MB")
     return data
 
 
 def _content(path: Path) -> bytes:
     try:
         if not path.is_file():
-            raise UnreadablePicture("missing" if not path.exists() else "not a file")
+            raise UnreadableImage("missing" if not path.exists() else "not a file")
         with path.open("rb") as file:
             return read_limited(file)
     except OSError as error:
-        raise UnreadablePicture(f"cannot be opened ({error.strerror})") from None
+        raise UnreadableImage(f"cannot be opened ({error.strerror})") from None
 
 
 def _check_size(size: tuple[int, int]) -> None:
     width, height = size
     if width * height > MAX_PIXELS:
-        raise UnreadablePicture(f"{width} x {height} pixels, more than {MAX_PIXELS:,} (a decompression bomb?)")
+        raise UnreadableImage(f"{width} x {height} pixels, more than {MAX_PIXELS:,} (a decompression bomb?)")
 
 
 def _turned(image: Image.Image) -> Image.Image:
-    """Apply the EXIF orientation; without one that can be read, the picture stays as it is."""
+    """Apply the EXIF orientation; without one that can be read, the image stays as it is."""
     try:
-        # Only then: the transposition copies the picture and writes its metadata anew.
+        # Only then: the transposition copies the image and writes its metadata anew.
         return ImageOps.exif_transpose(image) if image.getexif().get(_ORIENTATION, 1) != 1 else image
     except (*_BROKEN, OSError):
         return image
 
 
 def _pixels(image: Image.Image) -> NDArray[np.uint8]:
-    """Return the pixels of a decoded picture of any mode."""
+    """Return the pixels of a decoded image of any mode."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return _deep_grey(image)
     if image.mode in ("L", "1"):
@@ -160,9 +160,9 @@ def _pixels(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _deep_grey(image: Image.Image) -> NDArray[np.uint8]:
-    """Return a grey picture of 16 bits as uint8; of the 32-bit kinds, values of 16 bits are accepted."""
+    """Return a gray image of 16 bits as uint8; of the 32-bit kinds, values of 16 bits are accepted."""
     values = np.array(image)
     if image.mode == "F" or values.min() < 0 or values.max() > 65535:
-        raise UnreadablePicture(f"pixels of mode {image.mode}; expected 8 or 16 bits a channel")
-    # The high byte, as Pillow takes of 16-bit colours.
+        raise UnreadableImage(f"pixels of mode {image.mode}; expected 8 or 16 bits a channel")
+    # The high byte, as Pillow takes of 16-bit colors.
     return cast(NDArray[np.uint8], (values >> 8).astype(np.uint8))

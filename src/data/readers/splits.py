@@ -1,4 +1,4 @@
-"""Splits that a data set lacks: drawn by a seed, stratified by class, the same whatever the order of the pictures."""
+"""Splits that a data set lacks: drawn by a seed, stratified by class, the same whatever the order of the images."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ SPLIT_NAMES: dict[str, Split] = {
 }
 
 
-def check_shares(key: str, shares: Sequence[float]) -> tuple[float, float, float]:
-    """Return the shares of training, validation and test.
+def check_fractions(key: str, fractions: Sequence[float]) -> tuple[float, float, float]:
+    """Return the fractions of training, validation and test.
 
     Args:
         key: Configuration key they come from, for the message.
-        shares: The shares.
+        fractions: The shares.
 
     Raises:
         ConfigError: If they are not three numbers in [0, 1] that sum to 1.
     """
-    if len(shares) != 3 or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+    if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
         raise ConfigError(
-            f"{key}={list(shares)}; expected the shares of train, val and test, three numbers of 0 or more that sum "
-            "to 1, such as [0.8,0.1,0.1]."
+            f"{key}={list(fractions)}; expected the fractions of train, val and test, three numbers of 0 or more that "
+            "sum to 1, such as [0.8,0.1,0.1]."
         )
-    return shares[0], shares[1], shares[2]
+    return fractions[0], fractions[1], fractions[2]
 
 
-def validation_shares(val_share: float) -> tuple[float, float, float]:
-    """Return the shares of train, val and test where validation is drawn from training and the test set is given.
+def validation_fractions(val_share: float) -> tuple[float, float, float]:
+    """Return the fractions of train, val and test where validation is drawn from training and the test set is given.
 
     Raises:
         ConfigError: If `data.val_share` is no share.
     """
     if not 0 < val_share < 1:
-        raise ConfigError(f"data.val_share={val_share}; expected the share of training to validate on, such as 0.1.")
+        raise ConfigError(f"data.val_share={val_share}; expected the fraction of training to validate on, such as 0.1.")
     return 1 - val_share, val_share, 0.0
 
 
@@ -56,23 +56,23 @@ def complete_splits(
     ids: Sequence[str],
     labels: Sequence[str],
     known: Sequence[Split | None],
-    shares: Sequence[float],
+    fractions: Sequence[float],
     seed: int,
     groups: Sequence[Hashable] | None = None,
 ) -> list[Split]:
-    """Keep the splits that a data set states and draw validation and test pictures, where it has none, from training.
+    """Keep the splits that a data set states and draw validation and test images, where it has none, from training.
 
-    Every class is shared out alike; with three pictures or more (as many as there are splits to fill), it has one in
-    each. Who is drawn depends on the seed and the picture's id alone, not on the order of the pictures.
+    Every class is shared out alike; with three images or more (as many as there are splits to fill), it has one in
+    each. Who is drawn depends on the seed and the image's id alone, not on the order of the images.
 
     Args:
-        ids: Names of the pictures, (N,), unique.
+        ids: Names of the images, (N,), unique.
         labels: Their class names, (N,).
         known: Their splits, (N,); None counts as training.
-        shares: Shares of train, val and test; a missing split takes its share relative to training's. With a share of
-            0 it stays empty.
+        fractions: Fractions of train, val and test; a missing split takes its share relative to training's. With a
+            fraction of 0 it stays empty.
         seed: Seed of the draw.
-        groups: What each picture belongs to, (N,), such as its subject. A group is never divided, so the shares and
+        groups: What each image belongs to, (N,), such as its subject. A group is never divided, so the shares and
             the classes are only approximately kept.
 
     Returns:
@@ -83,11 +83,13 @@ def complete_splits(
     """
     stated = set(known)
     weights = {
-        split: share for split, share in zip(SPLITS, shares, strict=True) if split == "train" or split not in stated
+        split: fraction
+        for split, fraction in zip(SPLITS, fractions, strict=True)
+        if split == "train" or split not in stated
     }
     splits: list[Split] = [split or "train" for split in known]
     pool = [row for row, split in enumerate(splits) if split == "train"]
-    weights = {split: share for split, share in weights.items() if share > 0}
+    weights = {split: fraction for split, fraction in weights.items() if fraction > 0}
     if not pool or not weights or weights.keys() == {"train"}:
         return splits
     pool.sort(key=lambda row: _lot(seed, ids[row]))
@@ -99,17 +101,17 @@ def complete_splits(
         splits[row] = split
     counts = Counter(drawn)
     told = ", ".join(f"{split} {counts[split]:,}" for split in weights)
-    log.info("Split %s pictures, stratified by class, with seed %d: %s", f"{len(pool):,}", seed, told)
+    log.info("Split %s images, stratified by class, with seed %d: %s", f"{len(pool):,}", seed, told)
     return splits
 
 
 def _lot(seed: int, id: str) -> bytes:
-    """Return a picture's place in the queue; of blake2b, since Python's own hash differs from process to process."""
+    """Return an image's place in the queue; of blake2b, since Python's own hash differs from process to process."""
     return hashlib.blake2b(f"{seed}|{id}".encode(), digest_size=16).digest()
 
 
 def _draw_by_class(labels: Sequence[str], weights: Mapping[Split, float]) -> list[Split]:
-    """Deal the pictures of each class, in their order, to the splits."""
+    """Deal the images of each class, in their order, to the splits."""
     queues = {
         label: iter(np.repeat(list(weights), _counts(n, weights)).tolist()) for label, n in Counter(labels).items()
     }

@@ -51,12 +51,12 @@ class ClassSelection:
         return index_map([name if name in self.names else "" for name in served], target)
 
     def report(self, store: PackedStore) -> None:
-        """Log how many pictures of a store are not served."""
+        """Log how many images of a store are not served."""
         kept = self.index(store.class_names, self.names) >= 0
         for split in SPLITS:
             dropped = int((~kept[store.labels[store.rows(split)]]).sum())
             if dropped:
-                log.info("data.classes: left out %s %s pictures of other classes", f"{dropped:,}", split)
+                log.info("data.classes: left out %s %s images of other classes", f"{dropped:,}", split)
 
     def targets(
         self, distribution: NDArray[np.float32], target: Sequence[str], labels: NDArray[np.int64] | None = None

@@ -1,4 +1,4 @@
-"""Copies among the pictures of several stores: which ones to leave out so that no picture is there twice."""
+"""Copies among the images of several stores: which ones to leave out so that no image is there twice."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Candidates:
-    """K pictures of several stores, from which to choose.
+    """K images of several stores, from which to choose.
 
     Attributes:
         part: Index of the store, (K,).
@@ -34,18 +34,18 @@ class Candidates:
 
 
 def copies(stores: Sequence[PackedStore], listed: Candidates) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Find the pictures to leave out.
+    """Find the images to leave out.
 
-    Of copies, the one that stays is in the test rather than the validation and there rather than the training split;
-    of these, in the first store; of these, the first.
+    Of duplicates, the one that stays is in the test rather than the validation and there rather than the training
+    split; of these, in the first store; of these, the first.
 
     Args:
         stores: The stores.
-        listed: Pictures to choose from.
+        listed: Images to choose from.
 
     Returns:
-        Whether a picture is an exact copy of one that comes before it, (K,), and whether, with no such copy, it is a
-        near copy of one of another store that stays, (K,).
+        Whether an image is an exact duplicate of one that comes before it, (K,), and whether, with no such
+        duplicate, it is a near duplicate of one of another store that stays, (K,).
     """
     digests = np.empty(len(listed.row), stores[0].digests.dtype)
     for part, store in enumerate(stores):
@@ -61,26 +61,26 @@ def copies(stores: Sequence[PackedStore], listed: Candidates) -> tuple[NDArray[n
 
 
 def _pairs(stores: Sequence[PackedStore], digests: NDArray[np.bytes_]) -> Rows:
-    """Return the pairs of near copies in different stores, as indices into the sorted digests, (P, 2)."""
+    """Return the pairs of near duplicates in different stores, as indices into the sorted digests, (P, 2)."""
     prints = [fingerprints(store) for store in stores]
     found = [np.empty((0, 2), np.int64)]
     for one, other in combinations(prints, 2):
         left, right = near_pairs(one, other)
         names = np.column_stack((one.digests[left], other.digests[right]))
         index = np.searchsorted(digests, names).clip(max=len(digests) - 1)
-        # Pictures that are not to choose from have no part in this, and exact copies are one picture here.
+        # Images that are not to choose from have no part in this, and exact duplicates are one image here.
         found.append(index[(digests[index] == names).all(axis=1) & (index[:, 0] != index[:, 1])])
     return np.concatenate(found)
 
 
 def _near_copies(pairs: Rows, rank: Rows) -> list[int]:
-    """Return the pictures that are paired with one that stays; the smaller rank stays."""
+    """Return the images that are paired with one that stays; the smaller rank stays."""
     neighbours: dict[int, list[int]] = defaultdict(list)
     for left, right in pairs.tolist():
         neighbours[left].append(right)
         neighbours[right].append(left)
     dropped: set[int] = set()
-    for picture in sorted(neighbours, key=lambda index: int(rank[index])):
-        if any(rank[other] < rank[picture] and other not in dropped for other in neighbours[picture]):
-            dropped.add(picture)
+    for image in sorted(neighbours, key=lambda index: int(rank[index])):
+        if any(rank[other] < rank[image] and other not in dropped for other in neighbours[image]):
+            dropped.add(image)
     return sorted(dropped)

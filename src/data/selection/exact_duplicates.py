@@ -1,4 +1,4 @@
-"""Exact duplicates: which training and test pictures to leave out, by the hash of their pixels."""
+"""Exact duplicates: which training and test images to leave out, by the hash of their pixels."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from src.data.store.packed_store import SPLITS, PackedStore, Split
 
 
 def training_rows(store: PackedStore) -> NDArray[np.int64]:
-    """Return the training rows without copies.
+    """Return the training rows without duplicates.
 
-    Every exact copy of a validation or test picture is left out, and so are later copies within the training split;
-    where the copies' labels conflict, the first one counts.
+    Every exact duplicate of a validation or test image is left out, and so are later duplicates within the training
+    split; where their labels conflict, the first one counts.
     """
     rows = store.rows("train")
     held_out = np.concatenate((store.digests[store.rows("val")], store.digests[store.rows("test")]))
@@ -21,7 +21,7 @@ def training_rows(store: PackedStore) -> NDArray[np.int64]:
 
 
 def clean_rows(store: PackedStore, split: Split) -> NDArray[np.int64]:
-    """Return the rows of a split without an exact copy in the other splits, one per group of copies."""
+    """Return the rows of a split without an exact duplicate in the other splits, one per group of duplicates."""
     rows = store.rows(split)
     seen = np.concatenate([store.digests[store.rows(other)] for other in SPLITS if other != split])
     rows = rows[~np.isin(store.digests[rows], seen)]
@@ -29,7 +29,7 @@ def clean_rows(store: PackedStore, split: Split) -> NDArray[np.int64]:
 
 
 def conflicting_groups(store: PackedStore) -> list[NDArray[np.int64]]:
-    """Return the groups of byte-identical pictures that carry more than one label, as arrays of rows."""
+    """Return the groups of byte-identical images that carry more than one label, as arrays of rows."""
     _, group = np.unique(store.digests, return_inverse=True)
     order = np.argsort(group, kind="stable")
     members = np.split(order, np.flatnonzero(np.diff(group[order])) + 1)

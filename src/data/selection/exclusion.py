@@ -1,4 +1,4 @@
-"""Pictures that are left out because another data set, whose store is at hand, has them, too."""
+"""Images that are left out because another data set, whose store is at hand, has them, too."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ log = logging.getLogger(__name__)
 
 
 def excluded_rows(store: PackedStore, exclude: Sequence[str], cache: Path) -> NDArray[np.bool_]:
-    """Return which pictures of a store equal, exactly or nearly, one of other stores, (N,); report them.
+    """Return which images of a store equal, exactly or nearly, one of other stores, (N,); report them.
 
     Args:
-        store: The pictures.
+        store: The images.
         exclude: Data sets, by name or by the name of their store.
         cache: Folder of the stores.
 
@@ -67,12 +67,12 @@ def _is_current(folder: Path) -> bool:
 
 
 def _matches(store: PackedStore, other: PackedStore) -> Matches:
-    """Return the pictures that two stores share; searched for once and kept in the folder of the first."""
+    """Return the images that two stores share; searched for once and kept in the folder of the first."""
     path = store.path / f"matches-{other.path.name}.npz"
     if path.is_file():
         with np.load(path, allow_pickle=False) as known:
             return Matches(exact=known["exact"], near=known["near"], found=known["found"])
-    log.info("Looking for the pictures of %s in %s", other.path.name, store.path.name)
+    log.info("Looking for the images of %s in %s", other.path.name, store.path.name)
     matches = find_matches(fingerprints(store), fingerprints(other))
     try:
         with atomic_write(path) as scratch, scratch.open("wb") as file:
@@ -93,6 +93,6 @@ def _report(name: str, store: PackedStore, other: PackedStore, matches: Matches)
         for split, rows in ((split, other.rows(split)) for split in SPLITS)
     )
     log.info(
-        "data.exclude=%s: left out %s (%s exact, %s near copies); found of %s: %s",
+        "data.exclude=%s: left out %s (%s exact, %s near duplicates); found of %s: %s",
         *(name, counts, f"{int(matches.exact.sum()):,}", f"{int(matches.near.sum()):,}", name, found),
     )

@@ -1,4 +1,4 @@
-"""Two halves of a training split, so that a backbone and its heads can learn from different pictures."""
+"""Two halves of a training split, so that a backbone and its heads can learn from different images."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Half = Literal["first", "second"]
 
 
 def in_half(digests: NDArray[np.bytes_], labels: NDArray[np.int64], half: Half, seed: int) -> NDArray[np.bool_]:
-    """Return which pictures belong to a half.
+    """Return which images belong to a half.
 
-    Each class is dealt out alike, and exact copies stay together, with the class of the first one. Which half a picture
-    is in does not depend on its place.
+    Each class is dealt out alike, and exact duplicates stay together, with the class of the first one. Which half an
+    image is in does not depend on its place.
 
     Args:
         digests: Hashes of the pixels, (N,).
@@ -33,7 +33,7 @@ def in_half(digests: NDArray[np.bytes_], labels: NDArray[np.int64], half: Half, 
     second = np.zeros(len(names), bool)
     for i in sorted(range(len(names)), key=lots.__getitem__):
         label = int(labels[first[i]])
-        # Classes start in turn, so that odd ones do not all give their extra picture to the same half.
+        # Classes start in turn, so that odd ones do not all give their extra image to the same half.
         second[i] = (dealt[label] + label) % 2 == 1
         dealt[label] += 1
     return np.asarray((second if half == "second" else ~second)[group])

@@ -1,4 +1,4 @@
-"""Near duplicates: one picture twice, but for brightness, contrast, compression or a little noise.
+"""Near duplicates: one image twice, but for brightness, contrast, compression or a little noise.
 
 A 64-bit perceptual hash gives a shortlist (Hamming distance up to 8), of which only pairs whose pixels correlate are
 kept: faces are all alike, and the hash alone is wrong about most pairs at distance 4 and beyond.
@@ -21,7 +21,7 @@ MIN_CORRELATION = 0.98
 SIDE = 48
 # Hashes that differ in at most 8 bits agree on at least one of 9 bands, wherever the differing bits are.
 BANDS = [np.uint64(sum(1 << int(bit) for bit in bits)) for bits in np.array_split(np.arange(64), MAX_DISTANCE + 1)]
-PAIRS_AT_ONCE = 2048  # 2 x 2048 pictures in float32 are 38 MB
+PAIRS_AT_ONCE = 2048  # 2 x 2048 images in float32 are 38 MB
 CELLS_AT_ONCE = 1 << 18  # of a table of hash distances; 2 MB stay in a core's cache
 
 Rows = NDArray[np.int64]
@@ -30,20 +30,20 @@ Pairs = tuple[Rows, Rows]
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """The U distinct pictures among the N of a store, as the search sees them.
+    """The U distinct images among the N of a store, as the search sees them.
 
     Attributes:
-        rows: Row of the store, of byte-identical pictures the first one, (U,), ascending.
-        picture_of_row: For each row of the store its index in here, (N,).
-        digests: Digests of the pictures, (U,).
-        pixels: Grey values of the pictures at 48 x 48 pixels, uint8, (U, 2304).
-        mean: Mean grey values, (U,).
-        norm: Norms of the pixels less their mean, (U,); 0 for constant pictures, which have no correlation.
+        rows: Row of the store, of byte-identical images the first one, (U,), ascending.
+        image_of_row: For each row of the store its index in here, (N,).
+        digests: Digests of the images, (U,).
+        pixels: Gray values of the images at 48 x 48 pixels, uint8, (U, 2304).
+        mean: Mean gray values, (U,).
+        norm: Norms of the pixels less their mean, (U,); 0 for constant images, which have no correlation.
         hashes: Perceptual hashes, uint64, (U,).
     """
 
     rows: Rows
-    picture_of_row: Rows
+    image_of_row: Rows
     digests: NDArray[np.bytes_]
     pixels: NDArray[np.uint8]
     mean: NDArray[np.float32]
@@ -51,16 +51,16 @@ class Fingerprints:
     hashes: NDArray[np.uint64]
 
     def __len__(self) -> int:
-        """Return the number of distinct pictures."""
+        """Return the number of distinct images."""
         return len(self.rows)
 
 
 @dataclass(frozen=True)
 class NearDuplicates:
-    """Pairs of near duplicates among the distinct pictures of a store, in ascending order.
+    """Pairs of near duplicates among the distinct images of a store, in ascending order.
 
     Attributes:
-        pairs: Rows of the store, the smaller one first, (P, 2); of byte-identical pictures the first stands for all.
+        pairs: Rows of the store, the smaller one first, (P, 2); of byte-identical images the first stands for all.
         correlation: Pearson correlation of their pixels, (P,).
         distance: Hamming distance of their hashes, (P,).
     """
@@ -72,12 +72,12 @@ class NearDuplicates:
 
 @dataclass(frozen=True)
 class Matches:
-    """Which pictures of a store are also in another one.
+    """Which images of a store are also in another one.
 
     Attributes:
-        exact: Whether a picture of the store is byte-identical to one of the other, (N,).
+        exact: Whether an image of the store is byte-identical to one of the other, (N,).
         near: Whether it is only a near duplicate of one, (N,).
-        found: Whether a picture of the other store has an exact or a near match in this one, (M,).
+        found: Whether an image of the other store has an exact or a near match in this one, (M,).
     """
 
     exact: NDArray[np.bool_]
@@ -86,20 +86,20 @@ class Matches:
 
 
 def fingerprints(store: PackedStore) -> Fingerprints:
-    """Look at every distinct picture of a store once."""
+    """Look at every distinct image of a store once."""
     _, first, inverse = np.unique(store.digests, return_index=True, return_inverse=True)
     order = np.argsort(first)
     rows = first[order]
     pixels = np.empty((len(rows), SIDE * SIDE), np.uint8)
     for i, row in enumerate(rows):
         pixels[i] = _gray(store.image(row)).reshape(-1)
-    # In integers: the norm of a constant picture must be exactly 0.
+    # In integers: the norm of a constant image must be exactly 0.
     total = pixels.sum(axis=1, dtype=np.int64)
     squares = np.einsum("ij,ij->i", pixels, pixels, dtype=np.int64, casting="unsafe")
     n = pixels.shape[1]
     return Fingerprints(
         rows=rows,
-        picture_of_row=np.argsort(order)[inverse],
+        image_of_row=np.argsort(order)[inverse],
         digests=store.digests[rows],
         pixels=pixels,
         mean=(total / n).astype(np.float32),
@@ -109,7 +109,7 @@ def fingerprints(store: PackedStore) -> Fingerprints:
 
 
 def find_near_duplicates(prints: Fingerprints) -> NearDuplicates:
-    """Return the pairs of different pictures of a store that are near duplicates."""
+    """Return the pairs of different images of a store that are near duplicates."""
     varied = np.flatnonzero(prints.norm > 0)
     hashes = prints.hashes[varied]
     shortlist = ((varied[i], varied[j]) for i, j in close_pairs(hashes))
@@ -124,7 +124,7 @@ def find_near_duplicates(prints: Fingerprints) -> NearDuplicates:
 
 
 def find_matches(prints: Fingerprints, other: Fingerprints) -> Matches:
-    """Return which pictures of a store are equal, by digest, or nearly equal to pictures of another one."""
+    """Return which images of a store are equal, by digest, or nearly equal to images of another one."""
     left, right = near_pairs(prints, other)
     exact = np.isin(prints.digests, other.digests)
     near = np.zeros(len(prints), bool)
@@ -132,14 +132,14 @@ def find_matches(prints: Fingerprints, other: Fingerprints) -> Matches:
     found = np.isin(other.digests, prints.digests)
     found[right] = True
     return Matches(
-        exact=exact[prints.picture_of_row],
-        near=(near & ~exact)[prints.picture_of_row],
-        found=found[other.picture_of_row],
+        exact=exact[prints.image_of_row],
+        near=(near & ~exact)[prints.image_of_row],
+        found=found[other.image_of_row],
     )
 
 
 def near_pairs(prints: Fingerprints, other: Fingerprints) -> Pairs:
-    """Return the pairs of nearly equal pictures, the one of `prints`, the other of `other`: indices, (P,) each."""
+    """Return the pairs of nearly equal images, the one of `prints`, the other of `other`: indices, (P,) each."""
     ours, theirs = np.flatnonzero(prints.norm > 0), np.flatnonzero(other.norm > 0)
     hits = close_pairs(prints.hashes[ours], other.hashes[theirs])
     left, right, _ = _confirmed(prints, other, ((ours[i], theirs[j]) for i, j in hits))
@@ -147,7 +147,7 @@ def near_pairs(prints: Fingerprints, other: Fingerprints) -> Pairs:
 
 
 def perceptual_hashes(pixels: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """Hash pictures by the signs of their 64 lowest frequencies, which brightness and contrast leave alone.
+    """Hash images by the signs of their 64 lowest frequencies, which brightness and contrast leave alone.
 
     It is pHash (Zauner, "Implementation and benchmarking of perceptual image hash functions", 2010) without the
     constant term, so that the threshold is 0 rather than the median.
@@ -164,8 +164,8 @@ def perceptual_hashes(pixels: NDArray[np.uint8]) -> NDArray[np.uint64]:
     basis = np.cos(np.pi * np.outer(2 * np.arange(SIDE) + 1, waves) / (2 * SIDE)).astype(np.float32)
     hashes = np.empty(len(pixels), np.uint64)
     for part in _slices(len(pixels), PAIRS_AT_ONCE):
-        pictures = pixels[part].reshape(-1, SIDE, SIDE).astype(np.float32)
-        positive = (basis.T @ (pictures @ basis))[:, u, v] > 0
+        images = pixels[part].reshape(-1, SIDE, SIDE).astype(np.float32)
+        positive = (basis.T @ (images @ basis))[:, u, v] > 0
         hashes[part] = np.packbits(np.ascontiguousarray(positive), axis=1).view(np.uint64)[:, 0]
     return hashes
 
@@ -234,6 +234,6 @@ def _slices(n: int, size: int) -> Iterator[slice]:
 
 
 def _gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return a picture (H, W) or (H, W, 3) as grey values of 48 x 48 pixels."""
+    """Return an image (H, W) or (H, W, 3) as gray values of 48 x 48 pixels."""
     gray = image if image.ndim == 2 else np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
     return fit(gray, SIDE)

@@ -1,4 +1,4 @@
-"""Cached features in the place of pictures, with the same labels, order and views."""
+"""Cached features in the place of images, with the same labels, order and views."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from src.data.store.feature_store import FeatureStore
 
 
 class FeatureDataset(StoreDataset):
-    """Serves the features of the rows of a store; a picture is mirrored where `StoreDataset` would mirror it."""
+    """Serves the features of the rows of a store; an image is mirrored where `StoreDataset` would mirror it."""
 
-    def __init__(self, features: FeatureStore, **pictures: Any) -> None:
+    def __init__(self, features: FeatureStore, **images: Any) -> None:
         """Create the data set.
 
         Args:
             features: The features, which must be there for all rows.
-            **pictures: Arguments of `StoreDataset`; the transform may do nothing but mirror.
+            **images: Arguments of `StoreDataset`; the transform may do nothing but mirror.
         """
-        super().__init__(**pictures)
+        super().__init__(**images)
         self.features = features
 
     def _inputs(self, rows: NDArray[np.int64], pairs: list[tuple[int, int]]) -> Inputs:

@@ -1,7 +1,7 @@
-"""Features of a frozen backbone on disk: memory-mapped, filled as needed, one entry a picture of a packed store.
+"""Features of a frozen backbone on disk: memory-mapped, filled as needed, one entry an image of a packed store.
 
-A folder holds `features.json` (what the features are) and, for each view of the pictures, `<view>.bin` (the values of
-every picture of the store, one after the other, maps with channels last) and `<view>.done.npy` (which of them are
+A folder holds `features.json` (what the features are) and, for each view of the images, `<view>.bin` (the values of
+every image of the store, one after the other, maps with channels last) and `<view>.done.npy` (which of them are
 there). The values are on the disk before they are marked, so a killed job costs only its last seconds.
 """
 
@@ -30,12 +30,12 @@ FORMAT = 1
 
 
 class FeatureStore:
-    """Features of the N pictures of a packed store, in one or two views.
+    """Features of the N images of a packed store, in one or two views.
 
     Attributes:
         path: Folder.
-        n: Number of pictures of the packed store.
-        shape: Shape of a picture's features: (C, H, W), or (C,) for a vector.
+        n: Number of images of the packed store.
+        shape: Shape of an image's features: (C, H, W), or (C,) for a vector.
         dtype: `torch.bfloat16`, `torch.float16` or `torch.float32`.
     """
 
@@ -48,8 +48,8 @@ class FeatureStore:
         return {key: value for key, value in self.__dict__.items() if key != "_maps"}
 
     @property
-    def picture_bytes(self) -> int:
-        """Size of the features of one picture in one view."""
+    def image_bytes(self) -> int:
+        """Size of the features of one image in one view."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     def missing(self, rows: NDArray[np.int64], view: View) -> NDArray[np.int64]:
@@ -59,7 +59,7 @@ class FeatureStore:
     def _done(self, view: View) -> NDArray[np.bool_]:
         """Return which rows are there, (N,): none if a file is damaged."""
         values, marks = self._values(view), self._marks(view)
-        if not marks.is_file() or not values.is_file() or values.stat().st_size != self.n * self.picture_bytes:
+        if not marks.is_file() or not values.is_file() or values.stat().st_size != self.n * self.image_bytes:
             return np.zeros(self.n, bool)
         try:
             done = np.asarray(np.load(marks, allow_pickle=False), dtype=bool)
@@ -93,7 +93,7 @@ class FeatureStore:
         if not values.exists():
             values.touch()
         with values.open("r+b") as file:
-            file.truncate(self.n * self.picture_bytes)  # to its final size, without taking the room yet
+            file.truncate(self.n * self.image_bytes)  # to its final size, without taking the room yet
             yield FeatureWriter(self, self._marks(view), file, done)
 
     def free_bytes(self) -> int:
@@ -103,7 +103,7 @@ class FeatureStore:
 
     @cached_property
     def _maps(self) -> dict[View, NDArray[np.uint8]]:
-        shape = (self.n, self.picture_bytes)  # in bytes: numpy has no bf16
+        shape = (self.n, self.image_bytes)  # in bytes: numpy has no bf16
         files = {view: self._values(view) for view in VIEWS}
         return {view: np.memmap(file, np.uint8, "r", shape=shape) for view, file in files.items() if file.is_file()}
 
@@ -117,7 +117,7 @@ class FeatureStore:
         Returns:
             (B, C, H, W), channels last, or (B, C), in `dtype`.
         """
-        found = np.empty((len(rows), self.picture_bytes), np.uint8)
+        found = np.empty((len(rows), self.image_bytes), np.uint8)
         for i, (row, mirror) in enumerate(zip(rows.tolist(), mirrored.tolist(), strict=True)):
             found[i] = self._maps["mirrored" if mirror else "plain"][row]
         values = torch.from_numpy(found).view(self.dtype)
@@ -146,7 +146,7 @@ class FeatureWriter:
         values = (values.permute(0, 2, 3, 1) if values.ndim == 4 else values).cpu().contiguous()
         entries = values.flatten(1).view(torch.uint8).numpy()
         for row, entry in zip(rows.tolist(), entries, strict=True):
-            self._file.seek(row * self._store.picture_bytes)
+            self._file.seek(row * self._store.image_bytes)
             self._file.write(entry.data)
         self._done[rows] = True
 

@@ -1,7 +1,7 @@
-"""The packed store: every picture of a data set, decoded once, memory-mapped.
+"""The packed store: every image of a data set, decoded once, memory-mapped.
 
 A store is a folder of three files: `store.json` (names, skipped files, what was left out), `index.npz` (one row a
-picture) and `pixels.bin` (uint8 pixels, one picture after the other). It is written beside its place and renamed into
+image) and `pixels.bin` (uint8 pixels, one image after the other). It is written beside its place and renamed into
 it, so a folder of that name is always complete.
 """
 
@@ -31,13 +31,13 @@ FORMAT = 2
 
 @dataclass(frozen=True)
 class Record:
-    """One picture of a data set.
+    """One image of a data set.
 
     Attributes:
-        id: The source's own, stable name of the picture.
+        id: The source's own, stable name of the image.
         split: `train`, `val` or `test`.
         label: Canonical class name.
-        image: uint8 pixels, (H, W) grey or (H, W, 3) RGB.
+        image: uint8 pixels, (H, W) gray or (H, W, 3) RGB.
         valence: In [-1, 1], NaN if not annotated.
         arousal: In [-1, 1], NaN if not annotated.
         landmarks: x and y of the 68 iBUG points in pixels, (68, 2), or None.
@@ -56,10 +56,10 @@ class Record:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A picture that could not be read.
+    """An image that could not be read.
 
     Attributes:
-        id: The source's own name of the picture.
+        id: The source's own name of the image.
         reason: Why it was skipped.
     """
 
@@ -73,17 +73,17 @@ class PackedStore:
     Attributes:
         path: Folder of the store.
         class_names: Classes of the data set, in canonical order.
-        ids: Names of the pictures, (N,).
+        ids: Names of the images, (N,).
         splits: Index into `SPLITS`, (N,).
         labels: Index into `class_names`, (N,).
-        digests: Hash of shape and pixels, (N,); equal for byte-identical pictures.
+        digests: Hash of shape and pixels, (N,); equal for byte-identical images.
         valence: (N,), NaN where missing.
         arousal: (N,), NaN where missing.
-        landmarks: (N, 68, 2) in pixels, NaN where missing, or None if no picture has any.
-        distribution: Probabilities of the eight canonical classes, (N, 8), NaN where missing, or None if no picture has
+        landmarks: (N, 68, 2) in pixels, NaN where missing, or None if no image has any.
+        distribution: Probabilities of the eight canonical classes, (N, 8), NaN where missing, or None if no image has
             any.
-        skipped: Pictures that could not be read.
-        left_out: Reason -> number of readable pictures that the data set's own rules left out.
+        skipped: Images that could not be read.
+        left_out: Reason -> number of readable images that the data set's own rules left out.
     """
 
     def __init__(self, path: Path) -> None:
@@ -106,7 +106,7 @@ class PackedStore:
             self._offsets, self._shapes = index["offset"], index["shape"]
 
     def __len__(self) -> int:
-        """Return the number of pictures."""
+        """Return the number of images."""
         return len(self.labels)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -119,11 +119,11 @@ class PackedStore:
 
     @cached_property
     def is_gray(self) -> bool:
-        """Whether no picture has colours."""
+        """Whether no image has colors."""
         return bool((self._shapes[:, 2] == 1).all())
 
     def image(self, row: int) -> NDArray[np.uint8]:
-        """Return one picture, (H, W) grey or (H, W, 3) RGB, as a view of the memory map."""
+        """Return one image, (H, W) gray or (H, W, 3) RGB, as a view of the memory map."""
         height, width, channels = self._shapes[row]
         start = self._offsets[row]
         pixels = self._pixels[start : start + height * width * channels]
@@ -141,9 +141,9 @@ def write_store(
 
     Args:
         path: Folder to create. If another process is creating it, its store is awaited and used.
-        entries: Pictures, and those that could not be read.
-        max_bad: Largest share of unreadable pictures that is accepted, in [0, 1].
-        left_out: What `entries` does not hold, reason -> number of pictures; read once they are exhausted.
+        entries: Images, and those that could not be read.
+        max_bad: Largest fraction of unreadable images that is accepted, in [0, 1].
+        left_out: What `entries` does not hold, reason -> number of images; read once they are exhausted.
 
     Returns:
         The store.
@@ -161,7 +161,7 @@ def write_store(
                 _write_and_rename(scratch, path, entries, max_bad, {} if left_out is None else left_out)
     except OSError as error:
         raise ConfigError(
-            f"cannot write the picture store {path}: {error.strerror or error}; free some space there or set data_dir "
+            f"cannot write the image store {path}: {error.strerror or error}; free some space there or set data_dir "
             "to a folder with room."
         ) from error
     return PackedStore(path)
@@ -193,7 +193,7 @@ def _fill(folder: Path, entries: Iterable[Record | Skipped], max_bad: float, lef
     with (folder / "pixels.bin").open("wb") as pixels:
         columns = _write_pixels(pixels, entries, skipped)
     n = len(columns["id"])
-    _check_share(n, skipped, max_bad)
+    _check_fraction(n, skipped, max_bad)
     names = canonical_order(columns["label"])
     index = {
         "id": np.array(columns["id"]),
@@ -239,14 +239,14 @@ def _write_pixels(
     return dict(columns)
 
 
-def _check_share(n: int, skipped: list[Skipped], max_bad: float) -> None:
+def _check_fraction(n: int, skipped: list[Skipped], max_bad: float) -> None:
     listing = "".join(f"\n  {entry.id}: {entry.reason}" for entry in skipped[:10])
     more = f"\n  ... and {len(skipped) - 10} more" if len(skipped) > 10 else ""
     if n == 0:
-        raise ConfigError(f"data.path holds no readable picture ({len(skipped)} unreadable).{listing}{more}")
-    share = len(skipped) / (n + len(skipped))
-    if share > max_bad:
+        raise ConfigError(f"data.path holds no readable image ({len(skipped)} unreadable).{listing}{more}")
+    fraction = len(skipped) / (n + len(skipped))
+    if fraction > max_bad:
         raise ConfigError(
-            f"{len(skipped)} of {n + len(skipped)} pictures ({share:.1%}) are unreadable, more than "
+            f"{len(skipped)} of {n + len(skipped)} images ({fraction:.1%}) are unreadable, more than "
             f"data.max_bad={max_bad}: repair them or raise data.max_bad.{listing}{more}"
         )

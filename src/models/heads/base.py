@@ -64,7 +64,7 @@ class Head(nn.Module, ABC):
                 wanted = f"a side that is a multiple of {self.side_multiple}"
             raise ConfigError(
                 f"{name} cannot read head.tap={tap}, a map of {self._shape()}; it wants {wanted}: choose a shallower "
-                "tap (head.tap=fused) or larger pictures (data.image_size)."
+                "tap (head.tap=fused) or larger images (data.image_size)."
             )
 
     def _shape(self) -> str:

@@ -77,7 +77,7 @@ def _printed(table: RenderableType) -> str:
 
 
 def test_counts_include_empty_classes(result: Audit) -> None:
-    assert result.pictures == 20
+    assert result.images == 20
     assert result.counts["train"] == {"neutral": 0, "happy": 6, "sad": 2, "fear": 1, "angry": 0}
     assert result.counts["val"] == {"neutral": 0, "happy": 2, "sad": 1, "fear": 1, "angry": 1}
     assert result.counts["test"] == {"neutral": 0, "happy": 0, "sad": 2, "fear": 2, "angry": 2}
@@ -88,7 +88,7 @@ def test_sizes_and_modes(result: Audit) -> None:
     assert result.modes == {"gray": 17, "rgb": 3}
 
 
-def test_blank_pictures(result: Audit) -> None:
+def test_blank_images(result: Audit) -> None:
     assert result.blank == ["n0", "n1", "n2"]
 
 
@@ -127,7 +127,7 @@ def test_near_duplicates(result: Audit) -> None:
 
 
 def test_examples_name_the_copy_in_the_split(make_store: MakeStore) -> None:
-    """A pair counts between all splits that copies of its pictures are in, and its examples are from these."""
+    """A pair counts between all splits that copies of its images are in, and its examples are from these."""
     face, bright = _face(0), _brighter(_face(0))
     placed: list[tuple[str, Split, Image]] = [
         ("v", "val", face),
@@ -169,14 +169,14 @@ def test_many_near_duplicates_are_listed_in_part(make_store: MakeStore) -> None:
 
 
 def test_json_gives_the_same_audit_back(result: Audit) -> None:
-    assert Audit(**json.loads(json.dumps(result.to_dict()))) == result
+    assert Audit.from_dict(json.loads(json.dumps(result.to_dict()))) == result
 
 
 def test_table_says_it_all(result: Audit) -> None:
     text = _printed(audit_table(result))
     for part in ("broken [1].jpg: the file is cut off", "a0 happy = a1 sad = a2 happy", "n0, n1, n2", "train-test 1"):
         assert part in text
-    assert "7 extra copies" in text
+    assert "7 extra duplicates" in text
 
 
 def test_contact_sheet_has_a_band_for_each_class(store: PackedStore, tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_contact_sheet_has_a_band_for_each_class(store: PackedStore, tmp_path: P
     sheet = cv2.cvtColor(cv2.imread(str(tmp_path / "one.png")), cv2.COLOR_BGR2RGB)
     assert sheet.shape == (4 * 100, 170 + 12 * 100, 3)
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["one.png", "two.png"]
-    # Red, green and blue in the right order, and the picture at its place.
+    # Red, green and blue in the right order, and the image at its place.
     happy = [int(row) for row in np.flatnonzero(store.labels == 0)]
     column = happy.index(list(store.ids).index("n1"))
     tile = sheet[10:90, 170 + column * 100 + 10 : 170 + column * 100 + 80]
@@ -197,7 +197,7 @@ def test_audit_is_made_once(store: PackedStore, monkeypatch: pytest.MonkeyPatch)
     first = open_audit(store)
     assert json.loads((store.path / AUDIT).read_text()) == first.to_dict()
     assert (store.path / SHEET).exists()
-    monkeypatch.setattr("src.data.audit_report.audit", lambda *_: pytest.fail("made again"))
+    monkeypatch.setattr("src.data.audit.report.audit", lambda *_: pytest.fail("made again"))
     assert open_audit(store) == first
 
 
@@ -205,7 +205,7 @@ def test_broken_or_outdated_audit_is_made_again(make_store: MakeStore) -> None:
     store = make_store([Record("0", "train", "happy", _face(0))])
     for content in ("{", '{"format": 0}'):
         (store.path / AUDIT).write_text(content)
-        assert open_audit(store).pictures == 1
+        assert open_audit(store).images == 1
         assert json.loads((store.path / AUDIT).read_text())["pictures"] == 1
 
 
@@ -229,7 +229,7 @@ def fer2013(tmp_path_factory: pytest.TempPathFactory) -> PackedStore:
 
 def test_known_numbers_of_fer2013(fer2013: PackedStore) -> None:
     found = audit(fer2013)
-    assert found.pictures == 35_887
+    assert found.images == 35_887
     assert {split: sum(found.counts[split].values()) for split in found.counts} == {
         "train": 28_709,
         "val": 3_589,

@@ -44,7 +44,7 @@ def _csv_line(name: str, expression: int, valence: float, arousal: float, box: s
 
 @pytest.fixture
 def csv_release(tmp_path: Path) -> Path:
-    """The first release: 10 training pictures and one for validation of each class, and one of each non-class."""
+    """The first release: 10 training images and one for validation of each class, and one of each non-class."""
     root = tmp_path / "AffectNet"
     lists: dict[str, str] = {"training.csv": ",".join(COLUMNS) + "\n", "validation.csv": ""}
     for expression in range(11):
@@ -62,7 +62,7 @@ def csv_release(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def annotation_release(tmp_path: Path) -> Path:
-    """The 8-label release: four training pictures and one for validation of each class."""
+    """The 8-label release: four training images and one for validation of each class."""
     root = tmp_path / "AffectNet8"
     for expression in range(8):
         for split, drawn in (("train_set", range(4)), ("val_set", range(4, 5))):
@@ -94,7 +94,7 @@ def _entry(expression: int, valence: float, arousal: float, **other: Any) -> dic
 
 
 def _splits_and_reasons(module: AffectNetDataModule) -> tuple[dict[str, str], dict[str, str]]:
-    """Like `contents`, for data where a skipped picture has the id of one that is read."""
+    """Like `contents`, for data where a skipped image has the id of one that is read."""
     entries = list(module.records())
     splits = {entry.id: entry.split for entry in entries if hasattr(entry, "split")}
     return splits, {entry.id: entry.reason for entry in entries if hasattr(entry, "reason")}
@@ -141,12 +141,12 @@ def test_the_pickle_index(tmp_path: Path) -> None:
     record = records["1/t.png"]
     assert math.isnan(record.valence)
     assert record.image.shape == (20, 20, 3)
-    # The square begins at (-0.5, 1.5): half a pixel beyond the picture, rounded to even numbers.
+    # The square begins at (-0.5, 1.5): half a pixel beyond the image, rounded to even numbers.
     assert np.array_equal(record.image, pixels(0, SIDE)[2:22, :20])
     assert np.allclose(record.landmarks, _landmarks(1) - (0, 2))
 
 
-def test_a_crop_beyond_the_picture_is_black_there(csv_release: Path) -> None:
+def test_a_crop_beyond_the_image_is_black_there(csv_release: Path) -> None:
     name = "1/train0.png"
     table = csv_release / CSV_FOLDER / "training.csv"
     table.write_text(_csv_line(name, 1, 0.5, 0, box="-4,10,20,20"))
@@ -157,7 +157,7 @@ def test_a_crop_beyond_the_picture_is_black_there(csv_release: Path) -> None:
     assert np.array_equal(image[:14, 4:], pixels(100, SIDE)[10:, :16])
 
 
-def test_landmarks_shrink_with_the_picture(csv_release: Path) -> None:
+def test_landmarks_shrink_with_the_image(csv_release: Path) -> None:
     name = "1/large.png"
     write(csv_release / "Manually_Annotated_Images" / name, encoded(pixels(1, 2 * MAX_SIDE)))
     table = csv_release / CSV_FOLDER / "training.csv"
@@ -267,9 +267,9 @@ def test_a_folder_without_a_form_or_with_two_is_an_error(csv_release: Path, tmp_
         _module(csv_release, release="parquet")
 
 
-def test_pictures_elsewhere_are_an_error(csv_release: Path) -> None:
+def test_images_elsewhere_are_an_error(csv_release: Path) -> None:
     (csv_release / "Manually_Annotated_Images").rename(csv_release / "pictures")
-    with pytest.raises(ConfigError, match=r"none of the pictures.*Manually_Annotated_Images"):
+    with pytest.raises(ConfigError, match=r"none of the images.*Manually_Annotated_Images"):
         contents(_module(csv_release))
 
 

@@ -1,4 +1,4 @@
-"""Tests of combined data sets: classes by name, no picture twice, nothing of the test in the training."""
+"""Tests of combined data sets: classes by name, no image twice, nothing of the test in the training."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from tests.helpers.image_files import build, encoded, write
 from tests.helpers.running import compose_config
 
 Image = NDArray[np.uint8]
-# What each part holds: split, picture, class. Pictures are faces by number; with a "~" they are near copies of it.
+# What each part holds: split, image, class. Images are faces by number; with a "~" they are near duplicates of it.
 FIRST = [
     ("train", "0", "happy"), ("train", "1", "sad"), ("train", "2", "angry"), ("train", "3", "fear"),
     ("train", "1", "happy"),  # a copy within training, with another label
     ("val", "4", "happy"), ("val", "5", "sad"), ("test", "6", "happy"), ("test", "7", "neutral"),
 ]  # fmt: skip
 SECOND = [
-    ("train", "6~", "happy"),  # the first one's test picture
-    ("train", "5", "sad"),  # its validation picture
-    ("val", "7", "neutral"),  # its test picture
+    ("train", "6~", "happy"),  # the first one's test image
+    ("train", "5", "sad"),  # its validation image
+    ("val", "7", "neutral"),  # its test image
     ("train", "10", "contempt"), ("train", "2~", "angry"),  # a copy across training
-    ("val", "11", "happy"), ("test", "0", "happy"),  # the first one's training picture
+    ("val", "11", "happy"), ("test", "0", "happy"),  # the first one's training image
     ("test", "3~", "fear"), ("test", "12", "sad"), ("test", "12", "sad"),
 ]  # fmt: skip
 KEPT_FIRST = {("train", "1"), ("train", "2"), ("val", "4"), ("val", "5"), ("test", "6"), ("test", "7")}
@@ -75,32 +75,32 @@ def kept(data: StoreDataModule, part: str) -> set[tuple[str, str]]:
     return set(listing)
 
 
-def test_no_picture_is_there_twice(folders: list[Path], tmp_path: Path) -> None:
+def test_no_image_is_there_twice(folders: list[Path], tmp_path: Path) -> None:
     data = both(folders, tmp_path)
     assert kept(data, "folder") == KEPT_FIRST
     assert kept(data, "folder_2") == KEPT_SECOND
     assert data.class_names == ("neutral", "happy", "sad", "fear", "angry", "contempt")
     assert json.loads((data.store.path / "store.json").read_text())["left_out"] == {
-        "folder, train: an exact copy stays": 2,
-        "folder, train: a near copy of another data set stays": 1,
-        "folder_2, train: an exact copy stays": 1,
-        "folder_2, train: a near copy of another data set stays": 2,
-        "folder_2, val: an exact copy stays": 1,
-        "folder_2, test: an exact copy stays": 1,
+        "folder, train: an exact duplicate stays": 2,
+        "folder, train: a near duplicate of another data set stays": 1,
+        "folder_2, train: an exact duplicate stays": 1,
+        "folder_2, train: a near duplicate of another data set stays": 2,
+        "folder_2, val: an exact duplicate stays": 1,
+        "folder_2, test: an exact duplicate stays": 1,
     }
     assert [len(data.split_rows(split)[0]) for split in SPLITS] == [3, 3, 5]
     assert len(data.clean_rows("test")) == 5
 
 
-def test_pictures_and_labels_are_those_of_the_parts(folders: list[Path], tmp_path: Path) -> None:
+def test_images_and_labels_are_those_of_the_parts(folders: list[Path], tmp_path: Path) -> None:
     data = both(folders, tmp_path)
     listing = {"folder": FIRST, "folder_2": SECOND}
     for row, name in enumerate(data.store.ids):
-        number, picture = Path(name).stem.split("_")
+        number, image = Path(name).stem.split("_")
         split, expected, label = listing[name.split("/")[0]][int(number)]
-        assert (picture, data.store.class_names[data.store.labels[row]]) == (expected, label)
+        assert (image, data.store.class_names[data.store.labels[row]]) == (expected, label)
         assert SPLITS[data.store.splits[row]] == split
-        np.testing.assert_array_equal(data.store.image(row), face(picture))
+        np.testing.assert_array_equal(data.store.image(row), face(image))
 
 
 def test_the_part_named_first_wins(folders: list[Path], tmp_path: Path) -> None:
@@ -145,17 +145,17 @@ def test_distributions_and_labels_together(folders: list[Path], tmp_path: Path) 
         assert name.startswith("ferplus") or max(target) == 1
 
 
-def test_near_copies_of_a_dropped_picture_stay(tmp_path: Path) -> None:
+def test_near_copies_of_a_dropped_image_stay(tmp_path: Path) -> None:
     """B is like A and like C, but A and C are not alike: with A, B goes and C stays."""
     rng = np.random.default_rng(0)
     base = cv2.GaussianBlur(rng.integers(0, 256, (48, 48)).astype(np.float32), (0, 0), 4)
     noise = cv2.GaussianBlur(rng.normal(size=(48, 48)).astype(np.float32), (0, 0), 4)
-    pictures = [base + step * 0.17 * base.std() * noise / noise.std() for step in range(3)]
-    low, high = min(p.min() for p in pictures), max(p.max() for p in pictures)
+    images = [base + step * 0.17 * base.std() * noise / noise.std() for step in range(3)]
+    low, high = min(p.min() for p in images), max(p.max() for p in images)
     stores = []
-    for name, picture, split in zip("abc", pictures, ("test", "val", "train"), strict=True):
-        image = np.round((picture - low) / (high - low) * 255).astype(np.uint8)
-        stores.append(write_store(tmp_path / name, [Record(name, split, "sad", image)], max_bad=0))
+    for name, image, split in zip("abc", images, ("test", "val", "train"), strict=True):
+        pixels = np.round((image - low) / (high - low) * 255).astype(np.uint8)
+        stores.append(write_store(tmp_path / name, [Record(name, split, "sad", pixels)], max_bad=0))
     one = np.zeros(3, np.int64)
     exact, near = copies(stores, Candidates(np.arange(3), one, np.array([2, 1, 0]), one))
     assert not exact.any()

@@ -1,4 +1,4 @@
-"""A table of pictures: labels, splits, subjects, valence and arousal; every mistake is named with its line."""
+"""A table of images: labels, splits, subjects, valence and arousal; every mistake is named with its line."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from src.utils.errors import ConfigError
 from tests.helpers.image_files import build, contents, write
 
 
-def _table(folder: Path, text: str, pictures: int = 30) -> Path:
-    for i in range(pictures):
+def _table(folder: Path, text: str, images: int = 30) -> Path:
+    for i in range(images):
         write(folder / "faces" / f"{i}.png")
     write(folder / "faces.csv", text.encode())
     return folder / "faces.csv"
 
 
-def _rows(pictures: int = 30) -> str:
-    return "".join(f"faces/{i}.png,{('happy', 'sad', 'fear')[i % 3]}\n" for i in range(pictures))
+def _rows(images: int = 30) -> str:
+    return "".join(f"faces/{i}.png,{('happy', 'sad', 'fear')[i % 3]}\n" for i in range(images))
 
 
 def test_all_columns(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_numbers_as_labels_need_names(tmp_path: Path) -> None:
         build("csv", path, tmp_path / "cache", label_names=["hungry"])
 
 
-def test_missing_and_broken_pictures_are_skipped_with_a_reason(tmp_path: Path) -> None:
+def test_missing_and_broken_images_are_skipped_with_a_reason(tmp_path: Path) -> None:
     long = "x" * 300 + ".png"
     text = (
         "path,label\n"
@@ -90,7 +90,7 @@ def test_missing_and_broken_pictures_are_skipped_with_a_reason(tmp_path: Path) -
     write(tmp_path / "bad.jpg", b"text")
     _, skipped = contents(build("csv", _table(tmp_path, text), tmp_path / "cache"))
     assert skipped["gone.png"] == "missing"
-    assert "not a picture" in skipped["bad.jpg"]
+    assert "not an image" in skipped["bad.jpg"]
     assert skipped.keys() == {"gone.png", "bad.jpg", long, "nul\0.png", "faces/0.png", "faces"}
     assert skipped["faces/0.png"] == "line 36 lists it again, after line 2"
 
@@ -102,7 +102,7 @@ def test_one_file_in_two_splits_is_reported(tmp_path: Path) -> None:
     assert "the test split" in skipped["faces/0.png"]
 
 
-def test_a_changed_picture_makes_a_new_store(tmp_path: Path) -> None:
+def test_a_changed_image_makes_a_new_store(tmp_path: Path) -> None:
     path = _table(tmp_path, "path,label\n" + _rows())
     before = build("csv", path, tmp_path / "cache").fingerprint
     assert build("csv", path, tmp_path / "cache").fingerprint == before
@@ -124,7 +124,7 @@ def test_a_changed_picture_makes_a_new_store(tmp_path: Path) -> None:
         ("path,label,valence\nfaces/0.png,sad,1.5\n", r"line 2 has the valence 1.5; expected a number in \[-1, 1\]"),
         ("path,label,arousal\nfaces/0.png,sad,high\n", "line 2 has the arousal 'high'"),
         ("path,label,arousal\nfaces/0.png,sad,inf\n", "line 2 has the arousal inf"),
-        ("path,label\n", "no readable picture"),
+        ("path,label\n", "no readable image"),
     ],
 )
 def test_a_broken_table_is_an_error_with_its_line(tmp_path: Path, text: str, message: str) -> None:

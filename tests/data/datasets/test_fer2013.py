@@ -77,7 +77,7 @@ WRITERS = [write_plain, write_tar, write_zip]
 
 
 @pytest.mark.parametrize("write", WRITERS)
-def test_every_container_gives_the_same_pictures(tmp_path: Path, write: Callable[[Path, str], Path]) -> None:
+def test_every_container_gives_the_same_images(tmp_path: Path, write: Callable[[Path, str], Path]) -> None:
     store = data_module(write(tmp_path, table()), tmp_path / "data").store
     assert store.ids.tolist() == [str(i) for i in range(21)]
     assert store.class_names == CANONICAL
@@ -155,7 +155,7 @@ def test_other_tables_are_refused(tmp_path: Path, write: Callable[[Path, str], P
 
 def test_a_table_without_rows_is_refused(tmp_path: Path) -> None:
     path = write_plain(tmp_path, "emotion,pixels,Usage\n")
-    with pytest.raises(ConfigError, match="no readable picture"):
+    with pytest.raises(ConfigError, match="no readable image"):
         data_module(path, tmp_path / "data").prepare_data()
 
 
@@ -167,11 +167,11 @@ def test_binary_files_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("write", [write_tar, write_zip])
-@pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.6, 0.9])
-def test_truncated_archives_are_refused(tmp_path: Path, write: Callable[[Path, str], Path], share: float) -> None:
+@pytest.mark.parametrize("fraction", [0.0, 0.01, 0.3, 0.6, 0.9])
+def test_truncated_archives_are_refused(tmp_path: Path, write: Callable[[Path, str], Path], fraction: float) -> None:
     path = write(tmp_path, table())
     content = path.read_bytes()
-    path.write_bytes(content[: int(share * len(content))])
+    path.write_bytes(content[: int(fraction * len(content))])
     with pytest.raises(ConfigError, match=r"data\.path=.*expected Kaggle's fer2013\.csv"):
         data_module(path, tmp_path / "data").prepare_data()
     assert not list((tmp_path / "data" / "cache").glob("fer2013-*"))

@@ -16,7 +16,7 @@ LABELS = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 
 @pytest.fixture
 def kaggle(tmp_path: Path) -> Path:
-    """A picture of each split and class."""
+    """An image of each split and class."""
     root = tmp_path / "kaggle"
     for c, label in enumerate(LABELS):
         for s, name in enumerate(("train/?/Training_", "test/?/PublicTest_", "test/?/PrivateTest_")):
@@ -40,7 +40,7 @@ def test_a_name_without_a_split_is_skipped(kaggle: Path) -> None:
     assert "PublicTest_" in skipped[0].reason
 
 
-def test_folders_and_archives_of_pictures_are_told_from_the_csv(kaggle: Path, tmp_path: Path) -> None:
+def test_folders_and_archives_of_images_are_told_from_the_csv(kaggle: Path, tmp_path: Path) -> None:
     assert is_fer2013_folder(kaggle)
     for archive in (zipped(kaggle, tmp_path / "a.zip"), tarred(kaggle, tmp_path / "a.tar.gz")):
         assert is_fer2013_folder(archive)

@@ -28,7 +28,7 @@ USAGES = ("Training", "PublicTest", "PrivateTest")
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """A FER2013 of different pictures, and votes: on every third picture all people saw contempt, on the last none."""
+    """A FER2013 of different images, and votes: on every third image all people saw contempt, on the last none."""
     folder = tmp_path_factory.mktemp("votes")
     rows = [f"{i % 7},{text(pixels(i))},{USAGES[i % 3]}" for i in range(N)]
     (folder / "fer2013.csv").write_text("\n".join(["emotion,pixels,Usage", *rows]) + "\n")
@@ -154,7 +154,7 @@ def test_a_head_starts_from_the_weights(trained, files, tmp_path):
 
 
 @pytest.mark.parametrize("mixing", [{"mixup": 1.0}, {"cutmix": 1.0}])
-def test_pictures_and_all_their_targets_are_mixed_in_the_same_shares(files, tmp_path, mixing):
+def test_images_and_all_their_targets_are_mixed_in_the_same_shares(files, tmp_path, mixing):
     cfg = compose_config("train", "data=fer2013_votes", *files, f"data_dir={tmp_path}")
     data = build_data(cfg, transform={"name": "none", **mixing}, image_size=64)
     data.prepare_data()
@@ -166,14 +166,14 @@ def test_pictures_and_all_their_targets_are_mixed_in_the_same_shares(files, tmp_
     own = {name: before[name] for name in ("second_target", "valence", "arousal")}
     own["target"] = torch.nn.functional.one_hot(before["label"], 7).float()
     pair = int(torch.nonzero(before["label"] != before["label"].roll(1))[0])
-    share = after["target"][pair, before["label"][pair]]
-    assert 0 < share < 1
+    fraction = after["target"][pair, before["label"][pair]]
+    assert 0 < fraction < 1
     for name, values in own.items():
-        torch.testing.assert_close(after[name], share * values + (1 - share) * values.roll(1, 0), equal_nan=True)
+        torch.testing.assert_close(after[name], fraction * values + (1 - fraction) * values.roll(1, 0), equal_nan=True)
     assert torch.equal(after["label"], after["target"].argmax(dim=1))
 
 
-def test_what_mixed_pictures_lack_spoils_no_weight(files, tmp_path):
+def test_what_mixed_images_lack_spoils_no_weight(files, tmp_path):
     options = ["data=fer2013_votes", *files, "head=emonet", "head.valence_arousal=true", "transform.mixup=0.4"]
     results = fit_and_test(tiny_config(tmp_path, tmp_path / "data", *options))
     assert np.isfinite(results["test/loss"])

@@ -23,7 +23,7 @@ from tests.helpers.image_files import build, contents
 HEADER = "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
 USAGES = ("Training", "PublicTest", "PrivateTest")
 real_pixels, real_votes = os.environ.get("FER2013_PATH"), os.environ.get("FERPLUS_PATH")
-# Votes in the order of the header; what the modes make of them, as votes by canonical class. None leaves a picture out.
+# Votes in the order of the header; what the modes make of them, as votes by canonical class. None leaves an image out.
 VOTES: dict[str, tuple[list[int], dict[str, int] | None, dict[str, int] | None, dict[str, int] | None]] = {
     "unanimous": ([0, 10, 0, 0, 0, 0, 0, 0, 0, 0], {"happy": 10}, {"happy": 10}, {"happy": 10}),
     "single votes do not count": ([6, 1, 1, 1, 1, 0, 0, 0, 0, 0], {"neutral": 6}, {"neutral": 6}, {"neutral": 6}),
@@ -46,7 +46,7 @@ VOTES: dict[str, tuple[list[int], dict[str, int] | None, dict[str, int] | None, 
 
 
 def reference(votes: list[int]) -> dict[str, int] | None:
-    """The soft rule again, in words of field.md, picture by picture."""
+    """The soft rule again, in words of field.md, image by image."""
     left = {name: n for name, n in zip(HEADER.split(",")[2:], votes, strict=True) if n > 1}
     total, taken = sum(left.values()), {}
     while left and sum(taken.values()) < 0.75 * total:
@@ -96,7 +96,7 @@ def module(files: tuple[Path, Path], cache: Path, mode: str = "soft", **options:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_pictures_labels_and_targets(files: tuple[Path, Path], tmp_path: Path, mode: str) -> None:
+def test_images_labels_and_targets(files: tuple[Path, Path], tmp_path: Path, mode: str) -> None:
     data = module(files, tmp_path, mode)
     kept = {i: case[1 + MODES.index(mode)] for i, case in enumerate([*VOTES.values()] * 3)}
     kept = {i: counted for i, counted in kept.items() if counted}
@@ -153,12 +153,12 @@ def test_mixing(files: tuple[Path, Path], tmp_path: Path, mode: str, mixing: dic
     target = before.get("target", torch.nn.functional.one_hot(before["label"], 8).float())
     if mixing:
         assert after["label"].tolist() == after["target"].argmax(dim=1).tolist()
-        share = torch.linalg.lstsq(
+        fraction = torch.linalg.lstsq(
             torch.stack((target.flatten(), target.roll(1, 0).flatten()), 1), after["target"].flatten()
         ).solution
-        torch.testing.assert_close(share[0] * target + share[1] * target.roll(1, 0), after["target"])
-        assert share.sum() == pytest.approx(1)
-        assert 0 < share[0] < 1
+        torch.testing.assert_close(fraction[0] * target + fraction[1] * target.roll(1, 0), after["target"])
+        assert fraction.sum() == pytest.approx(1)
+        assert 0 < fraction[0] < 1
     else:
         assert after["label"] is before["label"]
         assert ("target" in after) == (mode == "soft")

@@ -19,7 +19,7 @@ CLASSES = ("happy", "Sadness", "ANGER")
 
 @pytest.fixture
 def split_folders(tmp_path: Path) -> Path:
-    """Three splits of three classes, by synonyms, two pictures each."""
+    """Three splits of three classes, by synonyms, two images each."""
     root = tmp_path / "mine"
     for split in ("training", "valid", "Test"):
         for name in CLASSES:
@@ -30,7 +30,7 @@ def split_folders(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def class_folders(tmp_path: Path) -> Path:
-    """Three classes of 20 pictures, without splits."""
+    """Three classes of 20 images, without splits."""
     root = tmp_path / "mine"
     for name in CLASSES:
         for i in range(20):
@@ -72,8 +72,8 @@ def test_archives_and_folders_above_give_the_same(split_folders: Path, tmp_path:
 def test_missing_splits_are_drawn(class_folders: Path, tmp_path: Path) -> None:
     records, _ = contents(build("folder", class_folders, tmp_path / "cache"))
     counts = Counter((record.label, record.split) for record in records.values())
-    shares = {"train": 16, "val": 2, "test": 2}
-    assert counts == {(name, split): n for name in ("happy", "sad", "angry") for split, n in shares.items()}
+    fractions = {"train": 16, "val": 2, "test": 2}
+    assert counts == {(name, split): n for name in ("happy", "sad", "angry") for split, n in fractions.items()}
     other, _ = contents(build("folder", class_folders, tmp_path / "cache", split_seed=1))
     assert {id for id, r in other.items() if r.split == "val"} != {id for id, r in records.items() if r.split == "val"}
 
@@ -94,7 +94,7 @@ def test_the_options_of_the_split_make_another_store(class_folders: Path, tmp_pa
     assert len(names) == 3
 
 
-def test_unreadable_pictures_are_named_up_to_a_share(class_folders: Path, tmp_path: Path) -> None:
+def test_unreadable_images_are_named_up_to_a_share(class_folders: Path, tmp_path: Path) -> None:
     write(class_folders / "happy" / "empty.jpg", b"")
     write(class_folders / "happy" / "text.jpg", b"hello")
     write(class_folders / "lost.jpg")

@@ -14,7 +14,7 @@ from tests.helpers.image_files import build, contents, encoded, pixels, write, z
 
 @pytest.fixture
 def kaggle(tmp_path: Path) -> Path:
-    """Pictures of several sizes, grey and coloured, below the folder MMAFEDB."""
+    """Images of several sizes, gray and coloured, below the folder MMAFEDB."""
     root = tmp_path / "kaggle"
     for s, split in enumerate(("train", "valid", "test")):
         for c, name in enumerate(LABELS):

@@ -61,7 +61,7 @@ def test_kaggles_layout(tmp_path: Path) -> None:
     assert records["train/5/train_00004_aligned.jpg"].label == "sad"
 
 
-def test_pictures_and_labels_that_do_not_match_are_named(official: Path, tmp_path: Path) -> None:
+def test_images_and_labels_that_do_not_match_are_named(official: Path, tmp_path: Path) -> None:
     folder = official / "basic/Image/aligned"
     (folder / "train_00003_aligned.jpg").unlink()
     write(folder / "train_99999_aligned.jpg")
@@ -82,7 +82,7 @@ def test_a_broken_list_is_an_error(official: Path, tmp_path: Path) -> None:
         contents(build("rafdb", official, tmp_path / "cache"))
 
 
-def test_pictures_still_packed_are_an_error(official: Path, tmp_path: Path) -> None:
+def test_images_still_packed_are_an_error(official: Path, tmp_path: Path) -> None:
     for path in (official / "basic/Image/aligned").iterdir():
         path.unlink()
     with pytest.raises(ConfigError, match=r"Unpack RAF-DB's aligned\.zip"):

@@ -1,4 +1,4 @@
-"""The fingerprint of drawn faces."""
+"""The fingerprint of synthetic faces."""
 
 import ast
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is claimed of the drawn faces: pixels alone do not tell the expression, brows, eyes and mouth do."""
+"""What is claimed of the synthetic faces: pixels alone do not tell the expression, brows, eyes and mouth do."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Trained
     return load(run_dir, data)
 
 
-def pictures(store: PackedStore, split: Split) -> tuple[Images, NDArray[np.int64]]:
-    """Return the pictures (N, S, S, 3) and the class indices (N,) of a split."""
+def read_split(store: PackedStore, split: Split) -> tuple[Images, NDArray[np.int64]]:
+    """Return the images (N, S, S, 3) and the class indices (N,) of a split."""
     rows = store.rows(split)
     return np.stack([store.image(row) for row in rows]), store.labels[rows].astype(np.int64)
 
 
 def network_accuracy(trained: Trained, images: Images) -> float:
-    """Return the network's accuracy on pictures of the test split, in its order."""
+    """Return the network's accuracy on images of the test split, in its order."""
     inputs = torch.from_numpy(images).permute(0, 3, 1, 2)
     with torch.inference_mode():
         found = [trained.model(part.float() / 255).logits.argmax(dim=1) for part in inputs.split(100)]
@@ -79,7 +79,7 @@ def linear_accuracy(store: PackedStore, side: int) -> float:
     scaler = StandardScaler()
     inputs, labels = {}, {}
     for split in ("train", "val", "test"):
-        images, labels[split] = pictures(store, split)
+        images, labels[split] = read_split(store, split)
         small = [cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA).ravel() for image in images]
         flat = np.array(small, dtype=np.float32)
         inputs[split] = scaler.fit_transform(flat) if split == "train" else scaler.transform(flat)
@@ -114,16 +114,16 @@ def elsewhere_mask(features: Mask, rng: np.random.Generator) -> Mask:
 
 
 def cover(image: NDArray[np.uint8], mask: Mask) -> NDArray[np.uint8]:
-    """Paint some pixels in the picture's mean colour."""
+    """Paint some pixels in the image's mean color."""
     covered = image.copy()
     covered[mask] = image.mean(axis=(0, 1)).round().astype(np.uint8)
     return covered
 
 
 def covered_accuracies(trained: Trained) -> dict[str, float]:
-    """Return the accuracy on whole test pictures, without their features, and without as much elsewhere."""
+    """Return the accuracy on whole test images, without their features, and without as much elsewhere."""
     store, rng = trained.store, np.random.default_rng(0)
-    images, _ = pictures(store, "test")
+    images, _ = read_split(store, "test")
     assert store.landmarks is not None
     features = [feature_mask(store.landmarks[row], images.shape[1]) for row in store.rows("test")]
     elsewhere = [elsewhere_mask(mask, rng) for mask in features]
@@ -149,7 +149,7 @@ def test_covers_have_the_same_area() -> None:
 
 @pytest.mark.slow
 def test_a_linear_classifier_reaches_at_most_60_percent_of_the_network(trained: Trained) -> None:
-    whole = network_accuracy(trained, pictures(trained.store, "test")[0])
+    whole = network_accuracy(trained, read_split(trained.store, "test")[0])
     assert max(linear_accuracy(trained.store, side) for side in (16, 32, 64)) <= 0.6 * whole
 
 

@@ -1,4 +1,4 @@
-"""Tests of the drawn faces: reproducible, labelled right, landmarks where the features are."""
+"""Tests of the synthetic faces: reproducible, labelled right, landmarks where the features are."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_same_pixels_in_any_order_and_process() -> None:
     assert output.strip() == hashlib.sha256(forward[2].tobytes()).hexdigest()
 
 
-def test_seed_and_index_change_the_picture() -> None:
+def test_seed_and_index_change_the_image() -> None:
     first = draw_face(0, 1).image
     assert not np.array_equal(first, draw_face(1, 0).image)
     assert not np.array_equal(first, draw_face(0, 2).image)

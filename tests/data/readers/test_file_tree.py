@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from src.data.readers.file_tree import Tree, open_tree
-from src.data.readers.images import UnreadablePicture
+from src.data.readers.images import UnreadableImage
 from src.utils.errors import ConfigError
 from tests.helpers.image_files import encoded, pixels, tarred, write, zipped
 
@@ -32,7 +32,7 @@ def _reasons(path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Three pictures and what operating systems scatter about."""
+    """Three images and what operating systems scatter about."""
     root = tmp_path / "root"
     for name in (
         "b/2.png",
@@ -152,17 +152,17 @@ def test_damaged_and_encrypted_members_cannot_be_read(tmp_path: Path) -> None:
         encrypted[data.index(mark) + offset] |= 1
     for content, reason in ((damaged, "CRC"), (encrypted, "encrypted")):
         (tmp_path / "a.zip").write_bytes(content)
-        with open_tree(tmp_path / "a.zip", "pictures") as tree, pytest.raises(UnreadablePicture, match=reason):
+        with open_tree(tmp_path / "a.zip", "pictures") as tree, pytest.raises(UnreadableImage, match=reason):
             tree.files[0].read()
 
 
 @pytest.mark.parametrize("name", ["a.zip", "a.tar", "a.tar.gz", "a.tar.xz"])
-@pytest.mark.parametrize("share", [0.4, 0.7])
-def test_an_archive_that_breaks_off_is_an_error(folder: Path, tmp_path: Path, name: str, share: float) -> None:
+@pytest.mark.parametrize("fraction", [0.4, 0.7])
+def test_an_archive_that_breaks_off_is_an_error(folder: Path, tmp_path: Path, name: str, fraction: float) -> None:
     pack = zipped if name.endswith("zip") else tarred
     data = pack(folder, tmp_path / name).read_bytes()
-    (tmp_path / name).write_bytes(data[: int(len(data.rstrip(b"\0")) * share)])
-    with pytest.raises(ConfigError, match=r"data\.path=.*expected pictures"):
+    (tmp_path / name).write_bytes(data[: int(len(data.rstrip(b"\0")) * fraction)])
+    with pytest.raises(ConfigError, match=r"data\.path=.*expected images"):
         _listing(tmp_path / name)
 
 

@@ -1,4 +1,4 @@
-"""Pictures of every kind become uint8 grey or RGB; what is broken has a reason."""
+"""Images of every kind become uint8 gray or RGB; what is broken has a reason."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.data.readers import images as pictures
-from src.data.readers.images import MAX_SIDE, UnreadablePicture, decode_picture, read_picture, shrink
+from src.data.readers import images as images
+from src.data.readers.images import MAX_SIDE, UnreadableImage, decode_image, read_image, shrink
 from tests.helpers.image_files import encoded, pixels
 
 
 def _reason(source: Path | bytes) -> str:
-    with pytest.raises(UnreadablePicture) as caught:
-        read_picture(source)
+    with pytest.raises(UnreadableImage) as caught:
+        read_image(source)
     return str(caught.value)
 
 
@@ -29,32 +29,32 @@ def _saved(image: Image.Image, kind: str, **options: object) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM"])
-def test_lossless_colours_come_back_in_rgb_order(kind: str) -> None:
+def test_lossless_colors_come_back_in_rgb_order(kind: str) -> None:
     image = pixels(1, 9, 14)
-    assert np.array_equal(read_picture(encoded(image, kind)), image)
+    assert np.array_equal(read_image(encoded(image, kind)), image)
 
 
 def test_grey_stays_grey_also_in_three_channels() -> None:
     grey = pixels(2, gray=True)
-    assert np.array_equal(read_picture(encoded(grey)), grey)
-    assert np.array_equal(read_picture(encoded(np.stack([grey] * 3, axis=-1))), grey)
+    assert np.array_equal(read_image(encoded(grey)), grey)
+    assert np.array_equal(read_image(encoded(np.stack([grey] * 3, axis=-1))), grey)
 
 
 def test_content_decides_whatever_the_name_says(tmp_path: Path) -> None:
     path = tmp_path / "photo.jpg"
     path.write_bytes(encoded(pixels(3)))
-    assert np.array_equal(read_picture(path), pixels(3))
+    assert np.array_equal(read_image(path), pixels(3))
 
 
 @pytest.mark.parametrize("name", ["fáce 😀 (1).png", "x" * 251 + ".png"])
 def test_unicode_and_very_long_names(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(encoded(pixels(4)))
-    assert np.array_equal(read_picture(tmp_path / name), pixels(4))
+    assert np.array_equal(read_image(tmp_path / name), pixels(4))
 
 
 def test_cmyk_jpeg_becomes_rgb() -> None:
     red = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
-    image = read_picture(_saved(red, "JPEG", quality=95))
+    image = read_image(_saved(red, "JPEG", quality=95))
     assert image.shape == (8, 8, 3)
     assert np.abs(image.astype(int) - (255, 0, 0)).max() < 16
 
@@ -62,7 +62,7 @@ def test_cmyk_jpeg_becomes_rgb() -> None:
 def test_transparent_parts_become_white() -> None:
     rgba = np.dstack([pixels(5), np.full((12, 12), 255, np.uint8)])
     rgba[:6, :, 3] = 0
-    image = read_picture(encoded(rgba))
+    image = read_image(encoded(rgba))
     assert (image[:6] == 255).all()
     assert np.array_equal(image[6:], rgba[6:, :, :3])
 
@@ -70,27 +70,27 @@ def test_transparent_parts_become_white() -> None:
 def test_palettes_are_looked_up() -> None:
     palette = Image.fromarray(pixels(6)).quantize(16)
     expected = np.array(palette.convert("RGB"))
-    assert np.array_equal(read_picture(_saved(palette, "PNG")), expected)
+    assert np.array_equal(read_image(_saved(palette, "PNG")), expected)
     index = int(np.array(palette)[0, 0])
-    assert (read_picture(_saved(palette, "PNG", transparency=index))[0, 0] == 255).all()
+    assert (read_image(_saved(palette, "PNG", transparency=index))[0, 0] == 255).all()
 
 
 def test_one_bit_and_grey_with_alpha() -> None:
     bits = pixels(7, gray=True) > 127
-    assert np.array_equal(read_picture(_saved(Image.fromarray(bits), "PNG")), bits * np.uint8(255))
+    assert np.array_equal(read_image(_saved(Image.fromarray(bits), "PNG")), bits * np.uint8(255))
     grey = Image.merge("LA", [Image.new("L", (4, 4), 10), Image.new("L", (4, 4), 0)])
-    assert np.array_equal(read_picture(_saved(grey, "PNG")), np.full((4, 4), 255))
+    assert np.array_equal(read_image(_saved(grey, "PNG")), np.full((4, 4), 255))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_sixteen_bits_become_eight(kind: str) -> None:
     grey = pixels(8, gray=True)
-    assert np.array_equal(read_picture(encoded(grey.astype(np.uint16) * 257, kind)), grey)
+    assert np.array_equal(read_image(encoded(grey.astype(np.uint16) * 257, kind)), grey)
 
 
 def test_the_first_frame_of_an_animation_counts() -> None:
     frames = [Image.new("RGB", (6, 6), color) for color in ("red", "lime")]
-    image = read_picture(_saved(frames[0], "GIF", save_all=True, append_images=frames[1:]))
+    image = read_image(_saved(frames[0], "GIF", save_all=True, append_images=frames[1:]))
     assert (image == (255, 0, 0)).all()
 
 
@@ -99,31 +99,31 @@ def test_exif_orientation_is_applied_unless_unwanted() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned clockwise
     data = encoded(image, "PNG", exif=exif)
-    assert np.array_equal(read_picture(data), np.rot90(image, -1))
-    assert np.array_equal(decode_picture(data, upright=False), image)
+    assert np.array_equal(read_image(data), np.rot90(image, -1))
+    assert np.array_equal(decode_image(data, upright=False), image)
 
 
 def test_broken_exif_is_ignored() -> None:
     data = encoded(pixels(10), "JPEG", exif=b"Exif\0\0MM\0*\0\0\xff\xff\xff\xff")
-    assert read_picture(data).shape == (12, 12, 3)
+    assert read_image(data).shape == (12, 12, 3)
 
 
-def test_large_pictures_are_averaged_down() -> None:
+def test_large_images_are_averaged_down() -> None:
     image = pixels(11, 4 * MAX_SIDE, 2 * MAX_SIDE)
-    small = read_picture(encoded(image))
+    small = read_image(encoded(image))
     assert small.shape == (MAX_SIDE, MAX_SIDE // 2, 3)
     blocks = image.reshape(MAX_SIDE, 4, MAX_SIDE // 2, 4, 3).mean(axis=(1, 3))
     assert np.abs(small - blocks).max() <= 0.51
     assert shrink(pixels(12), 12).shape == (12, 12, 3)
-    assert read_picture(encoded(pixels(13, 1, 3000))).shape == (1, MAX_SIDE, 3)
+    assert read_image(encoded(pixels(13, 1, 3000))).shape == (1, MAX_SIDE, 3)
 
 
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
         (b"", "zero bytes"),
-        (b"this is not a photo\n" * 50, "not a picture"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n", "not a picture"),
+        (b"this is not a photo\n" * 50, "not an image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n", "not an image"),
         (encoded(pixels(14, 40), "JPEG")[:900], "truncated"),
         (encoded(pixels(14, 40))[:900], "truncated"),
         (encoded(pixels(14, 40), "TIFF")[:900], ""),
@@ -147,7 +147,7 @@ def test_a_decompression_bomb_is_refused_before_decoding() -> None:
 
 
 def test_enormous_files_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "MAX_BYTES", 100)
+    monkeypatch.setattr(images, "MAX_BYTES", 100)
     (tmp_path / "a.png").write_bytes(encoded(pixels(16)))
     assert "more than" in _reason(tmp_path / "a.png")
 
@@ -161,8 +161,8 @@ def test_damaged_files_never_raise_anything_else() -> None:
             places = rng.integers(0, min(len(data), rng.choice([30, 10_000])), 4)
             damaged[places] = rng.integers(0, 256, 4)
             try:
-                assert read_picture(damaged.tobytes()).dtype == np.uint8
-            except UnreadablePicture as error:
+                assert read_image(damaged.tobytes()).dtype == np.uint8
+            except UnreadableImage as error:
                 assert str(error)
 
 

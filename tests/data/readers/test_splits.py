@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from src.data.readers.splits import check_shares, complete_splits, validation_shares
+from src.data.readers.splits import check_fractions, complete_splits, validation_fractions
 from src.data.store.packed_store import SPLITS, Split
 from src.utils.errors import ConfigError
 
@@ -45,7 +45,7 @@ def test_the_draw_is_the_same_everywhere() -> None:
 
 
 @pytest.mark.parametrize("n", range(3, 30))
-def test_three_pictures_suffice_for_one_in_each_split(n: int) -> None:
+def test_three_images_suffice_for_one_in_each_split(n: int) -> None:
     assert set(_draw(IDS[:n], ["fear"] * n).values()) == set(SPLITS)
 
 
@@ -65,7 +65,7 @@ def test_stated_splits_stay_and_missing_ones_come_from_training() -> None:
 
 def test_a_share_of_zero_leaves_a_split_empty() -> None:
     assert set(complete_splits(IDS, LABELS, [None] * 500, (0, 0, 1), 0)) == {"test"}
-    assert set(complete_splits(IDS, LABELS, ["train"] * 500, validation_shares(0.2), 0)) == {"train", "val"}
+    assert set(complete_splits(IDS, LABELS, ["train"] * 500, validation_fractions(0.2), 0)) == {"train", "val"}
 
 
 def test_groups_are_never_divided() -> None:
@@ -88,13 +88,13 @@ def test_three_groups_fill_three_splits_and_two_are_too_few() -> None:
         _draw(IDS, LABELS, groups=[f"s{i % 2}" for i in range(500)])
 
 
-@pytest.mark.parametrize("shares", [(0.8, 0.2), (0.8, 0.1, 0.2), (1.2, -0.1, -0.1), ()])
-def test_shares_that_are_none_are_refused(shares: tuple[float, ...]) -> None:
+@pytest.mark.parametrize("fractions", [(0.8, 0.2), (0.8, 0.1, 0.2), (1.2, -0.1, -0.1), ()])
+def test_shares_that_are_none_are_refused(fractions: tuple[float, ...]) -> None:
     with pytest.raises(ConfigError, match=r"data\.split_shares=.*sum to 1"):
-        check_shares("data.split_shares", shares)
+        check_fractions("data.split_shares", fractions)
 
 
-@pytest.mark.parametrize("share", [0, 1, -0.1, 2])
-def test_a_validation_share_is_between_0_and_1(share: float) -> None:
+@pytest.mark.parametrize("fraction", [0, 1, -0.1, 2])
+def test_a_validation_share_is_between_0_and_1(fraction: float) -> None:
     with pytest.raises(ConfigError, match=r"data\.val_share"):
-        validation_shares(share)
+        validation_fractions(fraction)

@@ -26,7 +26,7 @@ SEVEN = CANONICAL[:7]
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Seven classes; class i has i + 1 pictures in every split."""
+    """Seven classes; class i has i + 1 images in every split."""
     folder = tmp_path_factory.mktemp("source")
     for split in SPLITS:
         for i, name in enumerate(SEVEN):
@@ -92,7 +92,7 @@ def test_a_model_with_other_classes(source: Path, tmp_path: Path) -> None:
 def test_what_is_left_out_is_said(source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         build("folder", source, tmp_path, classes=["happy", "sad"]).prepare_data()
-    assert "data.classes: left out 23 test pictures" in caplog.text
+    assert "data.classes: left out 23 test images" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,13 @@ from src.data.selection.exact_duplicates import clean_rows, conflicting_groups, 
 from src.data.store.packed_store import PackedStore, Record
 from tests.conftest import MakeStore
 
-# Row, split, picture, label. Pictures of the same letter are byte-identical.
+# Row, split, image, label. Images of the same letter are byte-identical.
 ROWS = [
     (0, "train", "A", "happy"),
     (1, "train", "B", "sad"),
     (2, "train", "A", "angry"),  # a later copy with another label
-    (3, "train", "C", "happy"),  # also a validation picture
-    (4, "train", "D", "happy"),  # also a test picture
+    (3, "train", "C", "happy"),  # also a validation image
+    (4, "train", "D", "happy"),  # also a test image
     (5, "train", "E", "fear"),
     (6, "val", "C", "happy"),
     (7, "val", "F", "sad"),
@@ -39,7 +39,7 @@ def test_training_keeps_first_copies_unknown_to_the_other_splits(store: PackedSt
     assert training_rows(store).tolist() == [0, 1, 5]
 
 
-def test_clean_test_pictures_are_new_and_one_per_group(store: PackedStore) -> None:
+def test_clean_test_images_are_new_and_one_per_group(store: PackedStore) -> None:
     assert clean_rows(store, "test").tolist() == [10, 13]
 
 

@@ -1,4 +1,4 @@
-"""Tests of `data.exclude`: pictures that another data set has, exactly or nearly."""
+"""Tests of `data.exclude`: images that another data set has, exactly or nearly."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def served_ids(data: StoreDataModule) -> set[int]:
     return {int(Path(data.store.ids[row]).stem) for split in SPLITS for row in data.split_rows(split)[0]}
 
 
-def test_equal_and_nearly_equal_pictures_are_left_out(
+def test_equal_and_nearly_equal_images_are_left_out(
     fer2013: Path, larger: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = build("fer2013", fer2013, tmp_path)
@@ -61,7 +61,7 @@ def test_equal_and_nearly_equal_pictures_are_left_out(
         data.prepare_data()
     assert served_ids(data) == set(range(10, 20))
     assert data.split_rows("test")[2] == 0
-    assert "left out train 4, val 3, test 3 (5 exact, 5 near copies)" in caplog.text
+    assert "left out train 4, val 3, test 3 (5 exact, 5 near duplicates)" in caplog.text
     assert "found of fer2013: train 6 of 6, val 3 of 3, test 1 of 3" in caplog.text
     assert (data.store.path / f"matches-{other.fingerprint}.npz").is_file()
     assert data.fingerprint == build("folder", larger, tmp_path).fingerprint
@@ -110,5 +110,5 @@ def test_nothing_left(fer2013: Path, larger: Path, tmp_path: Path) -> None:
     build("fer2013", fer2013, tmp_path).prepare_data()
     write(tmp_path / "copy" / "train" / "happy" / "0.png", encoded(face(0)))
     options: dict[str, Any] = {"exclude": "fer2013", "split_shares": [1, 0, 0]}
-    with pytest.raises(ConfigError, match=r"no train picture.*data\.exclude"):
+    with pytest.raises(ConfigError, match=r"no train image.*data\.exclude"):
         build("folder", tmp_path / "copy", tmp_path, **options).split_rows("train")

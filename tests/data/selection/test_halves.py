@@ -26,11 +26,11 @@ def test_the_halves_are_complements_stratified_and_keep_copies_together():
         assert abs(int(first[own].sum()) - int(second[own].sum())) <= 1
 
 
-def test_the_draw_depends_on_seed_and_picture_not_on_the_order():
+def test_the_draw_depends_on_seed_and_image_not_on_the_order():
     digests, labels = drawn()
     first = in_half(digests, labels, "first", 0)
     assert (in_half(digests, labels, "first", 1) != first).any()
-    order = np.random.default_rng(1).permutation(np.r_[0:50, 70:N])  # without copies, whose first label counts
+    order = np.random.default_rng(1).permutation(np.r_[0:50, 70:N])  # without duplicates, whose first label counts
     assert (in_half(digests[order], labels[order], "first", 0) == first[order]).all()
 
 
@@ -39,13 +39,13 @@ def folder(tmp_path):
     for split, n in (("train", 9), ("val", 3), ("test", 3)):
         for label in ("happy", "sad"):
             for i in range(n):
-                picture = encoded(pixels(1000 * n + 10 * i + len(label)))
-                write(tmp_path / "source" / split / label / f"{i}.png", picture)
+                image = encoded(pixels(1000 * n + 10 * i + len(label)))
+                write(tmp_path / "source" / split / label / f"{i}.png", image)
     write(tmp_path / "source" / "train" / "sad" / "copy.png", encoded(pixels(9000 + len("sad"))))
     return tmp_path
 
 
-def test_a_data_set_serves_a_half_of_its_training_pictures(folder):
+def test_a_data_set_serves_a_half_of_its_training_images(folder):
     def serve(**options):
         return build("folder", folder / "source", folder / "cache", dedup=False, **options)
 

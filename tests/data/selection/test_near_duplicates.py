@@ -28,7 +28,7 @@ Image = NDArray[np.uint8]
 
 @pytest.fixture(scope="module")
 def faces() -> list[Image]:
-    """Grey faces of different people, 48 pixels."""
+    """Gray faces of different people, 48 pixels."""
     return [draw_face(21, index, 48, grayscale=True).image[..., 0] for index in range(120)]
 
 
@@ -151,7 +151,7 @@ def test_exact_copies_are_no_near_duplicates(tmp_path: Path, faces: list[Image])
     assert _near_rows(tmp_path / "store", [faces[1], faces[0], faces[0], copy, faces[0], copy]) == {(1, 3)}
 
 
-def test_thousands_of_constant_pictures_and_copies_are_no_trouble(tmp_path: Path, faces: list[Image]) -> None:
+def test_thousands_of_constant_images_and_copies_are_no_trouble(tmp_path: Path, faces: list[Image]) -> None:
     blanks = [np.full((48, 48), value % 256, np.uint8) for value in range(3000)]
     store = _store(tmp_path / "store", [*blanks, *([faces[0]] * 3000), _brighter(faces[0], 5)])
     start = time.process_time()

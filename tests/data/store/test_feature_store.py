@@ -12,7 +12,7 @@ from src.data.dataset import StoreDataset
 from src.data.store.feature_dataset import FeatureDataset
 from src.data.store.feature_store import VIEWS, FeatureStore
 from src.data.store.packed_store import Record
-from src.data.transforms import PictureTransform, TransformConfig
+from src.data.transforms import ImageTransform, TransformConfig
 
 FLIP = TransformConfig("flip", horizontal_flip=0.5)
 ROWS = np.array([4, 0, 3])
@@ -83,21 +83,21 @@ def test_the_description_is_beside_the_features(tmp_path):
         assert json.loads((tmp_path / "a" / "features.json").read_text()) == {"tap": "pooled"}
 
 
-def test_views_are_those_of_the_pictures(make_store, tmp_path):
-    """Every picture is its own feature here: what is served must be what the transform makes of it."""
+def test_views_are_those_of_the_images(make_store, tmp_path):
+    """Every image is its own feature here: what is served must be what the transform makes of it."""
     rng = np.random.default_rng(0)
-    pictures = rng.integers(0, 256, (5, 64, 64, 3)).astype(np.uint8)
-    store = make_store([Record(str(i), "train", "sad", p, valence=i / 8) for i, p in enumerate(pictures)])
+    images = rng.integers(0, 256, (5, 64, 64, 3)).astype(np.uint8)
+    store = make_store([Record(str(i), "train", "sad", p, valence=i / 8) for i, p in enumerate(images)])
     rows = np.array([4, 2, 1, 3])
     served = {
         **{"store": store, "rows": rows, "labels": np.arange(4), "image_size": 64, "grayscale": False},
-        **{"transform": PictureTransform(FLIP, seed=3), "targets": rng.random((4, 7), np.float32)},
+        **{"transform": ImageTransform(FLIP, seed=3), "targets": rng.random((4, 7), np.float32)},
         "second_targets": rng.random((4, 8), np.float32),
     }
     features = FeatureStore(tmp_path / "features", 5, (3, 64, 64), torch.float16)
-    plain = torch.from_numpy(pictures).permute(0, 3, 1, 2)
-    for view, images in zip(VIEWS, (plain, plain.flip(-1)), strict=True):
-        write(features, range(5), images, view)
+    plain = torch.from_numpy(images).permute(0, 3, 1, 2)
+    for view, shown in zip(VIEWS, (plain, plain.flip(-1)), strict=True):
+        write(features, range(5), shown, view)
     keys = [(index, epoch) for epoch in range(8) for index in (3, 0, 1, 2)]
     theirs = StoreDataset(**served).__getitems__(keys)
     ours = FeatureDataset(features, **served).__getitems__(keys)

@@ -23,7 +23,7 @@ from src.utils.errors import ConfigError
 from tests.conftest import MakeStore
 
 
-def picture(*shape: int, seed: int = 0) -> np.ndarray:
+def noise(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)
 
 
@@ -32,10 +32,10 @@ def record(name: str, image: np.ndarray, label: str = "happy", split: str = "tra
 
 
 MIXED = [
-    record("a/1.png", picture(7, 5), "sad", "test"),
-    record("b", picture(4, 9, 3), "happy", "train", valence=0.5, arousal=-0.25),
-    record("ü", picture(1, 1), "contempt", "val", landmarks=np.arange(136, dtype=np.float32).reshape(68, 2)),
-    record("d", picture(6, 6, 3, seed=1).transpose(1, 0, 2), "happy", "train"),
+    record("a/1.png", noise(7, 5), "sad", "test"),
+    record("b", noise(4, 9, 3), "happy", "train", valence=0.5, arousal=-0.25),
+    record("ü", noise(1, 1), "contempt", "val", landmarks=np.arange(136, dtype=np.float32).reshape(68, 2)),
+    record("d", noise(6, 6, 3, seed=1).transpose(1, 0, 2), "happy", "train"),
 ]
 
 
@@ -60,9 +60,9 @@ def test_distributions_and_what_was_left_out(tmp_path: Path) -> None:
     left_out: Counter[str] = Counter()
 
     def entries() -> Iterator[Record]:
-        yield record("a", picture(2, 2), distribution=votes)
+        yield record("a", noise(2, 2), distribution=votes)
         left_out["blurred"] += 2
-        yield record("b", picture(2, 2, seed=1))
+        yield record("b", noise(2, 2, seed=1))
 
     write_store(tmp_path / "store", entries(), max_bad=0, left_out=left_out)
     store = PackedStore(tmp_path / "store")
@@ -76,23 +76,23 @@ def test_distributions_and_what_was_left_out(tmp_path: Path) -> None:
 
 def test_rows_keep_the_order_of_the_source(make_store: MakeStore) -> None:
     splits = ["test", "train", "val", "train", "test", "train"]
-    store = make_store([record(str(i), picture(2, 2, seed=i), split=split) for i, split in enumerate(splits)])
+    store = make_store([record(str(i), noise(2, 2, seed=i), split=split) for i, split in enumerate(splits)])
     assert [store.rows(split).tolist() for split in ("train", "val", "test")] == [[1, 3, 5], [2], [0, 4]]
 
 
 def test_grey_store_without_landmarks(make_store: MakeStore) -> None:
-    store = make_store([record(str(i), picture(3, 3, seed=i)) for i in range(3)])
+    store = make_store([record(str(i), noise(3, 3, seed=i)) for i in range(3)])
     assert store.is_gray
     assert store.landmarks is None
 
 
-def test_pictures_cannot_be_changed(make_store: MakeStore) -> None:
+def test_images_cannot_be_changed(make_store: MakeStore) -> None:
     with pytest.raises(ValueError, match="read-only"):
         make_store(MIXED).image(0)[0, 0] = 1
 
 
-def test_digests_tell_pictures_apart(make_store: MakeStore) -> None:
-    image = picture(4, 6)
+def test_digests_tell_images_apart(make_store: MakeStore) -> None:
+    image = noise(4, 6)
     changed = image.copy()
     changed[-1, -1] ^= 1
     others = [changed, image.reshape(6, 4), image.reshape(4, 2, 3)]
@@ -109,12 +109,12 @@ def test_a_worker_opens_its_own_map(make_store: MakeStore) -> None:
         np.testing.assert_array_equal(pool.submit(store.image, 1).result(), MIXED[1].image)
 
 
-def test_skipped_pictures_are_listed(tmp_path: Path) -> None:
+def test_skipped_images_are_listed(tmp_path: Path) -> None:
     write_store(tmp_path / "store", [*MIXED, Skipped("x.png", "no image")], max_bad=0.2)
     assert PackedStore(tmp_path / "store").skipped == [Skipped("x.png", "no image")]
 
 
-def test_too_many_unreadable_pictures(tmp_path: Path) -> None:
+def test_too_many_unreadable_images(tmp_path: Path) -> None:
     bad = [Skipped(f"{i}.png", "truncated") for i in range(12)]
     with pytest.raises(ConfigError) as error:
         write_store(tmp_path / "store", [*MIXED, *bad], max_bad=0.7)
@@ -129,7 +129,7 @@ def test_the_accepted_share_is_inclusive(tmp_path: Path) -> None:
 
 
 def test_nothing_readable(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"data\.path holds no readable picture \(1 unreadable\)"):
+    with pytest.raises(ConfigError, match=r"data\.path holds no readable image \(1 unreadable\)"):
         write_store(tmp_path / "store", [Skipped("x.png", "no image")], max_bad=1)
 
 
@@ -146,7 +146,7 @@ def test_a_failure_midway_leaves_nothing(tmp_path: Path, failure: type[BaseExcep
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match=r"cannot write the picture store .*file/store.*data_dir"):
+    with pytest.raises(ConfigError, match=r"cannot write the image store .*file/store.*data_dir"):
         write_store(tmp_path / "file" / "store", MIXED, max_bad=0)
 
 
@@ -170,7 +170,7 @@ def test_a_second_writer_waits_for_the_store_of_the_first(tmp_path: Path) -> Non
         with pytest.raises(subprocess.TimeoutExpired):
             second[0].wait(0.5)
         assert visible(tmp_path) == [f"store.tmp-{os.getpid()}"]
-        yield record("first", picture(2, 2))
+        yield record("first", noise(2, 2))
 
     assert write_store(tmp_path / "store", entries(), max_bad=0).ids.tolist() == ["first"]
     assert second[0].communicate(timeout=60)[0] == b"['first']\n"
@@ -187,7 +187,7 @@ def test_without_locks_the_first_of_two_writers_wins(tmp_path: Path, monkeypatch
         other = tmp_path / "elsewhere" / "store"
         start_another_writer(other).communicate(timeout=60)
         other.rename(tmp_path / "store")
-        yield record("late", picture(2, 2))
+        yield record("late", noise(2, 2))
 
     assert write_store(tmp_path / "store", entries(), max_bad=0).ids.tolist() == ["early"]
     assert visible(tmp_path) == ["elsewhere", "store", "store.tmp-1"]

@@ -55,7 +55,7 @@ def test_parameters_at_256_pixels(head: type[Head], n_parameters: int) -> None:
 @pytest.mark.parametrize("valence_arousal", [False, True])
 @pytest.mark.parametrize("side", [16, 32, 64])
 @pytest.mark.parametrize("head", PARAMETERS)
-def test_outputs_per_picture(head: type[Head], side: int, valence_arousal: bool) -> None:
+def test_outputs_per_image(head: type[Head], side: int, valence_arousal: bool) -> None:
     built = fused(head, side=side, channels=8, valence_arousal=valence_arousal)
     n_outputs = 9 if valence_arousal else 7
     assert built(torch.rand(2, 8, side, side)).shape == (2, n_outputs)

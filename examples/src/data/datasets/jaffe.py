@@ -11,7 +11,7 @@ from src.data.datamodule import StoreDataModule
 from src.data.readers.class_folders import Entry, draw_splits, read_entries
 from src.data.readers.file_tree import open_tree
 from src.data.readers.images import MAX_SIDE
-from src.data.readers.splits import check_shares
+from src.data.readers.splits import check_fractions
 from src.data.store.packed_store import Record, Skipped
 from src.data.vocabulary import canonical_name, canonical_order
 from src.utils.errors import ConfigError
@@ -41,7 +41,7 @@ class JaffeDataModule(StoreDataModule):
             ConfigError: If the fractions are no fractions.
         """
         super().__init__(**common)
-        self.split_shares = check_shares("data.split_shares", split_shares)
+        self.split_shares = check_fractions("data.split_shares", split_shares)
         self.split_seed = split_seed
 
     def store_options(self) -> dict[str, Any]:

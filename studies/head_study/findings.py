@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from src.metrics.paired import holm
-from studies.head_study.arms import Cell, Contrast, Study
+from studies.head_study.conditions import Cell, Contrast, Study
 
 Outcome = Literal["confirmed", "refuted", "left open"]
 # Decides from contrasts and their corrected p-values.
@@ -23,14 +23,14 @@ ORIGINAL = ("linear", "linear_flat", "linear_bottleneck", *ATTENTION)
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Finding:
     """A claim and what the runs say about it.
 
     Attributes:
         claim: The claim.
         outcome: `confirmed`, `refuted` or `left open`.
         rule: By what it was decided.
-        contrasts: The evidence.
+        contrasts: The attribution.
         p_values: Their p-values, corrected for their number.
         complete: Whether all runs that the claim needs are there; without, it is left open.
     """
@@ -43,12 +43,12 @@ class Verdict:
     complete: bool
 
 
-def verdicts(study: Study) -> list[Verdict]:
-    """Judge the claims: where arms of a study are missing, what needs them is left open."""
+def findings(study: Study) -> list[Finding]:
+    """Judge the claims: where conditions of a study are missing, what needs them is left open."""
     gaps = [_gap(study, head) for head in ATTENTION]
     balanced = [
-        _change(study, head, arm, f"gap of {head} with {what} minus without")
-        for arm, what in (("weighted", "class weights"), ("sampled", "balanced sampling"))
+        _change(study, head, condition, f"gap of {head} with {what} minus without")
+        for condition, what in (("weighted", "class weights"), ("sampled", "balanced sampling"))
         for head in ATTENTION
     ]
     grown = [_growth(study, head) for head in ATTENTION]
@@ -84,7 +84,7 @@ def verdicts(study: Study) -> list[Verdict]:
         ),
         _judge(
             "It does not help because the data set is small.",
-            "confirmed if twice the pictures raise what attention gains over `linear` (weighted F1, Holm's correction, "
+            "confirmed if twice the images raise what attention gains over `linear` (weighted F1, Holm's correction, "
             f"5 %), refuted if no interval reaches {100 * MARGIN:.0f} percentage point",
             grown,
             confirmed=_some_positive,
@@ -110,7 +110,7 @@ def _some_positive(contrasts: Sequence[Contrast], p_values: Sequence[float]) -> 
     return any(c.value > 0 and p < LEVEL for c, p in zip(contrasts, p_values, strict=True))
 
 
-def _judge(claim: str, rule: str, wanted: Sequence[Contrast | None], *, confirmed: Rule, refuted: Rule) -> Verdict:
+def _judge(claim: str, rule: str, wanted: Sequence[Contrast | None], *, confirmed: Rule, refuted: Rule) -> Finding:
     contrasts = [c for c in wanted if c is not None]
     complete, p = len(contrasts) == len(wanted), corrected(contrasts)
     outcome: Outcome = "left open"
@@ -118,19 +118,19 @@ def _judge(claim: str, rule: str, wanted: Sequence[Contrast | None], *, confirme
         outcome = "confirmed"
     elif complete and refuted(contrasts, p):
         outcome = "refuted"
-    return Verdict(claim, outcome, rule, tuple(contrasts), p, complete)
+    return Finding(claim, outcome, rule, tuple(contrasts), p, complete)
 
 
 def _gap(study: Study, head: str) -> Contrast | None:
     return study.contrast(f"{head} - {BASELINE}", [("fused", head)], [("fused", BASELINE)], "f1_weighted")
 
 
-def _change(study: Study, head: str, arm: str, name: str) -> Contrast | None:
-    plus: list[Cell] = [(arm, head), ("fused", BASELINE)]
-    return study.contrast(name, plus, [(arm, BASELINE), ("fused", head)], "f1_macro")
+def _change(study: Study, head: str, condition: str, name: str) -> Contrast | None:
+    plus: list[Cell] = [(condition, head), ("fused", BASELINE)]
+    return study.contrast(name, plus, [(condition, BASELINE), ("fused", head)], "f1_macro")
 
 
 def _growth(study: Study, head: str) -> Contrast | None:
     plus: list[Cell] = [("fused", head), ("half", BASELINE)]
     minus: list[Cell] = [("fused", BASELINE), ("half", head)]
-    return study.contrast(f"gap of {head} with all pictures minus with half", plus, minus, "f1_weighted")
+    return study.contrast(f"gap of {head} with all images minus with half", plus, minus, "f1_weighted")

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 import torch
 
-from src.callbacks.test_table import TestTableCollector, TestTableWriter
+from src.callbacks.evaluation_table import EvaluationTableCollector, EvaluationTableWriter
 from src.data.datasets.fer2013 import Fer2013DataModule
 from src.data.datasets.synthetic import SyntheticDataModule
 from src.engine.build import build_callbacks
@@ -14,7 +14,7 @@ from src.runs.finished import Run
 from tests.helpers.running import TINY_DATA, compose_config, tiny_config
 
 
-class Keep(TestTableWriter):
+class Keep(EvaluationTableWriter):
     """Keeps the table, and adds a number."""
 
     def write(self, table, run_dir, trainer):
@@ -30,9 +30,9 @@ def kept(tmp_path_factory, data_dir):
     options = ["trainer.max_epochs=1", "head.valence_arousal=true", off]
     cfg = tiny_config(run_dir, data_dir, *options, figures=True)
     with pytest.MonkeyPatch.context() as patch:
-        build = TestTableCollector.__init__
+        build = EvaluationTableCollector.__init__
         patch.setattr(
-            TestTableCollector,
+            EvaluationTableCollector,
             "__init__",
             lambda self, run_dir, writers: build(self, run_dir, writers | {"own": writer}),
         )
@@ -40,7 +40,7 @@ def kept(tmp_path_factory, data_dir):
     return run_dir, writer.table, results
 
 
-def test_a_writer_gets_every_picture_in_the_stores_order(kept):
+def test_a_writer_gets_every_image_in_the_stores_order(kept):
     _, table, _ = kept
     assert torch.equal(table.rows, torch.from_numpy(table.store.rows("test")))
     assert table.ids == [table.store.ids[row] for row in table.rows]
@@ -60,7 +60,7 @@ def test_a_writer_that_is_off_writes_nothing(kept):
     assert (run_dir / "figures" / "confusion_matrix.png").exists()
 
 
-def test_the_frame_has_a_row_per_picture(kept):
+def test_the_frame_has_a_row_per_image(kept):
     _, table, _ = kept
     frame = table.to_frame()
     assert list(frame)[:5] == ["id", "split", "label", "prediction", "in_dedup"]
@@ -70,7 +70,9 @@ def test_the_frame_has_a_row_per_picture(kept):
 
 
 def test_one_collector_has_all_writers(tmp_path, data_dir):
-    collectors = [c for c in build_callbacks(tiny_config(tmp_path, data_dir)) if isinstance(c, TestTableCollector)]
+    collectors = [
+        c for c in build_callbacks(tiny_config(tmp_path, data_dir)) if isinstance(c, EvaluationTableCollector)
+    ]
     assert len(collectors) == 1
     assert len(collectors[0].writers) >= 4
 

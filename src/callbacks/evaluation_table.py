@@ -26,22 +26,22 @@ Results = dict[str, float | int | list[float]]
 
 
 @dataclass(frozen=True)
-class TestTable:
-    """Predictions of N pictures of the split that is evaluated, in the store's order.
+class EvaluationTable:
+    """Predictions of N images of the split that is evaluated, in the store's order.
 
     Attributes:
         split: That split: `test`, or `val` while the test split is not to be seen.
         class_names: The model's classes.
-        ids: Names of the pictures, (N,).
+        ids: Names of the images, (N,).
         labels: Class indices, (N,).
         probabilities: (N, n_classes).
-        in_dedup: Whether the picture has no copy elsewhere and is the first of its group, (N,).
+        in_dedup: Whether the image has no duplicate elsewhere and is the first of its group, (N,).
         valence: (N,), or None where it is no trained output.
         arousal: (N,), likewise.
         rows: Rows of the store, (N,).
-        store: The pictures.
-        shows_people: Whether the pictures do: then they may leave the machine with the user's consent only.
-        n_unmapped: Pictures left out because the model lacks their class.
+        store: The images.
+        shows_people: Whether the images do: then they may leave the machine with the user's consent only.
+        n_unmapped: Images left out because the model lacks their class.
     """
 
     __test__ = False  # not a test class, whatever pytest thinks
@@ -60,7 +60,7 @@ class TestTable:
     n_unmapped: int
 
     def __len__(self) -> int:
-        """Return the number of pictures."""
+        """Return the number of images."""
         return len(self.ids)
 
     @property
@@ -70,17 +70,17 @@ class TestTable:
 
     @property
     def accuracy(self) -> float:
-        """Share of hits."""
+        """Fraction correct."""
         return float((self.predictions == self.labels).float().mean())
 
     @property
-    def pictures_hash(self) -> str:
-        """Hash of the pictures, whatever their order."""
+    def images_hash(self) -> str:
+        """Hash of the images, whatever their order."""
         digests = sorted(self.store.digests[self.rows.numpy()].tolist())
         return hashlib.blake2b(b"".join(digests), digest_size=8).hexdigest()
 
     def to_frame(self) -> pd.DataFrame:
-        """Return the table as `predictions.csv` has it, a row per picture."""
+        """Return the table as `predictions.csv` has it, a row per image."""
         names = self.class_names
         columns: dict[str, Any] = {
             "id": self.ids,
@@ -95,13 +95,13 @@ class TestTable:
         return pd.DataFrame(columns)
 
 
-class TestTableWriter(ABC):
+class EvaluationTableWriter(ABC):
     """Something that is made of the table: a file, numbers, what a logger shows."""
 
     __test__ = False
 
     @abstractmethod
-    def write(self, table: TestTable, run_dir: Path, trainer: Trainer) -> Results:
+    def write(self, table: EvaluationTable, run_dir: Path, trainer: Trainer) -> Results:
         """Use the complete table; called in the main process.
 
         Args:
@@ -114,7 +114,7 @@ class TestTableWriter(ABC):
         """
 
 
-class TestTableCollector(Callback):
+class EvaluationTableCollector(Callback):
     """Collects the predictions of all processes, once, and hands them as a table to every writer.
 
     Attributes:
@@ -124,7 +124,7 @@ class TestTableCollector(Callback):
 
     __test__ = False
 
-    def __init__(self, run_dir: str, writers: Mapping[str, TestTableWriter | None]) -> None:
+    def __init__(self, run_dir: str, writers: Mapping[str, EvaluationTableWriter | None]) -> None:
         """Create the callback.
 
         Args:
@@ -197,7 +197,7 @@ class TestTableCollector(Callback):
 
 def _table(
     outputs: list[EvaluationOutput], data: StoreDataModule, model: ExpressionClassifier, split: Split
-) -> TestTable:
+) -> EvaluationTable:
     store = data.store
     rows = torch.cat([output["row"] for output in outputs])
     order = rows.argsort()
@@ -207,7 +207,7 @@ def _table(
         return torch.cat([output[name] for output in outputs])[order]  # type: ignore[literal-required]
 
     trained = "valence_arousal" in model.spec.outputs
-    return TestTable(
+    return EvaluationTable(
         split=split,
         class_names=model.spec.class_names,
         ids=[str(store.ids[row]) for row in rows],

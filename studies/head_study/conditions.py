@@ -1,4 +1,4 @@
-"""The runs of a study, and differences between its heads with intervals over pictures and seeds."""
+"""The runs of a study, and differences between its heads with intervals over images and seeds."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ log = logging.getLogger(__name__)
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-# The arms, in the order of the page: folders of the study's directory, and what differs between them.
-ARMS = {
+# The conditions, in the order of the page: folders of the study's directory, and what differs between them.
+CONDITIONS = {
     "fused": "Heads on the frozen `fused` features",
     "weighted": "The same with class weights in the loss (`loss.class_weights=balanced`)",
     "sampled": "The same with every class drawn equally often (`data.sampler=balanced`)",
-    "half": "The same with half of the training pictures (`data.half=first`)",
+    "half": "The same with half of the training images (`data.half=first`)",
     "emotion2": "Heads on `emotion2`, its two emotion blocks trained, too",
     "crossfit": "A backbone from one half of Training, heads on the other half",
     "crossfit_seen": "The same backbone, heads on the half that it has seen",
 }
-# A head and an arm.
+# A head and an condition.
 Cell = tuple[str, str]
 
 
@@ -41,7 +41,7 @@ class Contrast:
     Attributes:
         name: What it is, such as `multihead - linear`.
         value: Observed.
-        low: Lower end of the 95 % bootstrap interval over pictures and seeds.
+        low: Lower end of the 95 % bootstrap interval over images and seeds.
         high: Upper end.
         p: Two-sided bootstrap p of 0.
     """
@@ -54,10 +54,10 @@ class Contrast:
 
 
 class Study:
-    """Runs by arm and head, all evaluated on the same pictures.
+    """Runs by condition and head, all evaluated on the same images.
 
     Attributes:
-        cells: (arm, head) -> its runs, ordered by seed.
+        cells: (condition, head) -> its runs, ordered by seed.
         class_names: Classes of all runs.
         labels: Class indices, (N,).
     """
@@ -66,35 +66,41 @@ class Study:
         """Read the finished runs of a study.
 
         Args:
-            folder: Its directory, with a sweep in each of `ARMS`.
+            folder: Its directory, with a sweep in each of `CONDITIONS`.
 
         Raises:
-            ConfigError: If there is none, or they were evaluated on different pictures.
+            ConfigError: If there is none, or they were evaluated on different images.
         """
-        found = {arm: find_runs(str(folder / arm)) for arm in ARMS if any((folder / arm).glob("*/metrics.json"))}
+        found = {
+            condition: find_runs(str(folder / condition))
+            for condition in CONDITIONS
+            if any((folder / condition).glob("*/metrics.json"))
+        }
         runs = [run for members in found.values() for run in members]
         if not runs:
             raise ConfigError(
-                f"runs={folder} holds no finished run in {', '.join(ARMS)}; expected what make study makes."
+                f"runs={folder} holds no finished run in {', '.join(CONDITIONS)}; expected what make study makes."
             )
         check_same_test_set(runs)
         self.cells: dict[Cell, list[Run]] = {}
-        for arm, members in found.items():
+        for condition, members in found.items():
             for run in sorted(members, key=lambda run: int(run.config["seed"])):
-                self.cells.setdefault((arm, str(run.config["head"]["name"])), []).append(run)
+                self.cells.setdefault((condition, str(run.config["head"]["name"])), []).append(run)
         self.class_names = all_classes(runs)
         self.labels = runs[0].indices("label", self.class_names)
         self.split, self.data_name = runs[0].split, runs[0].data_name
         self._resampled: dict[tuple[Cell, str], Floats] = {}
 
     @property
-    def arms(self) -> list[str]:
-        """Arms that have runs."""
-        return [arm for arm in ARMS if any(cell[0] == arm for cell in self.cells)]
+    def conditions(self) -> list[str]:
+        """Conditions that have runs."""
+        return [condition for condition in CONDITIONS if any(cell[0] == condition for cell in self.cells)]
 
-    def heads(self, arm: str) -> list[str]:
-        """Heads of an arm, the best first by weighted F1."""
-        return sorted((h for a, h in self.cells if a == arm), key=lambda h: -self.score((arm, h), "f1_weighted"))
+    def heads(self, condition: str) -> list[str]:
+        """Heads of an condition, the best first by weighted F1."""
+        return sorted(
+            (h for a, h in self.cells if a == condition), key=lambda h: -self.score((condition, h), "f1_weighted")
+        )
 
     def seed_scores(self, cell: Cell, metric: str) -> list[float]:
         """Return a metric of each run."""
@@ -106,7 +112,7 @@ class Study:
         return float(np.mean(self.seed_scores(cell, metric)))
 
     def interval(self, cell: Cell, metric: str) -> tuple[float, float]:
-        """Return its 95 % bootstrap interval over pictures and seeds."""
+        """Return its 95 % bootstrap interval over images and seeds."""
         return interval(self._scores(cell, metric))
 
     def contrast(self, name: str, plus: Sequence[Cell], minus: Sequence[Cell], metric: str) -> Contrast | None:
@@ -125,7 +131,7 @@ class Study:
         return [run.indices("prediction", self.class_names) for run in self.cells[cell]]
 
     def _scores(self, cell: Cell, metric: str) -> Floats:
-        """Return the mean score on resampled pictures, the same for all cells, of resampled runs, (n_resamples,)."""
+        """Return the mean score on resampled images, the same for all cells, of resampled runs, (n_resamples,)."""
         key = (cell, metric)
         if key not in self._resampled:
             scores = bootstrap_scores(self.labels, self._predictions(cell), len(self.class_names), METRICS[metric])

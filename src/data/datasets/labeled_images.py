@@ -1,4 +1,4 @@
-"""The pictures of a data set: their store, their classes, and which of them a split serves."""
+"""The images of a data set: their store, their classes, and which of them a split serves."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from src.utils.errors import ConfigError
 log = logging.getLogger(__name__)
 
 
-class LabelledPictures(ABC):
-    """Packs the pictures of a data set, and says which of them, with which labels, each split serves.
+class LabeledImages(ABC):
+    """Packs the images of a data set, and says which of them, with which labels, each split serves.
 
     A subclass states its `classes` (canonical order; empty if they depend on the source) and its `source_hint`, and
-    yields its pictures in `records()`, each with its split; `generated` says that it needs no source, `shows_people`
-    that its pictures are private. With a `second_vocabulary`, a name and its classes, the records' distributions are
+    yields its images in `records()`, each with its split; `generated` says that it needs no source, `shows_people`
+    that its images are private. With a `second_vocabulary`, a name and its classes, the records' distributions are
     over it instead of being the target. `derived` names outputs whose targets nobody annotated.
 
     Attributes:
         name: Name of the data set.
-        left_out: Reason -> number of readable pictures that `records()` leaves out by it; the store remembers them.
+        left_out: Reason -> number of readable images that `records()` leaves out by it; the store remembers them.
     """
 
     classes: ClassVar[tuple[str, ...]] = ()
@@ -65,14 +65,14 @@ class LabelledPictures(ABC):
             name: Name of the data set.
             path: Where its source lies; None for generated data.
             data_dir: Folder for the packed stores.
-            dedup: Whether to remove copies from the training split.
-            max_bad: Largest accepted share of unreadable pictures.
+            dedup: Whether to remove duplicates from the training split.
+            max_bad: Largest accepted fraction of unreadable images.
             classes: Classes to keep, after merging; None for all.
             merge: Name of a class -> names of the classes that it joins.
-            exclude: Data sets whose pictures are left out.
+            exclude: Data sets whose images are left out.
             half: `first` or `second` half of the training split; None for all of it.
             half_seed: Seed of the halves.
-            class_names: Classes of the model that will see the pictures; None for the data set's own.
+            class_names: Classes of the model that will see the images; None for the data set's own.
 
         Raises:
             ConfigError: If the half is unknown.
@@ -91,7 +91,7 @@ class LabelledPictures(ABC):
 
     @abstractmethod
     def records(self) -> Iterator[Record | Skipped]:
-        """Yield every picture of the data set, or the reason why one cannot be read."""
+        """Yield every image of the data set, or the reason why one cannot be read."""
 
     def store_options(self) -> dict[str, Any]:
         """Return the options, beside the source, that determine the store's content."""
@@ -112,7 +112,7 @@ class LabelledPictures(ABC):
 
     @property
     def store(self) -> PackedStore:
-        """The pictures; the store is built at first use."""
+        """The images; the store is built at first use."""
         if self._store is None:
             self._store = self._open()
         return self._store
@@ -130,7 +130,7 @@ class LabelledPictures(ABC):
         for entry in store.skipped:
             log.warning("%s: skipped %s: %s", self.name, entry.id, entry.reason)
         for reason, n in store.left_out.items():
-            log.info("data=%s: left out %s pictures: %s", self.name, f"{n:,}", reason)
+            log.info("data=%s: left out %s images: %s", self.name, f"{n:,}", reason)
         return store
 
     @property
@@ -178,7 +178,7 @@ class LabelledPictures(ABC):
 
     @property
     def vocabularies(self) -> dict[str, tuple[str, ...]]:
-        """All classifications that the pictures are labelled for, by name; empty if the labels are the only one."""
+        """All classifications that the images are labelled for, by name; empty if the labels are the only one."""
         if self.second_vocabulary is None:
             return {}
         return {self.vocabulary: self.class_names, self.second_vocabulary[0]: self.second_vocabulary[1]}
@@ -192,7 +192,7 @@ class LabelledPictures(ABC):
         """Return what a split serves.
 
         Returns:
-            Rows of the store (N,), their class indices (N,), and how many pictures were left out because the model,
+            Rows of the store (N,), their class indices (N,), and how many images were left out because the model,
             or `data.classes`, lacks their class.
 
         Raises:
@@ -201,7 +201,7 @@ class LabelledPictures(ABC):
         rows, labels, left_out = self.served_rows(split)
         if len(rows) == 0:
             raise ConfigError(
-                f"data={self.name} has no {split} picture of the classes {', '.join(self.class_names)} to serve; check "
+                f"data={self.name} has no {split} image of the classes {', '.join(self.class_names)} to serve; check "
                 "data.path, data.classes and data.exclude, or use a model with the classes of the data."
             )
         return rows, labels, left_out
@@ -220,20 +220,20 @@ class LabelledPictures(ABC):
         return rows, labels, n_unknown
 
     def clean_rows(self, split: Split) -> NDArray[np.int64]:
-        """Return the store's rows of a split that have no copy in the others, one per group of copies."""
+        """Return the store's rows of a split that have no duplicate in the others, one per group of duplicates."""
         return clean_rows(self.store, split)
 
     def class_counts(self, split: Split) -> NDArray[np.int64]:
-        """Return the number of pictures per class that a split serves, (n_classes,)."""
+        """Return the number of images per class that a split serves, (n_classes,)."""
         return np.bincount(self.split_rows(split)[1], minlength=len(self.class_names))
 
     @property
     def has_valence_arousal(self) -> bool:
-        """Whether any training picture has valence and arousal."""
+        """Whether any training image has valence and arousal."""
         return not bool(np.isnan(self.store.valence[self.store.rows("train")]).all())
 
     @property
     def has_landmarks(self) -> bool:
-        """Whether any training picture has landmarks."""
+        """Whether any training image has landmarks."""
         points = self.store.landmarks
         return points is not None and not bool(np.isnan(points[self.store.rows("train")]).all())
