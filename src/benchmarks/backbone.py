@@ -13,7 +13,8 @@ from torch import Tensor
 from src.benchmarks.measure import Row, against, scratch_folder, time_rounds
 from src.models.classifier import ExpressionClassifier
 from src.models.compiled import compile_for_prediction
-from src.models.weights import build_from_weights, find_checkpoint, load_weights
+from src.models.weights import build_from_weights, load_weights
+from src.runs.layout import find_checkpoint
 from src.utils.cpu_precision import autocast
 from src.utils.precision import native_bf16
 

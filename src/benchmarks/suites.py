@@ -13,6 +13,7 @@ from src.benchmarks.data import data_suite
 from src.benchmarks.loop import loop_suite
 from src.benchmarks.measure import markdown, terminal_table, to_dict
 from src.benchmarks.predict import predict_suite
+from src.runs import layout
 from src.utils.atomic_files import write_json
 
 SUITES = {
@@ -34,8 +35,8 @@ def benchmark(cfg: DictConfig) -> None:
     rows = [row for suite in chosen for row in suite(cfg)]
     content = to_dict(rows)
     run_dir = Path(cfg.run_dir)
-    write_json(run_dir / "benchmark.json", content)
-    (run_dir / "benchmark.md").write_text(markdown(rows) + "\n", encoding="utf-8")
+    write_json(run_dir / layout.BENCHMARK, content)
+    (run_dir / layout.BENCHMARK_TABLE).write_text(markdown(rows) + "\n", encoding="utf-8")
     console = Console(stderr=True)
     console.print(", ".join(f"{key} {value}" for key, value in content["machine"].items()), highlight=False)
     console.print(terminal_table(rows))

@@ -15,7 +15,7 @@ from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from src.data.datamodule import StoreDataModule
 from src.engine.build import build_callbacks, build_data, build_loggers, build_trainer, plain
 from src.engine.fit import new_model
-from src.models.build import starting_weights
+from src.engine.load import starting_weights
 from src.models.classifier import ExpressionClassifier
 from src.utils.groups import load_group
 from src.utils.precision import resolve_precision

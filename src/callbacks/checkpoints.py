@@ -8,6 +8,8 @@ from typing import Any
 
 from pytorch_lightning.callbacks import ModelCheckpoint
 
+from src.runs import layout
+
 
 class BestCheckpoint(ModelCheckpoint):
     """Keeps the epoch with the best validation score as `best.ckpt`.
@@ -25,7 +27,7 @@ class BestCheckpoint(ModelCheckpoint):
         """
         super().__init__(
             dirpath,
-            filename="best",
+            filename=Path(layout.BEST_CHECKPOINT).stem,
             monitor=monitor,
             mode=mode,
             save_on_train_epoch_end=True,
@@ -33,18 +35,23 @@ class BestCheckpoint(ModelCheckpoint):
         )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the best score, copying its checkpoint if it lies in another run directory."""
+        """Restore the best score and its checkpoint.
+
+        The checkpoint of another run directory is copied; the one of a directory that was moved came along with it.
+        """
         here, best = Path(str(self.dirpath)), Path(state_dict["best_model_path"])
-        if Path(state_dict["dirpath"]) != here and best.is_file():
-            here.mkdir(parents=True, exist_ok=True)
-            moved = str(shutil.copy2(best, here / best.name))
+        kept = here / best.name
+        if Path(state_dict["dirpath"]) != here and (best.is_file() or kept.is_file()):
+            if best.is_file():
+                here.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(best, kept)
             score = state_dict["best_model_score"]
             state_dict = {
                 **state_dict,
                 "dirpath": self.dirpath,
-                "best_model_path": moved,
-                "kth_best_model_path": moved,
-                "best_k_models": {moved: score},
+                "best_model_path": str(kept),
+                "kth_best_model_path": str(kept),
+                "best_k_models": {str(kept): score},
             }
         super().load_state_dict(state_dict)
 
@@ -62,5 +69,9 @@ class LastCheckpoint(ModelCheckpoint):
             dirpath: Folder of the checkpoints.
         """
         super().__init__(
-            dirpath, filename="last", monitor=None, save_on_train_epoch_end=True, enable_version_counter=False
+            dirpath,
+            filename=Path(layout.LAST_CHECKPOINT).stem,
+            monitor=None,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
         )

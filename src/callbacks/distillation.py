@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from src.models.classifier import ExpressionClassifier
-from src.models.weights import build_from_weights, find_checkpoint, load_weights
+from src.models.weights import build_from_weights, load_weights
+from src.runs.layout import find_checkpoint
 from src.utils.errors import ConfigError
 
 

@@ -15,6 +15,7 @@ from pytorch_lightning import Trainer
 from torchmetrics.functional.classification import multiclass_confusion_matrix, multiclass_precision_recall_curve
 
 from src.callbacks.evaluation_table import EvaluationTable, EvaluationTableWriter, Results
+from src.runs import layout
 
 PANELS = (("loss", "Loss"), ("accuracy", "Accuracy"), ("f1_macro", "Macro F1"))
 SPLIT_TITLES = {"val": "Validation", "test": "Test"}
@@ -42,7 +43,7 @@ def draw_learning_curves(history: Sequence[dict[str, float]], run_dir: Path) -> 
         axis.grid(alpha=0.3)
         if axis.lines:
             axis.legend()
-    return _save(figure, run_dir, "learning_curves")
+    return _save(figure, run_dir / layout.LEARNING_CURVES)
 
 
 class ConfusionMatrix(EvaluationTableWriter):
@@ -66,7 +67,7 @@ class ConfusionMatrix(EvaluationTableWriter):
         )
         axis.set_xticks(range(len(names)), names, rotation=45, ha="right")
         axis.set_yticks(range(len(names)), names)
-        _save(figure, run_dir, "confusion_matrix")
+        _save(figure, run_dir / layout.CONFUSION_MATRIX)
         return {}
 
 
@@ -92,7 +93,7 @@ class PrecisionRecall(EvaluationTableWriter):
         )
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
-        _save(figure, run_dir, "precision_recall")
+        _save(figure, run_dir / layout.PRECISION_RECALL)
         return {}
 
 
@@ -102,8 +103,7 @@ def _panels(n: int, width: float = 4.0, height: float = 3.4) -> tuple[Figure, li
     return figure, [figure.add_subplot(1, n, i + 1) for i in range(n)]
 
 
-def _save(figure: Figure, run_dir: Path, name: str) -> Path:
-    path = run_dir / "figures" / f"{name}.png"
+def _save(figure: Figure, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
     return path

@@ -15,6 +15,7 @@ from src.explanation.images import first_of_each_class, read_images
 from src.explanation.panels import draw_panel, explain_row
 from src.explanation.targets import Target
 from src.models.classifier import ExpressionClassifier
+from src.runs import layout
 from src.utils.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ class GradCamFigure(Callback):
             method: Method, see `src.explanation.methods`, or `auto`.
             layer: Layer, see `src.explanation.adapter.find_layer`, or None.
         """
-        self.path = Path(run_dir) / "figures" / "gradcam.png"
+        self.path = Path(run_dir) / layout.GRADCAM
         self.method, self.layer = method, layer
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -45,7 +46,7 @@ class GradCamFigure(Callback):
             try:
                 self._draw(cast(ExpressionClassifier, pl_module), data)
             except ConfigError as error:
-                log.warning("No figures/gradcam.png: %s Or leave it out with ~callbacks.gradcam.", error)
+                log.warning("No %s: %s Or leave it out with ~callbacks.gradcam.", layout.GRADCAM, error)
 
     def _draw(self, model: ExpressionClassifier, data: StoreDataModule) -> None:
         explainer = Explainer(model, self.method, self.layer)

@@ -10,6 +10,7 @@ from torch import Tensor
 from src.callbacks.evaluation_table import EvaluationTable, EvaluationTableWriter, Results
 from src.metrics.classification import evaluate_table
 from src.metrics.intervals import bootstrap_intervals
+from src.runs import layout
 from src.runs.directory import update_provenance
 
 
@@ -18,7 +19,7 @@ class PredictionsCsv(EvaluationTableWriter):
 
     def write(self, table: EvaluationTable, run_dir: Path, trainer: Trainer) -> Results:
         """Write the file, and note which images it is about: `src.compare` ranks runs on the same ones only."""
-        table.to_frame().to_csv(run_dir / "predictions.csv", index=False)
+        table.to_frame().to_csv(run_dir / layout.PREDICTIONS, index=False)
         update_provenance(run_dir, images=table.images_hash)
         return {}
 

@@ -16,7 +16,8 @@ from omegaconf import DictConfig
 
 from src.cli.resolvers import SWEEP_ID, SWEPT_KEYS, register_resolvers
 from src.metrics.directions import monitor_mode
-from src.runs.directory import REFUSED, hold_directory, holds_a_run
+from src.runs import layout
+from src.runs.directory import hold_directory, holds_a_run
 from src.utils.atomic_files import read_json
 from src.utils.errors import ConfigError
 from src.utils.processes import is_main_process
@@ -40,7 +41,7 @@ class RunDirectoryGuard(Callback):
             _refuse(f"hydra.run.dir={path} is in use by another process; wait for it, or choose another folder.")
         if holds_a_run(path) and not _resumes(config):
             _refuse(
-                f"hydra.run.dir={path} already holds a run (status: {read_json(path / 'status.json').get('state')}); "
+                f"hydra.run.dir={path} already holds a run (status: {read_json(path / layout.STATUS).get('state')}); "
                 "runs are never overwritten. Choose another folder"
                 + (", or continue that run with ckpt_path=last." if _can_resume(path) else ".")
             )
@@ -54,7 +55,7 @@ class RunDirectoryGuard(Callback):
         overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
         searches = "optuna" in str(config.hydra.sweeper.get("_target_"))
         resumes = any(o.get_key_element() == "sweep.resume" and o.value() is True for o in overrides)
-        if any(path.glob("*/status.json")) and not resumes and not (searches and (path / "study.db").exists()):
+        if any(path.glob(f"*/{layout.STATUS}")) and not resumes and not (searches and (path / layout.STUDY).exists()):
             _refuse(
                 f"hydra.sweep.dir={path} already holds a sweep and is not overwritten: choose another folder, or go on "
                 "with that sweep by sweep.resume=true."
@@ -71,7 +72,7 @@ class RunDirectoryGuard(Callback):
                 _refuse(str(error))
         if "SlurmLauncher" in str(config.hydra.launcher.get("_target_")):
             _require_slurm()
-        for note in path.glob(f"*/{REFUSED}"):
+        for note in path.glob(f"*/{layout.REFUSED}"):
             note.unlink()
         swept = [o.get_key_element().lstrip("+~") for o in overrides if o.is_sweep_override()]
         swept += list(getattr(config.hydra.sweeper, "params", None) or {})
@@ -115,7 +116,7 @@ def _require_slurm() -> None:
 
 
 def _can_resume(path: Path) -> bool:
-    return (path / "checkpoints" / "last.ckpt").exists()
+    return (path / layout.LAST_CHECKPOINT).exists()
 
 
 def _resumes(config: DictConfig) -> bool:

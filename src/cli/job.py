@@ -20,6 +20,7 @@ from src.cli.command_line import check_command_line
 from src.cli.resolvers import register_resolvers
 from src.cli.sweep_jobs import needs_own_process, run_in_own_process, settle_job, value_of
 from src.cli.validation import validate_config
+from src.runs import layout
 from src.runs.directory import (
     environment,
     hold_directory,
@@ -114,7 +115,7 @@ def _run(cfg: DictConfig, job: Job, run_dir: Path, sweeps: bool) -> float | None
     except Interrupted as stop:
         write_status(run_dir, "interrupted", stop.reason)
         hint = ""
-        if (run_dir / "checkpoints" / "last.ckpt").exists():
+        if (run_dir / layout.LAST_CHECKPOINT).exists():
             hint = f" Resume with: hydra.run.dir={run_dir} ckpt_path=last"
         log.error("Interrupted: %s.%s", stop.reason, hint)
         raise
@@ -128,7 +129,7 @@ def _run(cfg: DictConfig, job: Job, run_dir: Path, sweeps: bool) -> float | None
         if mistake is None:
             write_status(run_dir, "failed", f"{type(error).__name__}: {error}")
             log.exception("Error: %s failed (%s). Its folder: %s", hydra.job.name, error, run_dir)
-        elif (run_dir / "metrics.json").exists():
+        elif (run_dir / layout.METRICS).exists():
             # A finished run was to be resumed, and is as good as before.
             for path, content in before.items():
                 path.write_bytes(content)
@@ -144,7 +145,7 @@ def _run(cfg: DictConfig, job: Job, run_dir: Path, sweeps: bool) -> float | None
 
 def _description(run_dir: Path) -> dict[Path, bytes]:
     """Return the files that describe the run which the directory holds already, if any."""
-    paths = [run_dir / name for name in ("status.json", "config.yaml", "provenance.json")]
+    paths = [run_dir / name for name in (layout.STATUS, layout.CONFIG, layout.PROVENANCE)]
     return {path: path.read_bytes() for path in paths if path.is_file()}
 
 

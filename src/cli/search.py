@@ -10,7 +10,8 @@ from hydra_plugins.hydra_optuna_sweeper import _impl
 from hydra_plugins.hydra_optuna_sweeper._impl import OptunaSweeperImpl
 from optuna.trial import FrozenTrial, TrialState
 
-from src.runs.directory import REPLACED, write_status
+from src.runs import layout
+from src.runs.directory import write_status
 from src.utils.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ class ResumableSearch(OptunaSweeperImpl):
 def _mark_as_replaced(sweep: Path, number: int) -> None:
     for folder in (*sweep.glob(f"{number}"), *sweep.glob(f"{number}_*")):
         write_status(folder, "interrupted", "killed; another trial replaces it")
-        (folder / REPLACED).touch()
+        (folder / layout.REPLACED).touch()
 
 
 def use_resumable_search() -> None:

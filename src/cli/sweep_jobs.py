@@ -11,7 +11,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from src.runs.directory import REFUSED, holds_a_run, write_status
+from src.runs import layout
+from src.runs.directory import holds_a_run, write_status
 from src.utils.atomic_files import read_json
 from src.utils.errors import ConfigError
 from src.utils.processes import is_main_process
@@ -39,8 +40,8 @@ def settle_job(run_dir: Path, cfg: DictConfig, overrides: list[str]) -> bool:
     if not holds_a_run(run_dir):
         return False
     resumes = OmegaConf.select(cfg, "sweep.resume", default=False)
-    state = read_json(run_dir / "status.json").get("state")
-    known = read_json(run_dir / "provenance.json").get("overrides", [])
+    state = read_json(run_dir / layout.STATUS).get("state")
+    known = read_json(run_dir / layout.PROVENANCE).get("overrides", [])
     same = _without_resuming(known) == _without_resuming(overrides)
     if resumes and same:
         if state == "finished":
@@ -54,7 +55,7 @@ def settle_job(run_dir: Path, cfg: DictConfig, overrides: list[str]) -> bool:
     remedy = "choose another hydra.sweep.dir"
     if resumes:
         remedy = f"repeat its options ({' '.join(_without_resuming(known))}), or {remedy}"
-    (run_dir / REFUSED).touch()
+    (run_dir / layout.REFUSED).touch()
     raise ConfigError(
         f"hydra.sweep.dir: {run_dir} already holds a run (status: {state}) and is not overwritten; {remedy}."
     )
@@ -62,7 +63,7 @@ def settle_job(run_dir: Path, cfg: DictConfig, overrides: list[str]) -> bool:
 
 def value_of(run_dir: Path, cfg: DictConfig) -> float:
     """Return the metric that a finished job gives to sweepers, NaN if it has none."""
-    value = read_json(run_dir / "metrics.json").get(str(cfg.get("monitor")))
+    value = read_json(run_dir / layout.METRICS).get(str(cfg.get("monitor")))
     return float("nan") if value is None else float(value)
 
 
@@ -102,7 +103,7 @@ def run_in_own_process(run_dir: Path, cfg: DictConfig, hydra: Any) -> bool:
         process.terminate()
         process.wait()
         raise
-    if code != 0 and read_json(run_dir / "status.json").get("state") == "running":
+    if code != 0 and read_json(run_dir / layout.STATUS).get("state") == "running":
         write_status(run_dir, "failed", f"its process ended with exit code {code}")
     return code == 0
 

@@ -16,7 +16,7 @@ from rich.table import Table
 from src.metrics.directions import monitor_mode
 from src.reports.page import Section, note, render_page
 from src.reports.page import table as page_table
-from src.runs.directory import REFUSED, REPLACED
+from src.runs import layout
 from src.utils.atomic_files import read_json
 
 COLUMNS = ("val/f1_macro", "test/accuracy", "test/f1_macro", "test/f1_weighted")
@@ -45,17 +45,17 @@ class Job:
     @classmethod
     def read(cls, path: Path) -> Job:
         """Read a job's folder."""
-        status = read_json(path / "status.json")
-        if (path / REFUSED).exists():
+        status = read_json(path / layout.STATUS)
+        if (path / layout.REFUSED).exists():
             status = {"state": "refused", "reason": "the folder holds another run"}
-        elif (path / REPLACED).exists():
+        elif (path / layout.REPLACED).exists():
             status = {**status, "state": "replaced"}
-        overrides = read_json(path / "provenance.json").get("overrides", [])
-        return cls(path, str(status.get("state")), status.get("reason"), overrides, read_json(path / "metrics.json"))
+        overrides = read_json(path / layout.PROVENANCE).get("overrides", [])
+        return cls(path, str(status.get("state")), status.get("reason"), overrides, read_json(path / layout.METRICS))
 
     def config(self) -> DictConfig:
         """Return its configuration, resolved; empty if it has none."""
-        file = self.path / "config.yaml"
+        file = self.path / layout.CONFIG
         return cast(DictConfig, OmegaConf.load(file)) if file.is_file() else OmegaConf.create()
 
 
@@ -69,12 +69,12 @@ def summarise_sweep(sweep: Path, task: str) -> list[str]:
     Returns:
         The states of the jobs.
     """
-    folders = sorted((p.parent for p in sweep.glob("*/status.json")), key=_number)
+    folders = sorted((p.parent for p in sweep.glob(f"*/{layout.STATUS}")), key=_number)
     jobs = [Job.read(folder) for folder in folders]
     if not jobs:
         return []
     frame = job_table(jobs)
-    frame.to_csv(sweep / "summary.csv", index=False)
+    frame.to_csv(sweep / layout.SUMMARY, index=False)
     _print(sweep, jobs)
     best = best_job(jobs)
     lines = [f"Sweep directory: {sweep}"]
@@ -128,7 +128,7 @@ def write_experiment(sweep: Path, job: Job, task: str) -> Path:
     """
     theirs = job.config()
     usual = OmegaConf.to_container(compose(task), resolve=False)
-    choices = read_json(job.path / "provenance.json").get("choices", {})
+    choices = read_json(job.path / layout.PROVENANCE).get("choices", {})
     groups = {k: v for k, v in choices.items() if k in cast(dict[str, Any], usual) and v is not None and k != "sweep"}
     base = compose(task, [f"{group}={option}" for group, option in groups.items()])
     with open_dict(base):
@@ -140,7 +140,7 @@ def write_experiment(sweep: Path, job: Job, task: str) -> Path:
     plain = compose(task, return_hydra_config=True).hydra.runtime.choices
     changed = {group: option for group, option in groups.items() if plain.get(group) != option}
     content: dict[str, Any] = {"defaults": [{f"override /{k}": v} for k, v in changed.items()]} if changed else {}
-    path = sweep / "experiment" / "best.yaml"
+    path = sweep / layout.BEST_EXPERIMENT
     path.parent.mkdir(exist_ok=True)
     head = (
         "# @package _global_\n"
@@ -166,7 +166,7 @@ def write_page(sweep: Path, frame: pd.DataFrame, best: Job | None) -> None:
     lead = "No job has finished." if best is None else f"Best on the validation split: {best.path.name}."
     parts: list[str] = [note(lead), page_table(shown, best=position)]
     page = render_page(f"Sweep {sweep.name}", [Section("", parts)])
-    (sweep / "summary.html").write_text(page, encoding="utf-8")
+    (sweep / layout.SUMMARY_PAGE).write_text(page, encoding="utf-8")
 
 
 def _print(sweep: Path, jobs: list[Job]) -> None:

@@ -25,6 +25,7 @@ from src.metrics.affect import affect_metric_names
 from src.metrics.landmarks import LANDMARK_METRIC
 from src.models.classifier import ExpressionClassifier
 from src.reports.run_report import write_report
+from src.runs import layout
 from src.utils.atomic_files import write_json
 from src.utils.cpu_precision import CpuMixedPrecision
 from src.utils.errors import ConfigError
@@ -158,8 +159,8 @@ def write_results(cfg: DictConfig, results: Results, loggers: list[Logger]) -> N
         return
     run_dir = Path(cfg.run_dir)
     # Strict JSON has no NaN: an undefined metric, such as the correlation of constant predictions, is null.
-    write_json(run_dir / "metrics.json", {k: None if v != v else v for k, v in results.items()})
-    if (run_dir / "predictions.csv").is_file():  # its writer may be off
+    write_json(run_dir / layout.METRICS, {k: None if v != v else v for k, v in results.items()})
+    if (run_dir / layout.PREDICTIONS).is_file():  # its writer may be off
         write_report(run_dir)
     console = Console(stderr=True)
     console.print(result_table(results))

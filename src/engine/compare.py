@@ -10,6 +10,7 @@ from rich.console import Console
 from src.comparison.entries import group_runs
 from src.comparison.leaderboard import Comparison, compare_entries, terminal_tables
 from src.comparison.page import comparison_page
+from src.runs import layout
 from src.runs.finished import check_same_test_set, find_runs
 from src.utils.errors import ConfigError
 
@@ -35,15 +36,15 @@ def compare_runs(cfg: DictConfig) -> Comparison:
         raise ConfigError(f"dedup={cfg.dedup}: no image is left; expected dedup=false for these runs.")
     comparison = compare_entries(group_runs(runs, None if cfg.by is None else list(cfg.by)), cfg.metric)
     run_dir = Path(cfg.run_dir)
-    comparison.board.to_csv(run_dir / "leaderboard.csv", index=False)
-    comparison.entry_pairs.to_csv(run_dir / "entry_pairs.csv", index=False)
-    comparison.run_pairs.to_csv(run_dir / "run_pairs.csv", index=False)
+    comparison.board.to_csv(run_dir / layout.LEADERBOARD, index=False)
+    comparison.entry_pairs.to_csv(run_dir / layout.ENTRY_PAIRS, index=False)
+    comparison.run_pairs.to_csv(run_dir / layout.RUN_PAIRS, index=False)
     split = runs[0].split
     shown = f"{split} images without a duplicate elsewhere" if cfg.dedup else f"all {split} images"
     title = f"{len(runs)} runs on {runs[0].data_name}, {shown}"
-    (run_dir / "comparison.html").write_text(comparison_page(comparison, title), encoding="utf-8")
+    (run_dir / layout.COMPARISON).write_text(comparison_page(comparison, title), encoding="utf-8")
     console = Console(stderr=True)
     for table in terminal_tables(comparison):
         console.print(table)
-    console.print(f"Page: {run_dir / 'comparison.html'}", soft_wrap=True, highlight=False)
+    console.print(f"Page: {run_dir / layout.COMPARISON}", soft_wrap=True, highlight=False)
     return comparison

@@ -19,12 +19,13 @@ from src.engine.build import (
     plain,
     write_results,
 )
-from src.engine.load import load_model_and_data, take_data_from_run
+from src.engine.load import load_model_and_data, take_data_from_run, weights_id
 from src.loggers.wandb_logger import closed_wandb
 from src.models.compiled import compile_for_prediction
 from src.models.test_time import n_views
-from src.models.weights import file_sha256, find_checkpoint, weights_id
+from src.models.weights import file_sha256
 from src.runs.directory import update_provenance, write_config
+from src.runs.layout import find_checkpoint
 
 log = logging.getLogger(__name__)
 

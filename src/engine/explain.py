@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from src.engine.load import load_model_and_data, take_data_from_run
+from src.engine.load import load_model_and_data, take_data_from_run, weights_id
 from src.explanation.class_panels import Study, asked_pair, class_targets, confused_pair, draw_panels
 from src.explanation.explainer import Explainer
 from src.explanation.images import Images, drawn, predict_split
@@ -22,7 +22,7 @@ from src.explanation.methods import METHODS
 from src.explanation.scores import Scores, random_maps, score_maps, summarise
 from src.models.classifier import ExpressionClassifier
 from src.models.heads.base import AttentionHead
-from src.models.weights import weights_id
+from src.runs import layout
 from src.runs.directory import update_provenance, write_config
 from src.utils.atomic_files import write_json
 from src.utils.errors import ConfigError
@@ -79,7 +79,7 @@ def explain_model(cfg: DictConfig) -> dict[str, Any]:
         "scored": min(cfg.explain.scored, len(indices)),
         "scores": scores,
     }
-    write_json(run_dir / "explanation.json", result)
+    write_json(run_dir / layout.EXPLANATION, result)
     update_provenance(run_dir, data=data.fingerprint, weights=weights_id(cfg.ckpt_path or cfg.backbone.weights))
     console = Console(stderr=True)
     if scores:

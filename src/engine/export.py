@@ -15,12 +15,13 @@ from torch.utils.data import DataLoader
 
 from src.data.datamodule import StoreDataModule
 from src.data.dataset import StoreDataset
-from src.engine.load import load_model_and_data, take_data_from_run
+from src.engine.load import load_model_and_data, take_data_from_run, weights_id
 from src.exporting.deployed import DeployedModel
 from src.exporting.onnx_files import export_fp32, publish, save, to_fp16, to_int8
 from src.exporting.parity import Images, Parity, measure, parity_table, refuse_missed, torch_outputs
 from src.models.onnx_metadata import onnx_beside, write_origin
-from src.models.weights import find_checkpoint, load_weights, weights_digest, weights_id
+from src.models.weights import load_weights, weights_digest
+from src.runs import layout
 from src.runs.directory import update_provenance, write_config
 from src.utils.atomic_files import write_json
 
@@ -60,7 +61,7 @@ def export(cfg: DictConfig) -> list[Parity]:
     reference = torch_outputs(model, images, deployed.output_names)
     rows = [measure(path, precision, images, reference) for precision, path in paths.items()]
     source = {"data": data.fingerprint, "split": "val", "class_names": list(deployed.spec.class_names)}
-    write_json(run_dir / "parity.json", {**source, "files": [row.to_dict() for row in rows]})
+    write_json(run_dir / layout.PARITY, {**source, "files": [row.to_dict() for row in rows]})
     location = cfg.ckpt_path or cfg.backbone.weights
     update_provenance(run_dir, data=data.fingerprint, weights=weights_id(location))
     console = Console(stderr=True)
@@ -68,7 +69,7 @@ def export(cfg: DictConfig) -> list[Parity]:
     console.print(f"Run directory: {run_dir}", soft_wrap=True, highlight=False)
     refuse_missed(rows)
     if cfg.onnx.beside:
-        _publish(find_checkpoint(location), rows, paths, source)
+        _publish(layout.find_checkpoint(location), rows, paths, source)
     return rows
 
 

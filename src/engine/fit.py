@@ -28,13 +28,14 @@ from src.engine.build import (
     write_results,
 )
 from src.engine.feature_cache import serve_features
+from src.engine.load import starting_weights, weights_id
 from src.engine.resume import find_resume_point
 from src.loggers.wandb_logger import closed_wandb
 from src.metrics.affect import affect_metric_names
 from src.metrics.classification import metric_names
 from src.metrics.directions import monitor_mode
 from src.metrics.landmarks import LANDMARK_METRIC
-from src.models.build import build_model, continue_spec, find_origin, new_spec, starting_weights
+from src.models.build import build_model, continue_spec, find_origin, new_spec
 from src.models.classifier import ExpressionClassifier
 from src.models.registry import load_plugins
 from src.models.spec import ModelSpec
@@ -44,8 +45,8 @@ from src.models.weights import (
     load_strictly,
     load_weights,
     save_safetensors,
-    weights_id,
 )
+from src.runs import layout
 from src.runs.directory import update_provenance
 from src.utils.errors import ConfigError
 from src.utils.processes import is_main_process
@@ -113,7 +114,7 @@ def fit_and_test(cfg: DictConfig) -> Results:
             test=cfg.test,
         )
         if is_main_process():
-            save_safetensors(model, Path(cfg.run_dir) / "checkpoints" / "best.safetensors")
+            save_safetensors(model, Path(cfg.run_dir) / layout.BEST_WEIGHTS)
         update_provenance(Path(cfg.run_dir), data=data.fingerprint, weights=weights_id(cfg.backbone.weights))
         write_results(cfg, results, loggers)
     return results
@@ -244,7 +245,7 @@ def _check_monitor(cfg: DictConfig, model: ExpressionClassifier) -> None:
 def _forget_results(run_dir: Path) -> None:
     """Remove the results of the epochs before: a run that fails must not show them as its own."""
     if is_main_process():
-        for name in ("metrics.json", "predictions.csv"):
+        for name in (layout.METRICS, layout.PREDICTIONS):
             (run_dir / name).unlink(missing_ok=True)
 
 

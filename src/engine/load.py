@@ -12,14 +12,16 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from src.data.datamodule import StoreDataModule
 from src.data.vocabulary import canonical_order
 from src.engine.build import build_data, plain
-from src.models.build import build_model, official_spec, starting_weights
+from src.models.build import build_model, official_spec
 from src.models.classifier import ExpressionClassifier
 from src.models.registry import load_plugins
 from src.models.spec import ModelSpec
-from src.models.weights import Weights, build_from_weights, find_checkpoint, load_weights
+from src.models.weights import Weights, build_from_weights, check_fingerprint, git_blob_id, load_weights
+from src.runs import layout
 from src.utils.atomic_files import read_json
 from src.utils.errors import ConfigError
 from src.utils.groups import load_group
+from src.utils.paths import ROOT
 
 NO_AUGMENTATION = {"name": "none"}
 
@@ -60,7 +62,7 @@ def _our_weights(cfg: DictConfig) -> Weights | None:
             return start
     if cfg.ckpt_path is None:
         return None
-    weights = load_weights(find_checkpoint(cfg.ckpt_path))
+    weights = load_weights(layout.find_checkpoint(cfg.ckpt_path))
     for group, own in (("head", weights.spec.head), ("backbone", weights.spec.backbone)):
         name = cfg[group].get("name") if cfg.get(group) is not None else None
         if name not in (None, own["name"]):
@@ -86,10 +88,9 @@ def take_data_from_run(cfg: DictConfig) -> None:
     overrides = list(HydraConfig.get().overrides.task)
     if cfg.ckpt_path is None or any(o.split("=")[0] == "data" for o in overrides):
         return
-    location = Path(str(cfg.ckpt_path)).expanduser()
-    run_dir = location if location.is_dir() else location.parent.parent
-    name = read_json(run_dir / "provenance.json").get("choices", {}).get("data")
-    config = run_dir / "config.yaml"
+    run_dir = layout.run_of(str(cfg.ckpt_path))
+    name = read_json(run_dir / layout.PROVENANCE).get("choices", {}).get("data")
+    config = run_dir / layout.CONFIG
     if not name or not config.is_file():
         return
     own = load_group("data", str(name))
@@ -111,3 +112,26 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, dict):
         return all(isinstance(k, str) and not k.startswith("_") and _is_plain(v) for k, v in value.items())
     return isinstance(value, str | int | float) or (isinstance(value, list) and all(map(_is_plain, value)))
+
+
+def starting_weights(location: str | None, sha256: str | None = None) -> Weights | None:
+    """Read weights of ours that a new model starts from; None for no weights and for official ones.
+
+    Args:
+        location: `backbone.weights`.
+        sha256: `backbone.sha256`: what a file in `pretrained/` must be; None for anything.
+
+    Raises:
+        ConfigError: If they are missing, broken or other ones.
+    """
+    if location is None or str(location).endswith(".pth"):
+        return None
+    path = layout.find_checkpoint(str(location), argument="backbone.weights")
+    if path.resolve().is_relative_to(ROOT / "pretrained"):
+        check_fingerprint(path, sha256)
+    return load_weights(path)
+
+
+def weights_id(location: str | None) -> str | None:
+    """Return the git blob id of the weights file that a run starts from, None if it starts afresh."""
+    return None if location is None else git_blob_id(layout.find_checkpoint(location))

@@ -22,6 +22,7 @@ from src.inference.results import Frame, Prediction
 from src.inference.sources import Source, find_sources
 from src.inference.tables import PredictionTable
 from src.inference.video import UnreadableVideo, VideoWriter, choose_encoder, read_video
+from src.runs import layout
 from src.utils.errors import ConfigError
 from src.utils.paths import plain_name
 from src.utils.signals import stop_requests
@@ -101,12 +102,12 @@ class PredictionJob:
         """
         backend = self.predictor.backend
         if self.cfg.annotate:
-            (self.folder / "annotated").mkdir(exist_ok=True)
+            (self.folder / layout.ANNOTATED).mkdir(exist_ok=True)
         with ExitStack() as stack:
             self._table = stack.enter_context(
                 PredictionTable(self.folder, self.cfg.table, backend.class_names, backend.outputs)
             )
-            file = stack.enter_context((self.folder / "items.csv").open("w", encoding="utf-8", newline=""))
+            file = stack.enter_context((self.folder / layout.ITEMS).open("w", encoding="utf-8", newline=""))
             self._items = csv.DictWriter(file, list(Item.__dataclass_fields__))
             self._items.writeheader()
             for kind, group in groupby(self.sources, key=lambda source: source.kind):
@@ -187,7 +188,7 @@ class PredictionJob:
         """Return a file for an annotated source that needs no quotes and is not there yet."""
         stem = plain_name(Path(source).stem) or "picture"
         names = [stem, *(f"{stem}_{i}" for i in range(2, len(self.sources) + 2))]
-        paths = (self.folder / "annotated" / f"{name}{suffix}" for name in names)
+        paths = (self.folder / layout.ANNOTATED / f"{name}{suffix}" for name in names)
         return next(path for path in paths if not path.exists())
 
 

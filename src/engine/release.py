@@ -20,12 +20,12 @@ from src.models.spec import ONLY_VOCABULARY, ModelSpec
 from src.models.weights import (
     build_from_weights,
     file_sha256,
-    find_checkpoint,
     load_weights,
     read_origin,
     save_safetensors,
 )
 from src.reports.model_card import portable, write_card
+from src.runs import layout
 from src.runs.finished import Run
 from src.utils.atomic_files import read_json
 from src.utils.errors import ConfigError
@@ -64,7 +64,7 @@ def release(cfg: DictConfig) -> None:
 
 def _write_weights(cfg: DictConfig, path: Path) -> None:
     load_plugins(cfg.plugins)
-    source = find_checkpoint(cfg.ckpt_path)
+    source = layout.find_checkpoint(cfg.ckpt_path)
     weights = load_weights(source)
     if weights.spec.license == NO_DERIVATIVES:
         log.warning("%s is for your own use. %s", path, weights.spec.terms)
@@ -80,12 +80,12 @@ def _write_weights(cfg: DictConfig, path: Path) -> None:
     model = build_from_weights(replace(weights, spec=spec))
     for name, factor in rescale(model).items():
         log.info("Scaled %s by %g, within what follows: half precision holds its values now.", name, factor)
-    run_dir = source.parent.parent
-    origin = read_json(run_dir / "provenance.json")
+    run_dir = layout.run_of(source)
+    origin = read_json(run_dir / layout.PROVENANCE)
     kept = read_origin(source) if source.suffix == ".safetensors" else {}
     kept |= {key: origin[key] for key in ORIGIN if key in origin}
     kept["overrides"] = portable(kept.get("overrides", []))
-    numbers = read_json(run_dir / "metrics.json")
+    numbers = read_json(run_dir / layout.METRICS)
     kept |= {"fit/seconds": numbers["fit/seconds"]} if "fit/seconds" in numbers else {}
     save_safetensors(model, path, half=True, origin=kept)
     console = Console(stderr=True)

@@ -9,7 +9,8 @@ from omegaconf import DictConfig
 
 from src.models.classifier import SPEC_KEY, TRAINING_KEY, ExpressionClassifier
 from src.models.spec import ModelSpec
-from src.models.weights import find_checkpoint, read_checkpoint
+from src.models.weights import read_checkpoint
+from src.runs import layout
 from src.utils.errors import ConfigError
 
 Plain = dict[str, Any]
@@ -26,14 +27,9 @@ def find_resume_point(cfg: DictConfig) -> ResumePoint | None:
     """
     if cfg.ckpt_path is None:
         return None
-    if cfg.ckpt_path == "auto" and not last_checkpoint(Path(cfg.run_dir)).is_file():
+    if cfg.ckpt_path == "auto" and not (Path(cfg.run_dir) / layout.LAST_CHECKPOINT).is_file():
         return None
     return ResumePoint(cfg)
-
-
-def last_checkpoint(run_dir: Path) -> Path:
-    """Return where a run keeps the checkpoint of its last finished epoch."""
-    return run_dir / "checkpoints" / "last.ckpt"
 
 
 class ResumePoint:
@@ -66,7 +62,7 @@ class ResumePoint:
         self._refuse_unless_equal("head", self.spec.head["name"], cfg.head.name)
         done = int(checkpoint["epoch"]) + 1
         run_dir = Path(cfg.run_dir)
-        untested = self.path == last_checkpoint(run_dir) and not (run_dir / "metrics.json").exists()
+        untested = self.path == run_dir / layout.LAST_CHECKPOINT and not (run_dir / layout.METRICS).exists()
         may_end_here = untested or self._name == "auto"
         if done >= cfg.trainer.max_epochs and not may_end_here:
             raise ConfigError(
@@ -78,8 +74,8 @@ class ResumePoint:
 
     def _find(self, cfg: DictConfig) -> Path:
         if self._name not in ("last", "auto"):
-            return find_checkpoint(self._name, "last.ckpt")
-        path = last_checkpoint(Path(cfg.run_dir))
+            return layout.find_checkpoint(self._name, layout.LAST_CHECKPOINT)
+        path = Path(cfg.run_dir) / layout.LAST_CHECKPOINT
         if not path.is_file():
             raise ConfigError(
                 f"ckpt_path=last, but {cfg.run_dir} holds no checkpoints/last.ckpt; set hydra.run.dir to the run to go "

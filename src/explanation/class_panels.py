@@ -18,6 +18,7 @@ from src.explanation.panels import MapRow, draw_panel, explain_row
 from src.explanation.targets import Target
 from src.metrics.affect import DIMENSIONS
 from src.models.classifier import ExpressionClassifier
+from src.runs import layout
 from src.utils.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class Study:
 
     def draw(self, name: str, title: str, images: Images, rows: Sequence[MapRow]) -> list[str]:
         """Draw a panel and return the names of its images."""
-        path = draw_panel(Path(self.cfg.run_dir) / "figures" / f"{name}.png", title, images, rows)
+        path = draw_panel(Path(self.cfg.run_dir) / layout.FIGURES / f"{name}.png", title, images, rows)
         log.info("Wrote %s", path)
         return images.ids
 

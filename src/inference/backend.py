@@ -15,7 +15,8 @@ from src.data.vocabulary import canonical_order
 from src.models.build import build_model, official_spec
 from src.models.classifier import ExpressionClassifier
 from src.models.spec import ModelSpec
-from src.models.weights import build_from_weights, find_checkpoint, load_weights
+from src.models.weights import build_from_weights, load_weights
+from src.runs.layout import find_checkpoint
 from src.utils.cpu_precision import autocast
 from src.utils.errors import ConfigError
 from src.utils.groups import load_group

@@ -12,7 +12,8 @@ from src.inference.backend import Backend, TorchBackend, choose_vocabulary
 from src.inference.onnx_backend import OnnxBackend
 from src.models.onnx_metadata import onnx_beside
 from src.models.spec import ModelSpec
-from src.models.weights import Weights, build_from_weights, find_checkpoint, load_weights, weights_digest
+from src.models.weights import Weights, build_from_weights, load_weights, weights_digest
+from src.runs.layout import find_checkpoint
 from src.utils.errors import ConfigError
 from src.utils.precision import device_kind, native_bf16
 

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from src.inference.results import FacePrediction, Prediction
+from src.runs import layout
 
 FORMATS = ("csv", "jsonl")
 PLACES = ("source", "frame", "time", "track", "face", "x", "y", "width", "height", "score")
@@ -33,7 +34,7 @@ class PredictionTable:
             class_names: The model's classes.
             outputs: Its trained outputs.
         """
-        self.path = folder / f"predictions.{kind}"
+        self.path = (folder / layout.PREDICTIONS).with_suffix(f".{kind}")
         self._kind = kind
         affect = AFFECT if "valence_arousal" in outputs else ()
         self.columns = (*PLACES, "prediction", *class_names, *affect)

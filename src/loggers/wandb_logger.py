@@ -16,6 +16,7 @@ import wandb
 from pytorch_lightning.loggers import Logger, WandbLogger
 
 from src.metrics.directions import mode_of
+from src.runs import layout
 from src.runs.directory import update_provenance
 from src.utils.atomic_files import read_json, write_json
 from src.utils.paths import ROOT
@@ -50,7 +51,7 @@ class RunLogger(WandbLogger):
         """
         super().__init__(experiment=run, save_dir=save_dir)
         self.log_images, self._uploads_model = log_images, log_model
-        self._note = Path(save_dir) / "wandb" / "progress.json"
+        self._note = Path(save_dir) / layout.WANDB_PROGRESS
         before = read_json(self._note)
         # Offline, wandb knows nothing of the run's earlier segments: it counts from 0, and forgets the best values.
         self._step = max(int(run.step), int(before.get("step", -1)) + 1)
@@ -90,7 +91,7 @@ class RunLogger(WandbLogger):
     def log_hyperparams(self, params: dict[str, Any]) -> None:  # type: ignore[override]  # dictionaries only
         """Send the configuration, in a form that filters well: see `filterable`."""
         if is_main_process():
-            origin = read_json(Path(str(self.save_dir)) / "provenance.json")
+            origin = read_json(Path(str(self.save_dir)) / layout.PROVENANCE)
             config = filterable(params, origin.get("choices", {}))
             config |= {name: origin[name] for name in ("git_sha", "git_dirty") if name in origin}
             self.experiment.config.update(config, allow_val_change=True)
@@ -110,9 +111,9 @@ class RunLogger(WandbLogger):
             if mode is not None:  # a segment of an older version may have kept others
                 summary[name] = {mode: value}
         run.summary.update(summary)
-        origin = read_json(run_dir / "provenance.json")
+        origin = read_json(run_dir / layout.PROVENANCE)
         run.config.update({"data_fingerprint": origin.get("data"), "weights": origin.get("weights")})
-        weights = run_dir / "checkpoints" / "best.safetensors"
+        weights = run_dir / layout.BEST_WEIGHTS
         if self._uploads_model and weights.is_file():
             best = {k: v for k, v in summary.items() if k.startswith("best/")}
             artifact = wandb.Artifact(f"model-{run.id}", type="model", metadata=best)
@@ -212,7 +213,7 @@ def open_wandb(
         "dir": save_dir,
         "name": Path(save_dir).name,
         "tags": list(tags),
-        "id": read_json(Path(save_dir) / "provenance.json").get("wandb_id"),
+        "id": read_json(Path(save_dir) / layout.PROVENANCE).get("wandb_id"),
         "resume": "allow",
         "reinit": "finish_previous",
     }

@@ -20,16 +20,12 @@ from src.models.registry import backbone_class, check_target
 from src.models.spec import BACKBONE_SIZES, EMONET, ModelSpec, head_arguments
 from src.models.weights import (
     Weights,
-    check_fingerprint,
-    find_checkpoint,
     git_blob_id,
     load_strictly,
-    load_weights,
     read_official,
     require_official,
 )
 from src.utils.errors import ConfigError
-from src.utils.paths import ROOT
 
 log = logging.getLogger(__name__)
 
@@ -98,24 +94,6 @@ def official_spec(backbone: Plain, head: Plain, class_names: tuple[str, ...]) ->
         precision="auto",
         origin=find_origin(backbone["weights"]),
     )
-
-
-def starting_weights(location: str | None, sha256: str | None = None) -> Weights | None:
-    """Read weights of ours that a new model starts from; None for no weights and for official ones.
-
-    Args:
-        location: `backbone.weights`.
-        sha256: `backbone.sha256`: what a file in `pretrained/` must be; None for anything.
-
-    Raises:
-        ConfigError: If they are missing, broken or other ones.
-    """
-    if location is None or str(location).endswith(".pth"):
-        return None
-    path = find_checkpoint(str(location), argument="backbone.weights")
-    if path.resolve().is_relative_to(ROOT / "pretrained"):
-        check_fingerprint(path, sha256)
-    return load_weights(path)
 
 
 def find_origin(location: str | None, start: Weights | None = None) -> Origin:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import pickle
 import struct
 from collections.abc import Mapping
@@ -49,28 +48,6 @@ class Weights:
     spec: ModelSpec
     state: State
     path: Path
-
-
-def find_checkpoint(location: str, name: str = "best.ckpt", argument: str = "ckpt_path") -> Path:
-    """Return the weights file that `ckpt_path` means.
-
-    Args:
-        location: A run directory, a `.ckpt` or a `.safetensors`.
-        name: Checkpoint to take from a run directory.
-        argument: What the location was given as, for the message.
-
-    Raises:
-        ConfigError: If there is none.
-    """
-    path = Path(os.path.expanduser(location))
-    if path.is_dir():
-        checkpoint = path / "checkpoints" / name
-        if not checkpoint.is_file():
-            raise ConfigError(f"{argument}={location} holds no checkpoints/{name}; expected a directory of a run.")
-        return checkpoint
-    if not path.is_file():
-        raise ConfigError(f"{argument}={location} does not exist; expected a run directory, a .ckpt or a .safetensors.")
-    return path
 
 
 def load_weights(path: Path) -> Weights:
@@ -290,11 +267,3 @@ def weights_digest(state: Mapping[str, Any]) -> str:
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
-
-
-def weights_id(location: str | None) -> str | None:
-    """Return the git blob id of the weights file that a run starts from, None if it starts afresh."""
-    if location is None:
-        return None
-    path = Path(location)
-    return git_blob_id(path if path.is_file() else find_checkpoint(location))

@@ -15,6 +15,7 @@ from src.metrics.affect import affect_metric_names
 from src.metrics.calibration import reliability_curve
 from src.reports import page, plots
 from src.reports.page import Section, render_page
+from src.runs import layout
 from src.runs.finished import Run
 
 log = logging.getLogger(__name__)
@@ -23,11 +24,11 @@ SETS = ("val", "val_dedup", "test", "test_dedup")
 MAIN_NUMBERS = ("n", "accuracy", "balanced_accuracy", "f1_macro", "f1_weighted", "precision_macro", "recall_macro")
 NUMBERS = (*MAIN_NUMBERS, "kappa", "ece", "loss", *affect_metric_names())
 N_MISTAKES = 25
-FIGURES = {
-    "confusion_matrix": "Confusion matrix",
-    "precision_recall": "Precision-recall curves",
-    "learning_curves": "Learning curves",
-    "gradcam": "Where the network looks",
+HEADINGS = {
+    layout.CONFUSION_MATRIX: "Confusion matrix",
+    layout.PRECISION_RECALL: "Precision-recall curves",
+    layout.LEARNING_CURVES: "Learning curves",
+    layout.GRADCAM: "Where the network looks",
 }
 
 
@@ -41,15 +42,15 @@ def write_report(run_dir: Path) -> Path:
         The file.
     """
     run = Run.read(run_dir)
-    path = run_dir / "report.html"
+    path = run_dir / layout.REPORT
     path.write_text(render_page(run_dir.name, _sections(run)), encoding="utf-8")
     return path
 
 
 def _sections(run: Run) -> list[Section]:
     sections = [Section("", [_facts(run)]), Section("Numbers", [_numbers(run.metrics), _per_class(run.metrics)])]
-    for name, heading in FIGURES.items():
-        file = run.path / "figures" / f"{name}.png"
+    for name, heading in HEADINGS.items():
+        file = run.path / name
         if file.is_file():
             sections.append(Section(heading, [page.image(file, heading)]))
     if not run.predictions.empty:
@@ -58,7 +59,7 @@ def _sections(run: Run) -> list[Section]:
         sections.append(Section("Calibration", [page.note(explanation), page.figure(drawn, "Reliability curve")]))
         sections.append(Section("Worst mistakes", [page.table(worst_mistakes(run.predictions, N_MISTAKES))]))
     config = OmegaConf.to_yaml(OmegaConf.create(run.config))
-    sections.append(Section("Configuration", [page.folded("config.yaml", page.code(config))]))
+    sections.append(Section("Configuration", [page.folded(layout.CONFIG, page.code(config))]))
     return sections
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal, cast
 from filelock import BaseFileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
+from src.runs import layout
 from src.utils.atomic_files import read_json, write_json
 from src.utils.locks import new_lock
 from src.utils.paths import ROOT, WORKSPACE
@@ -20,10 +21,6 @@ from src.utils.processes import is_main_process
 
 log = logging.getLogger(__name__)
 
-# A job of a sweep leaves this note in a folder that holds another run; the sweep's summary takes it away.
-REFUSED = ".refused"
-# A search leaves this one in the folder of a trial that was killed: it has run another one in its place.
-REPLACED = ".replaced"
 State = Literal["running", "finished", "failed", "interrupted"]
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "omegaconf", "torchmetrics", "albumentations")
 
@@ -34,10 +31,10 @@ def write_status(run_dir: Path, state: State, reason: str | None = None) -> None
         return
     now = datetime.now(UTC).isoformat(timespec="seconds")
     try:
-        write_json(run_dir / "status.json", {"state": state, "reason": reason, "time": now})
+        write_json(run_dir / layout.STATUS, {"state": state, "reason": reason, "time": now})
     except OSError as error:
         # On a full disk, the message about it matters more than the file.
-        log.error("status.json cannot be written: %s", error)
+        log.error("%s cannot be written: %s", layout.STATUS, error)
 
 
 def write_config(run_dir: Path, cfg: DictConfig) -> None:
@@ -51,7 +48,7 @@ def write_config(run_dir: Path, cfg: DictConfig) -> None:
         path = Path(part[key]).expanduser() if isinstance(part.get(key), str) else None
         if path is not None and path.exists():  # ckpt_path may be `last` or `auto`
             part[key] = str(path.absolute())
-    OmegaConf.save(OmegaConf.create(plain), run_dir / "config.yaml")
+    OmegaConf.save(OmegaConf.create(plain), run_dir / layout.CONFIG)
 
 
 _held: dict[Path, BaseFileLock] = {}
@@ -62,7 +59,7 @@ def hold_directory(run_dir: Path) -> bool:
 
     The system frees the reservation of a killed process. Where the file system knows no locks, nothing is reserved.
     """
-    path = run_dir.resolve() / ".lock"
+    path = run_dir.resolve() / layout.LOCK
     if path in _held or not is_main_process():
         return True
     lock = new_lock(path)
@@ -78,22 +75,22 @@ def hold_directory(run_dir: Path) -> bool:
 
 def release_directory(run_dir: Path) -> None:
     """Free a run directory that this process holds."""
-    lock = _held.pop(run_dir.resolve() / ".lock", None)
+    lock = _held.pop(run_dir.resolve() / layout.LOCK, None)
     if lock is not None:
         lock.release()
 
 
 def holds_a_run(path: Path) -> bool:
     """Whether a folder has anything of a run to lose; one that was refused before it started has not."""
-    kept = any((path / name).exists() for name in ("checkpoints", "metrics.json"))
-    return (path / "status.json").exists() and (kept or read_json(path / "status.json").get("state") != "failed")
+    kept = any((path / name).exists() for name in (layout.CHECKPOINTS, layout.METRICS))
+    return (path / layout.STATUS).exists() and (kept or read_json(path / layout.STATUS).get("state") != "failed")
 
 
 def update_provenance(run_dir: Path, **entries: Any) -> None:
     """Add entries to `provenance.json`."""
     if not is_main_process():
         return
-    path = run_dir / "provenance.json"
+    path = run_dir / layout.PROVENANCE
     write_json(path, read_json(path) | entries)
 
 

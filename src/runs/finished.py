@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from omegaconf import OmegaConf
 
 from src.data.vocabulary import CANONICAL
+from src.runs import layout
 from src.utils.atomic_files import read_json
 from src.utils.errors import ConfigError
 
@@ -47,9 +48,9 @@ class Run:
         Raises:
             ConfigError: If it is not that of a finished run, or its files are broken.
         """
-        metrics, file = read_json(path / "metrics.json"), path / "predictions.csv"
+        metrics, file = read_json(path / layout.METRICS), path / layout.PREDICTIONS
         if not metrics or not file.is_file():
-            state = read_json(path / "status.json").get("state", "none")
+            state = read_json(path / layout.STATUS).get("state", "none")
             raise ConfigError(
                 f"runs={path} holds no finished run (status: {state}); expected a directory with metrics.json and "
                 "predictions.csv."
@@ -78,7 +79,7 @@ class Run:
     @cached_property
     def config(self) -> dict[str, Any]:
         """Content of `config.yaml`, {} if there is none."""
-        file = self.path / "config.yaml"
+        file = self.path / layout.CONFIG
         if not file.is_file():
             return {}
         return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(file), resolve=False))
@@ -86,7 +87,7 @@ class Run:
     @cached_property
     def provenance(self) -> dict[str, Any]:
         """Content of `provenance.json`."""
-        return read_json(self.path / "provenance.json")
+        return read_json(self.path / layout.PROVENANCE)
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:
@@ -126,7 +127,7 @@ class Run:
     @cached_property
     def history(self) -> pd.DataFrame:
         """Metrics of each epoch, a row per epoch; empty for an evaluation."""
-        checkpoint = self.path / "checkpoints" / "last.ckpt"
+        checkpoint = self.path / layout.LAST_CHECKPOINT
         if not checkpoint.is_file():
             return pd.DataFrame()
         states = torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True).get("callbacks", {})
@@ -141,8 +142,7 @@ class Run:
         location = self.config.get("ckpt_path")
         if self.config.get("task") != "eval" or not location:
             return self.config
-        path = Path(str(location)).expanduser()
-        file = (path if path.is_dir() else path.parent.parent) / "config.yaml"
+        file = layout.run_of(str(location)) / layout.CONFIG
         if not file.is_file():
             return self.config
         trained = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(file), resolve=False))
@@ -175,10 +175,10 @@ def find_runs(patterns: str | Sequence[str]) -> list[Run]:
                 f"runs={pattern} names no directory; expected run or sweep directories, or a glob of them."
             )
         for path in found:
-            if (path / "status.json").exists() or (path / "metrics.json").exists():
+            if (path / layout.STATUS).exists() or (path / layout.METRICS).exists():
                 _add(runs, path, optional=not named)
                 continue
-            jobs = sorted(p.parent for p in path.glob("*/status.json"))
+            jobs = sorted(p.parent for p in path.glob(f"*/{layout.STATUS}"))
             if not jobs and named:
                 raise ConfigError(
                     f"runs={pattern} holds no run; expected a run or a sweep directory, or a glob of them."
@@ -194,9 +194,9 @@ def _add(runs: dict[Path, Run], path: Path, optional: bool) -> None:
     key = path.resolve()
     if key in runs:
         return
-    if optional and not ((path / "metrics.json").exists() and (path / "predictions.csv").exists()):
-        state = read_json(path / "status.json").get("state", "none")
-        if (path / "config.yaml").exists() and "task: compare" not in (path / "config.yaml").read_text(
+    if optional and not ((path / layout.METRICS).exists() and (path / layout.PREDICTIONS).exists()):
+        state = read_json(path / layout.STATUS).get("state", "none")
+        if (path / layout.CONFIG).exists() and "task: compare" not in (path / layout.CONFIG).read_text(
             encoding="utf-8"
         ):
             log.warning("Left out, as it holds no finished test (status: %s): %s", state, path)

@@ -12,7 +12,8 @@ from src.inference import EmotionPredictor
 from src.inference.backend import TorchBackend
 from src.inference.detection import build_detector
 from src.models.registry import Plugins, load_plugins
-from src.models.weights import find_checkpoint, peek_spec
+from src.models.weights import peek_spec
+from src.runs import layout
 from src.utils.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -69,9 +70,9 @@ def _choices(location: str) -> list[Choice]:
     path = Path(location).expanduser()
     if path.is_file() and path.suffix not in SUFFIXES:
         raise ConfigError(f"models={location} is no model; expected a file of the kind {', '.join(SUFFIXES)}.")
-    names = ("best.safetensors", "best.ckpt") if path.is_dir() else ("",)
-    files = [file for file in (path / "checkpoints" / name if name else path for name in names) if file.is_file()]
-    weights = files[0] if files else find_checkpoint(location, argument="models")
+    places = (path / layout.BEST_WEIGHTS, path / layout.BEST_CHECKPOINT) if path.is_dir() else (path,)
+    files = [file for file in places if file.is_file()]
+    weights = files[0] if files else layout.find_checkpoint(location, argument="models")
     spec = peek_spec(weights) if weights.suffix == ".safetensors" else None
     vocabularies = sorted(spec.vocabularies, reverse=True) if spec else []
     return [Choice(str(weights), name) for name in vocabularies] or [Choice(str(weights))]

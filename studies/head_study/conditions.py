@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from src.metrics.intervals import METRICS
 from src.metrics.paired import bootstrap_scores, interval, score
+from src.runs import layout
 from src.runs.finished import Run, all_classes, check_same_test_set, find_runs
 from src.utils.errors import ConfigError
 
@@ -74,7 +75,7 @@ class Study:
         found = {
             condition: find_runs(str(folder / condition))
             for condition in CONDITIONS
-            if any((folder / condition).glob("*/metrics.json"))
+            if any((folder / condition).glob(f"*/{layout.METRICS}"))
         }
         runs = [run for members in found.values() for run in members]
         if not runs:

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from src.reports.plots import colors
+from src.runs import layout
 from src.utils.atomic_files import read_json
 from studies.head_study.conditions import CONDITIONS, Contrast, Study
 from studies.head_study.findings import ATTENTION, BASELINE, corrected, findings
@@ -145,12 +146,12 @@ def _seen(study: Study) -> list[dict[str, str]]:
 
 def _backbone(run_dir: Path) -> dict[str, str] | None:
     """Return what is to be said of the backbone of the cross-fit conditions; None if there is none."""
-    metrics = read_json(run_dir / "metrics.json")
+    metrics = read_json(run_dir / layout.METRICS)
     if "val/accuracy" not in metrics:
         return None
     return {
         "accuracy": f"{100 * metrics['val/accuracy']:.1f} %",
-        "epochs": str(OmegaConf.load(run_dir / "config.yaml").trainer.max_epochs),
+        "epochs": str(OmegaConf.load(run_dir / layout.CONFIG).trainer.max_epochs),
         "minutes": f"{metrics.get('fit/seconds', 0) / 60:.0f}",
     }
 

@@ -18,9 +18,10 @@ from src.engine.build import build_data, build_trainer, plain
 from src.engine.evaluate import test as run_evaluation
 from src.engine.feature_cache import serve_features
 from src.engine.fit import fit_and_test, new_model
-from src.models.build import starting_weights
+from src.engine.load import starting_weights
 from src.models.emonet import EmoNet
-from src.models.weights import build_from_weights, find_checkpoint, load_weights, save_safetensors
+from src.models.weights import build_from_weights, load_weights, save_safetensors
+from src.runs.layout import find_checkpoint
 from src.utils.errors import ConfigError
 from tests.engine.test_fit import assert_equal_states, learned
 from tests.helpers.running import TINY_DATA, compose_config, read_checkpoint, tiny_config

@@ -10,7 +10,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
 from src.engine.build import build_data, plain, result_table
 from src.engine.fit import fit_and_test, new_model
-from src.models.build import starting_weights
+from src.engine.load import starting_weights
 from src.models.emonet import EmoNet
 from src.utils.errors import ConfigError
 from tests.helpers.image_files import write

@@ -13,9 +13,9 @@ from safetensors import safe_open
 
 from src.data.faces.generator import draw_face
 from src.engine.evaluate import test as run_evaluation
+from src.engine.load import starting_weights
 from src.engine.release import release
 from src.metrics.calibration import fit_temperature, retemper
-from src.models.build import starting_weights
 from src.models.classifier import ExpressionClassifier
 from src.models.weights import build_from_weights, check_fingerprint, file_sha256, load_weights
 from src.reports.model_card import portable

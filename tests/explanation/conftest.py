@@ -14,7 +14,8 @@ from src.engine.build import build_data
 from src.engine.load import NO_AUGMENTATION
 from src.explanation.images import Images, read_images
 from src.models.classifier import ExpressionClassifier
-from src.models.weights import build_from_weights, find_checkpoint, load_weights
+from src.models.weights import build_from_weights, load_weights
+from src.runs.layout import find_checkpoint
 from tests.helpers.running import compose_config
 
 DATA = ["data.n_train=1200", "data.n_val=140", "data.n_test=64"]

@@ -14,12 +14,13 @@ from torch import Tensor
 
 from src.data.datamodule import StoreDataModule
 from src.engine.build import plain
+from src.engine.load import starting_weights
 from src.explanation import scores
 from src.explanation.explainer import Explainer
 from src.explanation.methods import METHODS
 from src.explanation.targets import Target
 from src.metrics.landmarks import normalised_errors
-from src.models.build import build_model, continue_spec, new_spec, starting_weights
+from src.models.build import build_model, continue_spec, new_spec
 from src.models.classifier import ExpressionClassifier
 from src.models.losses import CrossEntropy
 from tests.explanation.conftest import Faces

@@ -37,7 +37,7 @@ def job(cfg: DictConfig) -> float:
 def main(cfg: DictConfig) -> float | None:
     from src.cli.job import run_job
 
-    return run_job(cfg, job)
+    return run_job(cfg, "tests.helpers.toy_sweep:job")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,8 @@ def test_crops_show_the_corners_and_the_centre():
 def test_evaluation_averages_the_probabilities(tmp_path, data_dir):
     from src.engine.evaluate import test as run_evaluation
     from src.engine.fit import fit_and_test
-    from src.models.weights import build_from_weights, find_checkpoint, load_weights
+    from src.models.weights import build_from_weights, load_weights
+    from src.runs.layout import find_checkpoint
 
     run_dir = tmp_path / "run"
     fit_and_test(tiny_config(run_dir, data_dir, "data.draw_gray=true"))

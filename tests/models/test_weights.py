@@ -17,13 +17,12 @@ from pytorch_lightning import Trainer
 from safetensors.torch import load_file, save_file
 
 from src.data.faces.generator import draw_face
-from src.models.build import build_model, continue_spec, new_spec, starting_weights
+from src.models.build import build_model, continue_spec, new_spec
 from src.models.classifier import SPEC_KEY, ExpressionClassifier
 from src.models.emonet import EmoNet
 from src.models.spec import ModelSpec
 from src.models.weights import (
     build_from_weights,
-    find_checkpoint,
     git_blob_id,
     load_weights,
     read_checkpoint,
@@ -274,23 +273,12 @@ def test_checkpoint_holds_tensors_names_and_numbers(checkpoint: tuple[Path, Expr
     assert json.loads(json.dumps(content[SPEC_KEY])) == content[SPEC_KEY]
 
 
-def test_a_run_directory_means_its_best_checkpoint(checkpoint: tuple[Path, ExpressionClassifier]) -> None:
-    path, _ = checkpoint
-    run_dir = path.parent.parent
-    assert find_checkpoint(str(run_dir)) == path
-    assert find_checkpoint(str(path)) == path
-    with pytest.raises(ConfigError, match=r"holds no checkpoints/last\.ckpt"):
-        find_checkpoint(str(run_dir), "last.ckpt")
-    with pytest.raises(ConfigError, match=r"ckpt_path=.*nowhere does not exist; expected a run directory"):
-        find_checkpoint(str(run_dir / "nowhere"))
-
-
 def test_own_weights_start_another_model(tmp_path: Path, make_spec: MakeSpec, make_classifier: MakeClassifier) -> None:
     trained = make_classifier(make_spec(backbone={"n_blocks": 3}, head={"name": "emonet", "tap": "pooled"}))
     path = tmp_path / "model.safetensors"
     save_safetensors(trained, path)
     config = {**load_group("backbone", "emonet_tiny"), "weights": str(path), "freeze": "all"}
-    start = starting_weights(str(path))
+    start = load_weights(path)
     model = build_model(continue_spec(make_spec(), start.spec, config), config, start).eval()
     assert model.spec.backbone == {**trained.spec.backbone, "name": "emonet_tiny"}
     images = torch.rand(2, 3, 64, 64)
@@ -305,14 +293,9 @@ def test_own_weights_without_the_blocks_of_the_tap_are_refused(
     path = tmp_path / "model.safetensors"
     save_safetensors(make_classifier(), path)
     config = {**load_group("backbone", "emonet_tiny"), "weights": str(path)}
-    start = starting_weights(str(path))
+    start = load_weights(path)
     with pytest.raises(ConfigError, match=r"trained at head\.tap=fused and has no emo_net_2\..*choose head\.tap=fused"):
         build_model(make_spec(head={"name": "emonet", "tap": "pooled"}), config, start)
-
-
-def test_missing_own_weights_name_their_argument(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"backbone\.weights=.*does not exist"):
-        starting_weights(str(tmp_path / "run"))
 
 
 def test_weights_that_do_not_fit_their_description_are_refused(tmp_path: Path, make_classifier: MakeClassifier) -> None:

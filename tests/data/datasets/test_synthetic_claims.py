@@ -18,7 +18,8 @@ from src.data.store.packed_store import PackedStore, Split
 from src.engine.build import build_data, plain
 from src.engine.fit import fit_and_test
 from src.models.classifier import ExpressionClassifier
-from src.models.weights import build_from_weights, find_checkpoint, load_weights
+from src.models.weights import build_from_weights, load_weights
+from src.runs.layout import find_checkpoint
 from tests.helpers.running import compose_config
 
 FEATURES = (slice(17, 27), slice(36, 48), slice(48, 68))  # landmarks of brows, eyes and mouth
