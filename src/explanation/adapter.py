@@ -37,9 +37,6 @@ class Outputs(nn.Module):
             parts += [prediction.valence.unsqueeze(1), prediction.arousal.unsqueeze(1)]
         return torch.cat(parts, dim=1)
 
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Leave gradients alone: grad-cam would throw away those of a training under way."""
-
 
 @contextmanager
 def explainable(model: ExpressionClassifier) -> Iterator[Outputs]:

@@ -1,15 +1,13 @@
-"""Methods of explanation, by grad-cam and captum."""
+"""Methods of explanation, by captum."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from src.explanation.adapter import Outputs
@@ -54,46 +52,41 @@ class Method(NamedTuple):
 
 
 def _cam(name: str) -> Callable[[Request], Tensor]:
-    """Return a method of grad-cam; its maps are interpolated bilinearly."""
+    """Return a CAM, by the name of captum's method that weighs the layer's map."""
 
     def explain(request: Request) -> Tensor:
-        import pytorch_grad_cam
+        from captum import attr
 
-        kind = _oriented_eigen_cam() if name == "EigenCAM" else getattr(pytorch_grad_cam, name)
-        cam = kind(model=request.outputs, target_layers=[request.layer])
-        try:
-            maps = cam(input_tensor=request.images.requires_grad_(), targets=[_Score(row) for row in request.weights])
-        finally:
-            # Not its `with`, which swallows an IndexError.
-            cam.activations_and_grads.release()
-        return torch.from_numpy(maps)
+        method = getattr(attr, name)(_score(request.outputs), request.layer)
+        # Frozen networks record nothing for images that take no gradients.
+        images = request.images.requires_grad_()
+        weighed: Tensor = method.attribute(images, additional_forward_args=(request.weights,))
+        return _enlarge(weighed.detach().sum(dim=1), request)
 
     return explain
 
 
-class _Score:
-    """Turns an image's outputs into the number that is explained."""
+def _eigencam(request: Request) -> Tensor:
+    """Return the layer's map along its first principal component (Muhammad and Yeasin, IJCNN 2020).
 
-    def __init__(self, weights: Tensor) -> None:
-        self.weights = weights
+    It points towards strong activations: a singular vector as such has no sign.
+    """
+    from captum.attr import LayerActivation
 
-    def __call__(self, outputs: Tensor) -> Tensor:
-        return (outputs * self.weights).sum()
+    activations: Tensor = LayerActivation(request.outputs, request.layer).attribute(request.images)
+    # In double precision, as close singular values cost digits; on the CPU, as not every GPU has it.
+    values = activations.cpu().double().nan_to_num().flatten(2)
+    _, strengths, directions = torch.linalg.svd(values - values.mean(dim=2, keepdim=True), full_matrices=False)
+    maps = strengths[:, :1] * directions[:, 0]
+    sign = (maps * values.norm(dim=1)).sum(dim=1, keepdim=True).sign()
+    return _enlarge((sign * maps).unflatten(1, activations.shape[2:]), request)
 
 
-def _oriented_eigen_cam() -> Any:
-    """Return EigenCAM whose maps point towards strong activations: a singular vector as such has no sign."""
-    from pytorch_grad_cam import EigenCAM
-
-    class OrientedEigenCam(EigenCAM):  # type: ignore[misc]  # grad-cam is untyped
-        def get_cam_image(self, *arguments: Any, **options: Any) -> NDArray[np.float32]:
-            maps = super().get_cam_image(*arguments, **options)
-            strength = np.linalg.norm(arguments[3], axis=1)
-            strength = strength - strength.mean(axis=(1, 2), keepdims=True)
-            signs = np.where((maps * strength).sum(axis=(1, 2), keepdims=True) < 0, -1, 1)
-            return np.asarray(maps * signs, dtype=np.float32)
-
-    return OrientedEigenCam
+def _enlarge(maps: Tensor, request: Request) -> Tensor:
+    """Return what is above 0 in maps (B, h, w), from the least of it up, interpolated to the images' size."""
+    maps = maps.relu().unsqueeze(1)
+    maps = F.interpolate(maps, size=request.images.shape[-2:], mode="bilinear")
+    return (maps - maps.amin(dim=(2, 3), keepdim=True))[:, 0]
 
 
 def _score(outputs: Outputs) -> Callable[[Tensor, Tensor], Tensor]:
@@ -148,9 +141,9 @@ def _attention(request: Request) -> Tensor:
 
 
 METHODS: dict[str, Method] = {
-    "gradcam": Method("Grad-CAM", _cam("GradCAM"), reads_layer=True),
-    "hirescam": Method("HiResCAM", _cam("HiResCAM"), reads_layer=True),
-    "eigencam": Method("EigenCAM", _cam("EigenCAM"), reads_layer=True, has_target=False),
+    "gradcam": Method("Grad-CAM", _cam("LayerGradCam"), reads_layer=True),
+    "hirescam": Method("HiResCAM", _cam("LayerGradientXActivation"), reads_layer=True),
+    "eigencam": Method("EigenCAM", _eigencam, reads_layer=True, has_target=False),
     "occlusion": Method("Occlusion", _occlusion),
     "integrated_gradients": Method("Integrated gradients", _integrated_gradients),
     "attention": Method("Attention", _attention, has_target=False),

@@ -9,7 +9,7 @@ from src.utils.errors import ConfigError
 # What has to be importable, by the extras of `pyproject.toml`.
 EXTRAS = {
     "app": ("gradio",),
-    "explain": ("captum", "pytorch_grad_cam"),
+    "explain": ("captum",),
     "export": ("onnx", "onnxruntime", "onnxscript"),
 }
 
