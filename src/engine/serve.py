@@ -5,18 +5,20 @@ from __future__ import annotations
 import logging
 import os
 import time
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from omegaconf import DictConfig
 
 from src.utils.errors import ConfigError
 from src.utils.paths import ROOT
 from src.utils.signals import stop_requests
+from src.web.room import Room, own_folder
 
 log = logging.getLogger(__name__)
 
 ADDRESS = "127.0.0.1"
+# Files of the largest size that uploads and results may fill together, before the oldest go.
+ROOM_FOR = 10
+TIDY_SECONDS = 5.0
 # Gradio reports its use, looks for updates and asks Hugging Face, unless told not to before it is imported.
 OFFLINE = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
@@ -30,12 +32,12 @@ def serve(cfg: DictConfig) -> None:
     Raises:
         ConfigError: If there is no model, or the port is taken.
     """
-    with TemporaryDirectory(prefix="emonet-fer-") as name, stop_requests.deferred():
-        folder = Path(name)
-        os.environ.update(OFFLINE, GRADIO_TEMP_DIR=name)
+    with own_folder() as folder, stop_requests.deferred():
+        os.environ.update(OFFLINE, GRADIO_TEMP_DIR=str(folder))
         logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio asks itself whether it runs
         from src.web.analysis import Analyst
         from src.web.examples import draw_examples
+        from src.web.gate import MAX_MESSAGE, gates
         from src.web.models import ModelShelf
         from src.web.page import STYLE, build_page, theme
 
@@ -45,6 +47,8 @@ def serve(cfg: DictConfig) -> None:
         )
         page = build_page(Analyst(shelf, folder, cfg.max_seconds), draw_examples(folder), cfg.max_mb)
         page.queue(max_size=32)
+        max_file = cfg.max_mb * 2**20
+        room = Room(folder, ROOM_FOR * max(max_file, MAX_MESSAGE))
         try:
             page.launch(
                 server_name=ADDRESS,
@@ -57,10 +61,11 @@ def serve(cfg: DictConfig) -> None:
                 enable_monitoring=False,
                 footer_links=[],
                 run_history=False,
-                max_file_size=f"{cfg.max_mb}mb",
+                max_file_size=max_file,
                 # Gradio serves what lies in its temporary folder, and nothing of the project.
                 allowed_paths=[],
                 blocked_paths=[str(ROOT)],
+                app_kwargs={"middleware": gates(room, max_file), "openapi_url": None},
                 theme=theme(),
                 css_paths=STYLE,
             )
@@ -68,9 +73,13 @@ def serve(cfg: DictConfig) -> None:
             raise ConfigError(
                 f"port={cfg.port} cannot be used ({error}); choose another port, or port=null for a free one."
             ) from error
+        due = 0.0
         log.info("Open %s in a browser; stop with Ctrl-C.", page.local_url)
         try:
             while not stop_requests.take():
+                if time.monotonic() > due:
+                    room.tidy()
+                    due = time.monotonic() + TIDY_SECONDS
                 time.sleep(0.2)
         finally:
             page.close(verbose=False)

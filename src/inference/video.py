@@ -16,6 +16,7 @@ from av.container import InputContainer, OutputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from src.inference.containers import DECODER, MAX_FRAME_PIXELS, open_video, why_too_large
 from src.inference.results import Frame, Image
 from src.utils.errors import ConfigError
 
@@ -40,7 +41,7 @@ def read_video(path: Path) -> Iterator[Frame]:
     """Read a video.
 
     Args:
-        path: File of any kind that FFmpeg reads.
+        path: File of any of the kinds of `src.inference.containers`.
 
     Yields:
         Frames upright and with square pixels, their times in seconds since the first one.
@@ -52,7 +53,7 @@ def read_video(path: Path) -> Iterator[Frame]:
     if not path.is_file():
         raise UnreadableVideo("missing" if not path.exists() else "not a file")
     try:
-        container = av.open(str(path))
+        container = open_video(path)
     except (av.FFmpegError, OSError) as error:
         raise UnreadableVideo(f"not a video, or of an unknown format ({_reason(error)})") from None
     with container:
@@ -68,13 +69,20 @@ class _Decoder:
         self.source, self.container = source, container
         self.stream = container.streams.video[0]
         self.stream.thread_type = "AUTO"
+        if self.stream.codec_context is not None:  # there is none without a decoder
+            self.stream.codec_context.options = DECODER
         self.count, self.broken, self.last = 0, 0, 0.0
         self._first: float | None = None
 
     def frames(self) -> Iterator[Frame]:
         """Yield all frames that can be decoded, then complain of the others."""
-        if not getattr(self.stream.codec_context, "width", 0):  # there is no context without a decoder
-            raise UnreadableVideo("its codec is unknown to this build of PyAV, or its header is broken")
+        context = self.stream.codec_context
+        if context is None or not context.width:
+            raise UnreadableVideo(
+                f"its frames have more than {MAX_FRAME_PIXELS:,} pixels, its header is broken, or its codec is unknown "
+                "to this build of PyAV"
+            )
+        _check_size(context.width, context.height)
         failure = ""
         packets = self.container.demux(self.stream)
         while True:
@@ -106,10 +114,11 @@ class _Decoder:
 
     def _upright(self, frame: VideoFrame) -> Image:
         """Return the pixels as they are to be shown."""
+        ratio = float(self.stream.sample_aspect_ratio or 1) or 1.0
+        size = (max(1, round(frame.width * ratio)), frame.height)
+        _check_size(*size)
         image = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
-        ratio = float(self.stream.sample_aspect_ratio or 1)
-        if ratio not in (0.0, 1.0):
-            size = (max(1, round(image.shape[1] * ratio)), image.shape[0])
+        if ratio != 1:
             image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), np.uint8)
         return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
 
@@ -213,6 +222,12 @@ def choose_encoder() -> tuple[str, str]:
         f"this build of PyAV has neither {names}, one of which annotated videos need; install the published one with "
         "pip install --force-reinstall --only-binary=:all: av, or set annotate=false."
     )
+
+
+def _check_size(width: int, height: int) -> None:
+    reason = why_too_large(width, height)
+    if reason:
+        raise UnreadableVideo(reason)
 
 
 def _container_options(suffix: str) -> dict[str, str]:

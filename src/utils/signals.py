@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: stop at the next batch while training, at once otherwise."""
+"""SIGINT, SIGTERM and SIGHUP: stop at the next batch while training, at once otherwise."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class StopRequests:
 
     @contextmanager
     def handled(self) -> Iterator[None]:
-        """Handle both signals within the block."""
-        previous = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
+        """Handle the signals within the block."""
+        previous = {s: signal.signal(s, self._on_signal) for s in _signals()}
         self._pending = None
         try:
             yield
@@ -72,6 +72,15 @@ class StopRequests:
         first, self._pending = self._pending is None, signum
         if not (self._deferring and first):
             raise Interrupted(signum)
+
+
+def _signals() -> list[signal.Signals]:
+    """Return what asks to stop."""
+    found = [signal.SIGINT, signal.SIGTERM]
+    # What a terminal sends that is closed; nohup has it ignored, and Windows does not know it.
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        found.append(signal.SIGHUP)
+    return found
 
 
 stop_requests = StopRequests()

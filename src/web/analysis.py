@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import mimetypes
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +24,8 @@ log = logging.getLogger(__name__)
 
 # What Pillow, but not a video's decoder, has to say about a file that is no image.
 NO_IMAGE = "not an image"
-# 8K; an image may have twice as many.
-MAX_FRAME_PIXELS = 2**25
+# A video may take as many times `max_seconds`: one of many or huge frames a second would keep others waiting for hours.
+MAX_SLOWNESS = 20
 NO_HEAT = "Grad-CAM needs a PyTorch model: ONNX files hold no gradients."
 
 
@@ -121,7 +122,7 @@ class Analyst:
                 if not count:
                     raise
                 broken = f"The file is broken: {error}."
-        length = f"The first {self.max_seconds:g} seconds." if frames.cut else f"{count} frames, {seconds:.1f} s."
+        length = frames.cut or f"{count} frames, {seconds:.1f} s."
         text = " ".join(f"{length} {broken} {remark}".split())
         return View(notice(text, "alert" if broken else "status"), video=str(writer.path))
 
@@ -130,19 +131,21 @@ class _FirstFrames:
     """The frames of the first seconds of a video.
 
     Attributes:
-        cut: Whether there were more.
+        cut: Which part of it they are, as a sentence; empty if it is the whole.
     """
 
     def __init__(self, path: str, max_seconds: float) -> None:
-        self.path, self.max_seconds, self.cut = Path(path), max_seconds, False
+        self.path, self.max_seconds, self.cut = Path(path), max_seconds, ""
 
     def __iter__(self) -> Iterator[Frame]:
+        end = time.monotonic() + MAX_SLOWNESS * self.max_seconds
         for frame in read_video(self.path):
-            height, width = frame.image.shape[:2]
-            if height * width > MAX_FRAME_PIXELS:
-                raise UnreadableVideo(f"its frames have {width} x {height} pixels, more than {MAX_FRAME_PIXELS:,}")
-            if (frame.time or 0.0) > self.max_seconds:
-                self.cut = True
+            seconds = frame.time or 0.0
+            if seconds > self.max_seconds:
+                self.cut = f"The first {self.max_seconds:g} seconds."
+                return
+            if frame.index and time.monotonic() > end:
+                self.cut = f"The first {seconds:.1f} seconds: the rest would take too long."
                 return
             yield frame
 

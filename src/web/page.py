@@ -45,7 +45,7 @@ def build_page(analyst: Analyst, examples: list[Example], max_mb: float) -> gr.B
     """
     names = list(analyst.shelf.choices)
     page: gr.Blocks
-    with gr.Blocks(title=TITLE, fill_width=True, analytics_enabled=False, delete_cache=(600, 3600)) as page:
+    with gr.Blocks(title=TITLE, fill_width=True, analytics_enabled=False) as page:
         gr.HTML(INTRODUCTION, elem_classes="title")
         latest = gr.State(None)
         with gr.Row():
@@ -109,7 +109,7 @@ def build_page(analyst: Analyst, examples: list[Example], max_mb: float) -> gr.B
             return str(examples[event.index].file)
 
         again = [latest, model, heat]
-        keep: dict[str, Any] = {"queue": False, "api_visibility": "private"}
+        keep: dict[str, Any] = {"api_visibility": "private"}
         file.upload(lambda path: path, file, latest, **keep).then(analyse, again, outputs, **ONE_AT_A_TIME)
         gallery.select(example, None, latest, **keep).then(analyse, again, outputs, **ONE_AT_A_TIME)
         for control in (model, heat):

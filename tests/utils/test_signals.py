@@ -27,6 +27,26 @@ def test_outside_of_training_it_stops_at_once():
     assert caught.value.code == 130
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no such signal")
+def test_a_terminal_that_closes_stops_it():
+    requests = StopRequests()
+    with pytest.raises(Interrupted) as caught, requests.handled():
+        os.kill(os.getpid(), signal.SIGHUP)
+        pytest.fail("went on")
+    assert caught.value.code == 129
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no such signal")
+def test_under_nohup_it_goes_on():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopRequests().handled():
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_a_second_request_does_not_wait():
     requests = StopRequests()
     with pytest.raises(Interrupted), requests.handled(), requests.deferred():

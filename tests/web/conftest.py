@@ -14,6 +14,7 @@ import pytest
 
 from src.data.faces.generator import draw_scene
 from src.utils.paths import ROOT
+from src.web.room import LOCK, PREFIX
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 FLAGS = [
@@ -38,21 +39,31 @@ SECONDS = 60_000
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
-    """Start the page with the shipped weights and small limits."""
+    """Start the page with the shipped weights, small limits, and what a killed one has left."""
     folder = tmp_path_factory.mktemp("app")
+    left = folder / "temp" / f"{PREFIX}left"
+    left.mkdir(parents=True)
+    (left / LOCK).touch()
     log, hosts = folder / "log", folder / "hosts"
     options = ["port=null", "max_mb=1", "max_seconds=2", f"hydra.run.dir={folder / 'run'}"]
     options += ["models=[pretrained/emonet_fer.safetensors]"]
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, "-c", WATCHED, str(hosts), *options], cwd=ROOT, stdout=output, stderr=subprocess.STDOUT
+            [sys.executable, "-c", WATCHED, str(hosts), *options],
+            cwd=ROOT,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "TMPDIR": str(folder / "temp")},
         )
     try:
         url = wait_for_url(process, log)
-        yield SimpleNamespace(url=url, folder=folder, log=log, hosts=hosts, process=process)
+        (uploads,) = (folder / "temp").glob(f"{PREFIX}*")
+        assert uploads != left
+        yield SimpleNamespace(url=url, folder=folder, log=log, hosts=hosts, process=process, uploads=uploads)
         process.send_signal(2)
         assert process.wait(timeout=60) == 0, log.read_text()
         assert json.loads((folder / "run" / "status.json").read_text())["state"] == "finished"
+        assert not uploads.exists()
     finally:
         process.kill()
 

@@ -9,6 +9,7 @@ import pytest
 from src.data.faces.generator import draw_scene
 from src.inference.results import Box, FacePrediction, Frame, Prediction
 from src.models.weights import save_safetensors
+from src.web import analysis
 from src.web.analysis import Analyst
 from src.web.cards import MAX_CARDS, faces_html, notice
 from src.web.examples import draw_examples
@@ -83,6 +84,29 @@ def test_a_short_video_is_whole(analyst, tmp_path):
     (*_, example) = draw_examples(tmp_path)
     whole = Analyst(analyst.shelf, tmp_path, max_seconds=5)  # the video has 54 frames, the last one at 4.4 s
     assert "54 frames, 4.4 s." in whole.file(str(example.file), "tiny", False, silent).notice
+
+
+def test_a_video_that_takes_too_long_is_cut(analyst, tmp_path, monkeypatch):
+    (*_, example) = draw_examples(tmp_path)
+    monkeypatch.setattr(analysis, "MAX_SLOWNESS", 0)
+    view = Analyst(analyst.shelf, tmp_path, max_seconds=5).file(str(example.file), "tiny", False, silent)
+    assert "The first 0.1 seconds: the rest would take too long." in view.notice
+    with av.open(view.video) as container:
+        assert len(list(container.decode(video=0))) == 1
+
+
+def test_a_playlist_shows_no_other_file(analyst, tmp_path):
+    secret = tmp_path / "secret.ts"
+    with av.open(str(secret), "w") as container:
+        stream = container.add_stream("mpeg2video", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8))))
+        container.mux(stream.encode(None))
+    (tmp_path / "list.m3u8").write_text(f"#EXTM3U\n#EXTINF:1,\n{secret}\n#EXT-X-ENDLIST\n")
+    view = analyst.file(str(tmp_path / "list.m3u8"), "tiny", False, silent)
+    assert "list.m3u8 is neither an image nor a video that can be read" in view.notice
+    assert view.video is None
+    assert "1 frames" in analyst.file(str(secret), "tiny", False, silent).notice  # which can be shown
 
 
 def test_a_video_that_breaks_off_is_shown_as_far_as_it_goes(analyst, tmp_path):

@@ -1,0 +1,134 @@
+"""The page as other sites, and programs that send it nonsense, would call it."""
+
+import json
+import socket
+import time
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import pytest
+
+UPLOAD, JOIN = "/gradio_api/upload", "/gradio_api/queue/join"
+FORM = {"Content-Type": "multipart/form-data; boundary=line"}
+FILE = b'--line\r\nContent-Disposition: form-data; name="files"; filename="face.png"\r\n\r\n%s\r\n--line--\r\n'
+FIELD = b'--line\r\nContent-Disposition: form-data; name="text"\r\n\r\n'
+MB = 2**20  # the limit of this server
+
+
+def ask(server, path="/", body=None, **headers):
+    """Return the status and the text of an answer; names of headers have underscores here."""
+    fields = {name.replace("_", "-"): value for name, value in headers.items()}
+    try:
+        with urlopen(Request(server.url + path, body, fields), timeout=60) as answer:
+            return answer.status, answer.read().decode()
+    except HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def upload(server, content=b"no picture", **headers):
+    return ask(server, UPLOAD, FILE % content, **FORM, **headers)
+
+
+def join(server, message, **headers):
+    return ask(server, JOIN, json.dumps(message).encode(), Content_Type="application/json", **headers)
+
+
+def send(server, head, pieces):
+    """Send a request piece by piece until there is an answer, and return its first line."""
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
+        lines = [f"POST {UPLOAD} HTTP/1.1", f"Host: {host}:{port}", f"Content-Type: {FORM['Content-Type']}", *head]
+        connection.sendall("\r\n".join([*lines, "", ""]).encode())
+        connection.settimeout(0.01)
+        for piece in pieces:
+            try:
+                connection.sendall(piece)
+                return connection.recv(200).decode().splitlines()[0]
+            except TimeoutError:
+                continue
+        connection.settimeout(60)
+        return connection.recv(200).decode().splitlines()[0]
+
+
+def files(server):
+    return {path for path in server.uploads.rglob("*") if path.is_file()}
+
+
+def test_other_names_of_this_computer_are_refused(server):
+    port = server.url.rpartition(":")[2]
+    assert ask(server, Host="rebound.example") == (400, "Invalid host header")
+    assert ask(server, "/config", Host=f"rebound.example:{port}")[0] == 400
+    assert ask(server, Host=f"localhost:{port}")[0] == 200
+    assert ask(server)[0] == 200
+
+
+@pytest.mark.parametrize("origin", ["http://foreign.example", "null", "http://127.0.0.1:1", "http://localhost:1"])
+def test_other_pages_cannot_post(server, origin):
+    before = files(server)
+    assert upload(server, b"from a foreign page", Origin=origin)[0] == 403
+    assert join(server, {"data": [], "session_hash": "a", "fn_index": 0}, Origin=origin)[0] == 403
+    assert files(server) == before
+
+
+def test_other_pages_cannot_read(server):
+    assert ask(server, "/config", Origin="http://foreign.example")[0] == 403
+    shown = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate"}
+    assert ask(server, Sec_Fetch_Dest="iframe", **shown)[0] == 403
+    assert ask(server, Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="no-cors", Sec_Fetch_Dest="image")[0] == 403
+    assert ask(server, Sec_Fetch_Dest="document", **shown)[0] == 200  # someone follows a link
+    assert ask(server, UPLOAD, b"", Sec_Fetch_Dest="document", **shown)[0] == 403  # of a form
+
+
+def test_the_page_itself_can_post(server):
+    status, text = upload(server, Origin=server.url, Sec_Fetch_Site="same-origin")
+    assert status == 200
+    (path,) = json.loads(text)
+    assert path.endswith("face.png")
+    assert path.startswith(str(server.uploads))
+
+
+@pytest.mark.parametrize("path", ["run/nosuch", "api/nosuch", "call/nosuch", "call/v2/nosuch", "component_server"])
+def test_functions_that_are_not_there(server, path):
+    message = json.dumps({"data": [], "session_hash": "a", "component_id": 999, "fn_name": "nosuch"}).encode()
+    assert ask(server, f"/gradio_api/{path}", message, Content_Type="application/json")[0] == 404
+    assert "Traceback" not in server.log.read_text()
+
+
+def test_mistaken_requests_get_an_answer(server):
+    assert join(server, {"data": [], "session_hash": "a", "fn_index": 999})[0] == 400
+    assert ask(server, JOIN, b"nonsense", Content_Type="application/json")[0] == 422
+    # A file where text belongs, and the other way round.
+    assert ask(server, UPLOAD, FIELD.replace(b"text", b"files") + b"x\r\n--line--\r\n", **FORM)[0] == 400
+    assert ask(server, f"{UPLOAD}?upload_id=a", FIELD + b"x\r\n--line--\r\n", **FORM)[0] == 400
+    status, text = ask(server, "/gradio_api/queue/data?session_hash=nosuch")
+    assert (status, "404" in text) == (200, True)
+    assert "Traceback" not in server.log.read_text()
+
+
+def test_the_whole_request_counts(server):
+    """A field of text, which Gradio's own limit of files does not see."""
+    assert send(server, [f"Content-Length: {3 * MB}"], [FIELD]).startswith("HTTP/1.1 413")
+    chunk = b"10000\r\n" + bytes(2**16) + b"\r\n"
+    start = b"%x\r\n%s\r\n" % (len(FIELD), FIELD)
+    assert send(server, ["Transfer-Encoding: chunked"], [start, *48 * [chunk]]).startswith("HTTP/1.1 413")
+    assert upload(server, bytes(MB))[0] == 200
+    many = b"".join(FILE[:-10] % bytes(MB // 2) + b"\r\n" for _ in range(3))
+    assert send(server, [f"Content-Length: {len(many)}"], [FIELD]).startswith("HTTP/1.1 413")
+
+
+def test_an_upload_that_is_broken_off_leaves_nothing(server):
+    before = files(server)
+    head = f"POST {UPLOAD} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {FORM['Content-Type']}\r\nContent-Length: {MB}"
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
+        connection.sendall(head.encode() + b"\r\n\r\n" + (FILE % bytes(MB // 2))[: MB // 4])
+        assert within_seconds(lambda: files(server) != before)
+    assert within_seconds(lambda: files(server) == before)
+
+
+def within_seconds(condition):
+    for _ in range(200):
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False
