@@ -15,6 +15,7 @@ from pytorch_lightning import Trainer
 from torchmetrics.functional.classification import multiclass_confusion_matrix, multiclass_precision_recall_curve
 
 from src.callbacks.evaluation_table import EvaluationTable, EvaluationTableWriter, Results
+from src.metrics.intervals import label_fractions
 from src.runs import layout
 
 PANELS = (("loss", "Loss"), ("accuracy", "Accuracy"), ("f1_macro", "Macro F1"))
@@ -53,7 +54,7 @@ class ConfusionMatrix(EvaluationTableWriter):
         """Write `figures/confusion_matrix.png`."""
         names = table.class_names
         counts = multiclass_confusion_matrix(table.predictions, table.labels, len(names)).numpy()
-        fractions = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        fractions = label_fractions(counts)
         side = 2.4 + 0.62 * len(names)
         figure, (axis,) = _panels(1, width=side, height=side)
         axis.imshow(fractions, cmap="Blues", vmin=0, vmax=1)

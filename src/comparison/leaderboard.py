@@ -13,8 +13,9 @@ from rich.table import Table
 
 from src.comparison.entries import Entry
 from src.metrics.calibration import expected_calibration_error
-from src.metrics.intervals import METRICS
-from src.metrics.paired import bootstrap_difference, bootstrap_scores, holm, interval, mcnemar, score
+from src.metrics.intervals import METRICS, class_f1, confusion_matrices, interval, label_fractions
+from src.metrics.paired import bootstrap_confusions, bootstrap_difference, holm, mcnemar
+from src.reports.numbers import with_interval
 from src.runs.finished import Run, all_classes
 
 Ints = NDArray[np.int64]
@@ -48,16 +49,23 @@ class Comparison:
         """Which split the images are of, `test` or `val`."""
         return self.entries[0].runs[0].split
 
-    def predictions(self, entry: Entry) -> list[Ints]:
-        """Return the class indices that each of an entry's runs predicts, (N,) each."""
-        return [run.indices("prediction", self.class_names) for run in entry.runs]
+    def scores(self, entry: Entry) -> Floats:
+        """Return `metric` of each of an entry's runs, (n_runs,)."""
+        return METRICS[self.metric](confusions(entry, self.labels, self.class_names))
 
     def confusion(self, entry: Entry) -> Floats:
         """Return the mean over an entry's runs of the confusion matrix as fractions of each label, (K, K)."""
-        k = len(self.class_names)
-        counts = sum(np.bincount(self.labels * k + p, minlength=k * k) for p in self.predictions(entry))
-        matrix = np.asarray(counts, dtype=np.float64).reshape(k, k)
-        return np.asarray(matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1))
+        return label_fractions(confusions(entry, self.labels, self.class_names).sum(axis=0))
+
+
+def confusions(entry: Entry, labels: Ints, names: Sequence[str]) -> Floats:
+    """Return the confusion matrix of each of an entry's runs, (n_runs, K, K)."""
+    return confusion_matrices(labels, predictions_of(entry, names), len(names))
+
+
+def predictions_of(entry: Entry, names: Sequence[str]) -> list[Ints]:
+    """Return the class indices that each of an entry's runs predicts, (N,) each."""
+    return [run.indices("prediction", names) for run in entry.runs]
 
 
 def compare_entries(entries: Sequence[Entry], metric: str) -> Comparison:
@@ -72,8 +80,7 @@ def compare_entries(entries: Sequence[Entry], metric: str) -> Comparison:
     labels = runs[0].indices("label", names)
 
     def key(entry: Entry) -> float:
-        predictions = [run.indices("prediction", names) for run in entry.runs]
-        return score(labels, predictions, len(names), METRICS[metric])
+        return float(METRICS[metric](confusions(entry, labels, names)).mean())
 
     ranked = sorted(entries, key=key, reverse=True)
     board = pd.DataFrame([_row(entry, labels, names) for entry in ranked])
@@ -90,33 +97,18 @@ def compare_entries(entries: Sequence[Entry], metric: str) -> Comparison:
 
 
 def _row(entry: Entry, labels: Ints, names: Sequence[str]) -> dict[str, object]:
-    predictions = [run.indices("prediction", names) for run in entry.runs]
+    matrices = confusions(entry, labels, names)
+    resampled = bootstrap_confusions(labels, predictions_of(entry, names), len(names))
     row: dict[str, object] = {"entry": entry.name, "runs": len(entry.runs), "n": len(labels)}
     row["val/f1_macro"] = _mean_of(entry.runs, "val/f1_macro")
     for name, metric in METRICS.items():
-        values = [score(labels, [p], len(names), metric) for p in predictions]
-        resampled = bootstrap_scores(labels, predictions, len(names), metric)
-        low, high = interval(resampled.mean(axis=1))
+        values = metric(matrices)
+        low, high = interval(metric(resampled).mean(axis=1))
         sd = float(np.std(values, ddof=1)) if len(values) > 1 else np.nan
         row |= {name: float(np.mean(values)), f"{name}_sd": sd, f"{name}_low": low, f"{name}_high": high}
-    row["ece"] = float(np.mean([run_ece(run) for run in entry.runs]))
-    present = sorted(set(labels.tolist()))
-    per_class = np.mean([class_f1(labels, p, len(names)) for p in predictions], axis=0)
-    row |= {f"f1/{names[i]}": float(per_class[i]) for i in present}
-    return row
-
-
-def run_ece(run: Run) -> float:
-    """Return the expected calibration error of a run on the images it holds."""
-    confidence, correct = run.confidences()
-    return expected_calibration_error(confidence, correct)
-
-
-def class_f1(labels: Ints, predictions: Ints, n_classes: int) -> Floats:
-    """Return the F1 of each class, (n_classes,); 0 for one that is neither labelled nor predicted."""
-    confusion = np.bincount(labels * n_classes + predictions, minlength=n_classes**2).reshape(n_classes, n_classes)
-    total = confusion.sum(axis=0) + confusion.sum(axis=1)
-    return np.asarray(2 * confusion.diagonal() / np.maximum(total, 1), dtype=np.float64)
+    row["ece"] = float(np.mean([expected_calibration_error(*run.confidences()) for run in entry.runs]))
+    per_class = class_f1(matrices).mean(axis=0)
+    return row | {f"f1/{names[i]}": float(per_class[i]) for i in sorted(set(labels.tolist()))}
 
 
 def _mean_of(runs: Sequence[Run], name: str) -> float:
@@ -127,7 +119,7 @@ def _mean_of(runs: Sequence[Run], name: str) -> float:
 def _entry_pairs(entries: Sequence[Entry], labels: Ints, names: Sequence[str], metric: str) -> pd.DataFrame:
     rows = []
     for a, b in combinations(entries, 2):
-        ours, theirs = ([run.indices("prediction", names) for run in entry.runs] for entry in (a, b))
+        ours, theirs = (predictions_of(entry, names) for entry in (a, b))
         difference = bootstrap_difference(labels, ours, theirs, len(names), metric)
         clear = difference.low > 0 or difference.high < 0
         rows.append({"a": a.name, "b": b.name, f"{metric} a - b": difference.value})
@@ -162,8 +154,7 @@ def shown_board(comparison: Comparison) -> pd.DataFrame:
     for row in comparison.board.to_dict("records"):
         shown: dict[str, object] = {"rank": row["rank"], "entry": row["entry"], "seeds": row["runs"]}
         for name in dict.fromkeys([comparison.metric, *METRICS]):
-            spread = "" if np.isnan(row[f"{name}_sd"]) else f" ± {row[f'{name}_sd']:.4f}"
-            shown[name] = f"{row[name]:.4f}{spread}  [{row[f'{name}_low']:.3f}, {row[f'{name}_high']:.3f}]"
+            shown[name] = with_interval(row[name], (row[f"{name}_low"], row[f"{name}_high"]), row[f"{name}_sd"])
         rows.append({**shown, "ece": row["ece"], "val/f1_macro": row["val/f1_macro"]})
     return pd.DataFrame(rows)
 
@@ -185,6 +176,5 @@ def terminal_tables(comparison: Comparison) -> list[Table]:
     pairs.add_column("behind by", justify="right")
     first = comparison.entry_pairs[comparison.entry_pairs["a"] == comparison.entries[0].name]
     for row in first.to_dict("records"):
-        value = row[f"{comparison.metric} a - b"]
-        pairs.add_row(str(row["b"]), f"{value:.4f}  [{row['low']:.3f}, {row['high']:.3f}]")
+        pairs.add_row(str(row["b"]), with_interval(row[f"{comparison.metric} a - b"], (row["low"], row["high"])))
     return [board, pairs]

@@ -8,7 +8,6 @@ from markupsafe import Markup
 
 from src.comparison.leaderboard import Comparison, shown_board
 from src.metrics.calibration import reliability_curve
-from src.metrics.intervals import METRICS
 from src.reports import page, plots
 from src.reports.page import Section, render_page
 
@@ -43,12 +42,7 @@ def comparison_page(comparison: Comparison, title: str) -> str:
 
 def _leaderboard(comparison: Comparison) -> Section:
     board, metric = comparison.board, comparison.metric
-    scores = METRICS[metric]
-    k = len(comparison.class_names)
-    seeds = []
-    for entry in comparison.entries[:MAX_DRAWN]:
-        confusions = [np.bincount(comparison.labels * k + p, minlength=k * k) for p in comparison.predictions(entry)]
-        seeds.append(scores(np.stack(confusions).reshape(-1, k, k).astype(np.float64)))
+    seeds = [comparison.scores(entry) for entry in comparison.entries[:MAX_DRAWN]]
     top = board.head(MAX_DRAWN)
     value, low, high = (
         top[column].to_numpy(dtype=np.float64) for column in (metric, f"{metric}_low", f"{metric}_high")

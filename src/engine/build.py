@@ -24,6 +24,7 @@ from src.loggers.wandb_logger import run_loggers
 from src.metrics.affect import affect_metric_names
 from src.metrics.landmarks import LANDMARK_METRIC
 from src.models.classifier import ExpressionClassifier
+from src.reports.numbers import shown_metric
 from src.reports.run_report import write_report
 from src.runs import layout
 from src.utils.atomic_files import write_json
@@ -180,19 +181,10 @@ def result_table(results: Results) -> Table:
         n = results.get(f"{name}/n")
         table.add_column(f"{name} (n = {n})" if n else name, justify="right")
     for metric in TABLE_ROWS:
-        table.add_row(metric, *(_cell(results, f"{name}/{metric}") for name in sets))
+        table.add_row(metric, *(shown_metric(results, f"{name}/{metric}") for name in sets))
     for metric in FURTHER_ROWS:
         if any(f"{name}/{metric}" in results for name in sets):
-            table.add_row(metric, *(_cell(results, f"{name}/{metric}") for name in sets))
+            table.add_row(metric, *(shown_metric(results, f"{name}/{metric}") for name in sets))
     for metric in sorted({k.partition("/")[2] for k in results if k.startswith(("val/f1/", "test/f1/"))}):
-        table.add_row(metric, *(_cell(results, f"{name}/{metric}") for name in sets))
+        table.add_row(metric, *(shown_metric(results, f"{name}/{metric}") for name in sets))
     return table
-
-
-def _cell(results: Results, key: str) -> str:
-    value, bounds = results.get(key), results.get(f"{key}_ci95")
-    if value is None:
-        return "-"
-    if isinstance(bounds, list):
-        return f"{value:.4f}  [{bounds[0]:.3f}, {bounds[1]:.3f}]"
-    return f"{value:.4f}"

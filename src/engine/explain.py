@@ -22,6 +22,7 @@ from src.explanation.methods import METHODS
 from src.explanation.scores import Scores, random_maps, score_maps, summarise
 from src.models.classifier import ExpressionClassifier
 from src.models.heads.base import AttentionHead
+from src.reports.numbers import with_interval
 from src.runs import layout
 from src.runs.directory import update_provenance, write_config
 from src.utils.atomic_files import write_json
@@ -29,7 +30,7 @@ from src.utils.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
-Summary = dict[str, dict[str, dict[str, float | list[float]]]]
+Summary = dict[str, dict[str, dict[str, Any]]]
 COLUMNS = {
     "insertion": "insertion",
     "deletion": "deletion",
@@ -135,11 +136,7 @@ def score_table(scores: Summary, n: int) -> Table:
         table.add_column(heading, justify="right")
     for method, values in scores.items():
         label = METHODS[method].label if method in METHODS else "random map"
-        table.add_row(label, *(_cell(values[key]) for key in COLUMNS))
+        # Two lines a cell: that makes four columns fit a terminal.
+        cells = (with_interval(values[key]["mean"], values[key]["ci95"]).replace(" [", "\n[") for key in COLUMNS)
+        table.add_row(label, *cells)
     return table
-
-
-def _cell(value: dict[str, float | list[float]]) -> str:
-    mean, bounds = value["mean"], value["ci95"]
-    low, high = bounds if isinstance(bounds, list) else (bounds, bounds)
-    return f"{mean:.3f}\n[{low:.3f}, {high:.3f}]"

@@ -12,7 +12,7 @@ import numpy as np
 from omegaconf import DictConfig
 from rich.console import Console
 
-from src.metrics.calibration import class_probabilities, expected_calibration_error, fit_temperature, retemper
+from src.metrics.calibration import expected_calibration_error, fit_temperature, retemper
 from src.models.origin import NO_DERIVATIVES
 from src.models.registry import load_plugins
 from src.models.rescaling import rescale
@@ -96,7 +96,7 @@ def _write_weights(cfg: DictConfig, path: Path) -> None:
 
 def _fit(run: Run, vocabulary: str) -> float:
     """Return the temperature that suits a run's validation images, and say what it does to them."""
-    probabilities, labels = class_probabilities(run.predictions, run.class_names)
+    probabilities, labels = run.probabilities, run.indices("label", run.class_names)
     temperature = fit_temperature(probabilities, labels)
     after = retemper(probabilities, temperature)
     ece = [expected_calibration_error(p.max(axis=1), p.argmax(axis=1) == labels) for p in (probabilities, after)]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from src.data.datamodule import StoreDataModule
 from src.data.store.packed_store import Split
@@ -56,7 +57,7 @@ class Predictions:
     def most_confused_pair(self) -> tuple[int, int] | None:
         """Return the two classes most often taken for each other, the label of most of these mistakes first."""
         n = len(self.class_names)
-        counts = torch.bincount(self.labels * n + self.classes, minlength=n * n).view(n, n).fill_diagonal_(0)
+        counts = multiclass_confusion_matrix(self.classes, self.labels, n).fill_diagonal_(0)
         if not bool(counts.any()):
             return None
         first, second = divmod(int((counts + counts.T).argmax()), n)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -73,7 +73,7 @@ def random_maps(n: int, size: int) -> Tensor:
     return F.interpolate(noise, size=(size, size), mode="bilinear", align_corners=False)[:, 0]
 
 
-def summarise(scores: Scores, control: Scores) -> dict[str, dict[str, float | list[float]]]:
+def summarise(scores: Scores, control: Scores) -> dict[str, dict[str, Any]]:
     """Return means with 95 % bootstrap intervals over images.
 
     Args:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from torchmetrics.functional.classification import binary_calibration_error
 
 from src.metrics.classification import ECE_BINS
 
@@ -36,33 +35,27 @@ class ReliabilityCurve:
     count: Floats
 
 
-def reliability_curve(confidence: Floats, correct: NDArray[np.bool_], n_bins: int = ECE_BINS) -> ReliabilityCurve:
-    """Return a reliability curve (Guo et al., ICML 2017).
+def reliability_curve(confidence: Floats, correct: NDArray[np.bool_]) -> ReliabilityCurve:
+    """Return a reliability curve of 15 bins of equal width over [0, 1] (Guo et al., ICML 2017).
 
     Args:
         confidence: Probability of the predicted class, (N,).
         correct: Whether the prediction is right, (N,).
-        n_bins: Number of bins of equal width over [0, 1].
     """
-    bins = np.minimum((confidence * n_bins).astype(np.int64), n_bins - 1)
-    count = np.bincount(bins, minlength=n_bins).astype(np.float64)
+    weights = (np.ones_like(confidence), confidence, correct.astype(np.float64))
+    count, total, hits = (np.histogram(confidence, ECE_BINS, (0, 1), weights=each)[0] for each in weights)
     kept = count > 0
-    mean = np.bincount(bins, weights=confidence, minlength=n_bins)[kept] / count[kept]
-    hits = np.bincount(bins, weights=correct.astype(np.float64), minlength=n_bins)[kept] / count[kept]
-    return ReliabilityCurve(mean, hits, count[kept])
+    return ReliabilityCurve(total[kept] / count[kept], hits[kept] / count[kept], count[kept])
 
 
-def expected_calibration_error(confidence: Floats, correct: NDArray[np.bool_], n_bins: int = ECE_BINS) -> float:
-    """Return the mean distance of confidence and accuracy over bins, weighted by their images."""
-    curve = reliability_curve(confidence, correct, n_bins)
-    return float(np.abs(curve.confidence - curve.accuracy) @ curve.count / curve.count.sum())
+def expected_calibration_error(confidence: Floats, correct: NDArray[np.bool_]) -> float:
+    """Return the `ece` of `classification_metrics`.
 
-
-def class_probabilities(predictions: pd.DataFrame, class_names: Sequence[str]) -> tuple[Floats, Ints]:
-    """Return probabilities (N, n_classes) and class indices (N,) of a table like `predictions.csv`."""
-    position = {name: i for i, name in enumerate(class_names)}
-    labels = np.array([position[name] for name in predictions["label"]], dtype=np.int64)
-    return predictions[list(class_names)].to_numpy(dtype=np.float64), labels
+    Args:
+        confidence: Probability of the predicted class, (N,).
+        correct: Whether the prediction is right, (N,).
+    """
+    return float(binary_calibration_error(torch.tensor(confidence), torch.tensor(correct), ECE_BINS, norm="l1"))
 
 
 def fit_temperature(probabilities: Floats, labels: Ints) -> float:

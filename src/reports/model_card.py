@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from src.metrics.calibration import class_probabilities, expected_calibration_error, negative_log_likelihood, retemper
+from src.metrics.calibration import expected_calibration_error, negative_log_likelihood, retemper
+from src.metrics.intervals import confusion_matrices, label_fractions
 from src.models.spec import ONLY_VOCABULARY, VALUE_RANGE, ModelSpec
 from src.models.weights import file_sha256, load_weights, read_origin
+from src.reports.numbers import shown_metric
 from src.runs.finished import Run
 from src.utils.errors import ConfigError
 from src.utils.paths import ROOT
@@ -100,19 +100,13 @@ def _numbers(metrics: Mapping[str, Any], split: str) -> list[dict[str, Any]]:
     rows = []
     for name in (split, f"{split}_dedup"):
         if f"{name}/accuracy" in metrics:
-            values = {metric: _with_interval(metrics, f"{name}/{metric}") for metric in METRICS}
+            values = {metric: shown_metric(metrics, f"{name}/{metric}", percent=True) for metric in METRICS}
             what = "all images" if name == split else "without a duplicate elsewhere"
             rows.append({"what": f"{what} ({metrics[f'{name}/n']:,})", **values})
-    single = metrics.get(f"{split}/accuracy_single_view")
-    if single is not None:
-        rows.append({"what": "all, one view of each", "accuracy": f"{100 * single:.1f} %"})
+    single = f"{split}/accuracy_single_view"
+    if single in metrics:
+        rows.append({"what": "all, one view of each", "accuracy": shown_metric(metrics, single, percent=True)})
     return rows
-
-
-def _with_interval(metrics: Mapping[str, Any], key: str) -> str:
-    value, bounds = metrics[key], metrics.get(f"{key}_ci95")
-    interval = f" ({100 * bounds[0]:.1f} to {100 * bounds[1]:.1f})" if bounds else ""
-    return f"{100 * value:.1f} %{interval}"
 
 
 def _classes(run: Run) -> list[dict[str, str]]:
@@ -126,11 +120,10 @@ def _classes(run: Run) -> list[dict[str, str]]:
 
 def _confusion(run: Run) -> list[list[str]]:
     """Return rows of the table: label, then the fraction of each prediction in percent."""
-    names = list(run.class_names)
-    counts = pd.crosstab(run.predictions["label"], run.predictions["prediction"])
-    counts = counts.reindex(index=names, columns=names, fill_value=0)
-    fractions = 100 * counts.to_numpy() / np.maximum(counts.to_numpy().sum(axis=1, keepdims=True), 1)
-    return [[name, *(f"{value:.0f}" for value in row)] for name, row in zip(names, fractions, strict=True)]
+    names = run.class_names
+    labels, predictions = (run.indices(column, names) for column in ("label", "prediction"))
+    (confusion,) = label_fractions(confusion_matrices(labels, [predictions], len(names)))
+    return [[name, *(f"{100 * value:.0f}" for value in row)] for name, row in zip(names, confusion, strict=True)]
 
 
 def _calibration(run: Run, spec: ModelSpec) -> dict[str, str]:
@@ -138,7 +131,7 @@ def _calibration(run: Run, spec: ModelSpec) -> dict[str, str]:
     known = spec.vocabularies or {ONLY_VOCABULARY: spec.class_names}
     vocabulary = next((name for name, classes in known.items() if classes == run.class_names), "")
     temperature = spec.temperatures.get(vocabulary, 1.0)
-    after, labels = class_probabilities(run.predictions, run.class_names)
+    after, labels = run.probabilities, run.indices("label", run.class_names)
     shown = {"temperature": f"{temperature:.3f}"}
     for when, p in (("before", retemper(after, 1 / temperature)), ("after", after)):
         ece = expected_calibration_error(p.max(axis=1), p.argmax(axis=1) == labels)

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from src.metrics.affect import affect_metric_names
 from src.metrics.calibration import reliability_curve
 from src.reports import page, plots
+from src.reports.numbers import shown_metric
 from src.reports.page import Section, render_page
 from src.runs import layout
 from src.runs.finished import Run
@@ -96,7 +97,7 @@ def _numbers(metrics: Mapping[str, Any]) -> Markup:
     rows = []
     for metric in NUMBERS:
         if any(f"{name}/{metric}" in metrics for name in sets):
-            rows.append({"metric": metric, **{name: _with_interval(metrics, f"{name}/{metric}") for name in sets}})
+            rows.append({"metric": metric, **{name: shown_metric(metrics, f"{name}/{metric}") for name in sets}})
     return Markup("").join(
         [
             page.table(pd.DataFrame(rows)),
@@ -113,15 +114,6 @@ def _per_class(metrics: Mapping[str, Any]) -> Markup:
     classes = dict.fromkeys(key.split("/f1/")[1] for key in metrics if "/f1/" in key)
     rows = [{"F1 of class": c, **{name: metrics.get(f"{name}/f1/{c}") for name in sets}} for c in classes]
     return page.table(pd.DataFrame(rows))
-
-
-def _with_interval(metrics: Mapping[str, Any], key: str) -> str:
-    value, bounds = metrics.get(key), metrics.get(f"{key}_ci95")
-    if value is None:
-        return "-"
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:.4f}" + (f"  [{bounds[0]:.3f}, {bounds[1]:.3f}]" if bounds else "")
 
 
 def worst_mistakes(predictions: pd.DataFrame, n: int) -> pd.DataFrame:

@@ -66,10 +66,14 @@ class Run:
         except (ValueError, KeyError, UnicodeDecodeError) as error:
             raise ConfigError(f"runs={path}: {file} is broken ({error}); repeat that evaluation.") from error
 
+    @property
+    def probabilities(self) -> NDArray[np.float64]:
+        """Probabilities of the classes, (N, n_classes)."""
+        return self.predictions[list(self.class_names)].to_numpy(dtype=np.float64)
+
     def confidences(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Return the probability of each prediction and whether it is right, (N,) each."""
-        probabilities = self.predictions[list(self.class_names)].to_numpy(dtype=np.float64)
-        return probabilities.max(axis=1), (self.predictions["label"] == self.predictions["prediction"]).to_numpy()
+        return self.probabilities.max(axis=1), (self.predictions["label"] == self.predictions["prediction"]).to_numpy()
 
     @property
     def name(self) -> str:

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from src.metrics.intervals import METRICS
-from src.metrics.paired import bootstrap_scores, interval, score
+from src.metrics.intervals import METRICS, confusion_matrices, interval
+from src.metrics.paired import bootstrap_confusions
 from src.runs import layout
 from src.runs.finished import Run, all_classes, check_same_test_set, find_runs
 from src.utils.errors import ConfigError
@@ -103,16 +103,15 @@ class Study:
             (h for a, h in self.cells if a == condition), key=lambda h: -self.score((condition, h), "f1_weighted")
         )
 
-    def seed_scores(self, cell: Cell, metric: str) -> list[float]:
-        """Return a metric of each run."""
-        k = len(self.class_names)
-        return [score(self.labels, [p], k, METRICS[metric]) for p in self._predictions(cell)]
+    def seed_scores(self, cell: Cell, metric: str) -> Floats:
+        """Return a metric of each run, (n_runs,)."""
+        return METRICS[metric](confusion_matrices(self.labels, self._predictions(cell), len(self.class_names)))
 
     def score(self, cell: Cell, metric: str) -> float:
         """Return the mean of a metric over an entry's seeds."""
         return float(np.mean(self.seed_scores(cell, metric)))
 
-    def interval(self, cell: Cell, metric: str) -> tuple[float, float]:
+    def interval(self, cell: Cell, metric: str) -> list[float]:
         """Return its 95 % bootstrap interval over images and seeds."""
         return interval(self._scores(cell, metric))
 
@@ -135,7 +134,8 @@ class Study:
         """Return the mean score on resampled images, the same for all cells, of resampled runs, (n_resamples,)."""
         key = (cell, metric)
         if key not in self._resampled:
-            scores = bootstrap_scores(self.labels, self._predictions(cell), len(self.class_names), METRICS[metric])
+            resampled = bootstrap_confusions(self.labels, self._predictions(cell), len(self.class_names))
+            scores = METRICS[metric](resampled)
             # Runs differ from cell to cell, so each cell draws its own.
             rng = np.random.default_rng(sorted(self.cells).index(cell) + 1)
             drawn = rng.integers(scores.shape[1], size=scores.shape)

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from src.reports.numbers import brackets, with_interval
 from src.reports.plots import colors
 from src.runs import layout
 from src.utils.atomic_files import read_json
@@ -85,9 +86,8 @@ def _head(study: Study, condition: str, head: str) -> dict[str, str]:
     runs = study.cells[cell]
     row = {"head": head, "seeds": str(len(runs))}
     for metric in METRICS:
-        low, high = study.interval(cell, metric)
-        spread = np.std(study.seed_scores(cell, metric), ddof=1) if len(runs) > 1 else 0.0
-        row[metric] = f"{100 * study.score(cell, metric):.1f} ± {100 * spread:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+        spread = float(np.std(study.seed_scores(cell, metric), ddof=1)) if len(runs) > 1 else np.nan
+        row[metric] = with_interval(study.score(cell, metric), study.interval(cell, metric), spread, percent=True)
     trained = [run.metrics.get("model/trainable_parameters", 0) for run in runs]
     seconds = [run.metrics["fit/seconds"] for run in runs if run.metrics.get("fit/seconds") is not None]
     return {**row, "parameters": f"{trained[0]:,}", "seconds": f"{np.mean(seconds):.0f}" if seconds else "-"}
@@ -107,7 +107,7 @@ def _row(c: Contrast, p: float) -> dict[str, str]:
     return {
         "name": c.name,
         "value": f"{100 * c.value:+.2f}",
-        "interval": f"[{100 * c.low:+.2f}, {100 * c.high:+.2f}]",
+        "interval": brackets((100 * c.low, 100 * c.high), "+.2f"),
         "p": "< 0.001" if p < 0.001 else f"{p:.3f}",
     }
 
@@ -173,7 +173,7 @@ def draw(study: Study) -> Figure:
             axis.plot([100 * b for b in bounds], [y, y], color=color[head], linewidth=2)
             axis.plot(100 * value, y, "o", color=color[head])
             seeds = study.seed_scores((condition, head), "f1_weighted")
-            axis.plot([100 * s for s in seeds], [y + 0.25] * len(seeds), "|", color="0.45", markersize=6)
+            axis.plot(100 * seeds, [y + 0.25] * len(seeds), "|", color="0.45", markersize=6)
         axis.set_yticks(range(len(study.heads(condition))), study.heads(condition))
         axis.set_ylim(len(study.heads(condition)) - 0.4, -0.6)
         axis.set_title(condition, loc="left", fontsize=9)

@@ -62,9 +62,11 @@ def test_seeds_are_one_entry_and_the_page_needs_no_network(tmp_path):
     found = compare(tmp_path, f"runs={tmp_path}/runs/*")
     assert found.board["entry"].tolist() == ["head=linear", "head=multihead"]
     assert found.board["runs"].tolist() == [2, 2]
-    own = [float((found.labels == p).mean()) for p in found.predictions(found.entries[0])]
+    first, names = found.entries[0], found.class_names
+    own = [float((run.indices("label", names) == run.indices("prediction", names)).mean()) for run in first.runs]
     assert found.board["accuracy"][0] == pytest.approx(np.mean(own))
     assert found.board["accuracy_sd"][0] == pytest.approx(np.std(own, ddof=1))
+    assert found.board["f1_macro"][0] == pytest.approx(np.mean(found.scores(first)))
     assert len(found.run_pairs) == 6
     html = (tmp_path / "comparison.html").read_text()
     assert not re.search(r'(src|href)="(?!data:)', html)

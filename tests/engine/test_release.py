@@ -104,7 +104,7 @@ def test_the_card_has_the_numbers_of_the_runs(released):
     assert card.count("\n### ") == 3
     metrics = json.loads((released / "test" / "metrics.json").read_text())
     low, high = metrics["test/accuracy_ci95"]
-    assert f"{100 * metrics['test/accuracy']:.1f} % ({100 * low:.1f} to {100 * high:.1f})" in card
+    assert f"{100 * metrics['test/accuracy']:.1f} % [{100 * low:.1f}, {100 * high:.1f}]" in card
     single = json.loads((released / "views" / "metrics.json").read_text())["test/accuracy_single_view"]
     assert f"| all, one view of each | {100 * single:.1f} %" in card
     # Averaged views have no temperature of their own.

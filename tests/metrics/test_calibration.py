@@ -1,15 +1,17 @@
 import numpy as np
 import pytest
+import torch
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 from src.metrics.calibration import (
-    class_probabilities,
     expected_calibration_error,
     fit_temperature,
     negative_log_likelihood,
+    reliability_curve,
     retemper,
 )
+from src.metrics.classification import evaluate_table
 
 
 @pytest.fixture
@@ -43,10 +45,28 @@ def test_probabilities_that_became_zero_do_no_harm(sure):
     assert np.isfinite(fit_temperature(probabilities, labels))
 
 
-def test_columns_are_found_by_name():
-    import pandas as pd
+def test_the_error_is_that_of_the_metrics_of_a_run(sure):
+    logits, labels = sure
+    probabilities = np.vstack([softmax(logits, axis=1), np.eye(5)]).astype(np.float32)  # some confidences of exactly 1
+    labels = np.append(labels, [0, 1, 2, 3, 0])
+    found = expected_calibration_error(probabilities.max(axis=1).astype(float), probabilities.argmax(axis=1) == labels)
+    names = [str(i) for i in range(5)]
+    run = evaluate_table(torch.from_numpy(probabilities), torch.from_numpy(labels), names)["ece"]
+    assert found == pytest.approx(run, abs=1e-6)
 
-    table = pd.DataFrame({"label": ["sad", "happy"], "happy": [0.25, 1.0], "sad": [0.75, 0.0]})
-    probabilities, labels = class_probabilities(table, ("sad", "happy"))
-    assert probabilities.tolist() == [[0.75, 0.25], [0.0, 1.0]]
-    assert labels.tolist() == [0, 1]
+
+def test_the_curve_gives_the_same_error(sure):
+    logits, labels = sure
+    probabilities = softmax(logits / 3, axis=1)
+    confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    curve = reliability_curve(confidence, correct)
+    assert curve.count.sum() == len(labels)
+    error = np.abs(curve.confidence - curve.accuracy) @ curve.count / len(labels)
+    assert expected_calibration_error(confidence, correct) == pytest.approx(error, abs=1e-9)
+
+
+def test_the_edges_of_a_bin_belong_to_the_upper_one_and_one_to_the_last():
+    curve = reliability_curve(np.array([0.2, 0.2 - 1e-9, 1.0, 0.97]), np.array([True, False, True, False]))
+    assert curve.count.tolist() == [1, 1, 2]
+    assert curve.accuracy.tolist() == [0, 1, 0.5]
+    assert curve.confidence.tolist() == pytest.approx([0.2, 0.2, 0.985])

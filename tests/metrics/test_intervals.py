@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn import metrics as sk
 
-from src.metrics.intervals import METRICS, bootstrap_intervals
+from src.metrics.intervals import METRICS, bootstrap_intervals, class_f1, confusion_matrices, label_fractions
 
 N_CLASSES = 4
 
@@ -34,15 +34,24 @@ def expected_values(labels: NDArray[np.int64], predictions: NDArray[np.int64]) -
 def test_metrics_of_a_confusion_matrix_equal_scikit_learn(predicted: range | list[int]) -> None:
     labels, predictions = sample(50)
     predictions = np.array(predicted)[predictions % len(predicted)]
-    confusion = sk.confusion_matrix(labels, predictions, labels=range(N_CLASSES)).astype(float)
-    actual = {name: float(metric(confusion)) for name, metric in METRICS.items()}
-    assert actual == pytest.approx(expected_values(labels, predictions))
+    other = np.roll(predictions, 1)
+    confusions = confusion_matrices(labels, [predictions, other], N_CLASSES)
+    for confusion, each in zip(confusions, (predictions, other), strict=True):
+        assert (confusion == sk.confusion_matrix(labels, each, labels=range(N_CLASSES))).all()
+        actual = {name: float(metric(confusion)) for name, metric in METRICS.items()}
+        assert actual == pytest.approx(expected_values(labels, each))
+        per_class = sk.f1_score(labels, each, labels=range(N_CLASSES), average=None, zero_division=0)
+        assert class_f1(confusion) == pytest.approx(per_class)
 
 
 def test_metrics_take_stacks_of_matrices() -> None:
     matrices = np.random.default_rng(0).integers(0, 9, size=(5, N_CLASSES, N_CLASSES)).astype(float)
     for metric in METRICS.values():
         assert metric(matrices) == pytest.approx(np.stack([metric(matrix) for matrix in matrices]))
+
+
+def test_fractions_of_a_label_without_images_are_zero() -> None:
+    assert label_fractions([[3, 1], [0, 0]]).tolist() == [[0.75, 0.25], [0, 0]]
 
 
 def test_accuracy_interval_is_close_to_wilsons() -> None:
