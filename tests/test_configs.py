@@ -51,7 +51,7 @@ def targets(node):
 @pytest.mark.parametrize("path", FILES, ids=str)
 def test_targets_exist_and_are_of_known_packages(path):
     for target in targets(yaml.safe_load((CONF / path).read_text())):
-        assert target.split(".")[0] in ("src", "torch", "pytorch_lightning"), target
+        assert target.split(".")[0] in ("src", "torch", "pytorch_lightning", "hydra_plugins"), target
         try:
             get_class(target)
         except ValueError:

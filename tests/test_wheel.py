@@ -12,12 +12,14 @@ from PIL import Image
 from src.data.faces.generator import draw_face
 from src.utils.paths import ROOT
 
+FOLDERS = ("src", "studies", "hydra_plugins", "conf", "pretrained")
+
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
     """Build a wheel from a copy, as builds leave files in their tree, and unpack it."""
     source, built, site = (tmp_path_factory.mktemp(name) for name in ("source", "built", "site"))
-    for name in ("src", "conf", "pretrained"):
+    for name in FOLDERS:
         unwanted = shutil.ignore_patterns("__pycache__", "*.pth", "local")
         shutil.copytree(ROOT / name, source / name, ignore=unwanted)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
@@ -38,7 +40,7 @@ def files(folder):
 
 def test_it_holds_what_the_commands_read(installed):
     source, site = installed
-    expected = {path for path in files(source) if path.parts[0] in ("src", "conf", "pretrained")}
+    expected = {path for path in files(source) if path.parts[0] in FOLDERS}
     expected = {path for path in expected if path.parts[:2] != ("conf", "local")}
     assert {path for path in files(site) if not path.parts[0].endswith(".dist-info")} == expected
 

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
@@ -53,14 +54,15 @@ class RunDirectoryGuard(Callback):
         if not hold_directory(path):
             _refuse(f"hydra.sweep.dir={path} is in use by another process; wait for it, or choose another folder.")
         overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
-        searches = "optuna" in str(config.hydra.sweeper.get("_target_"))
+        sweeper = str(config.hydra.sweeper.get("_target_"))
+        searches = sweeper.endswith(".ResumableSearch")
         resumes = any(o.get_key_element() == "sweep.resume" and o.value() is True for o in overrides)
         if any(path.glob(f"*/{layout.STATUS}")) and not resumes and not (searches and (path / layout.STUDY).exists()):
             _refuse(
                 f"hydra.sweep.dir={path} already holds a sweep and is not overwritten: choose another folder, or go on "
                 "with that sweep by sweep.resume=true."
             )
-        if searches and config.hydra.runtime.choices.get("sweep") is None:
+        if "optuna" in sweeper:
             _refuse(
                 "hydra/sweeper=optuna without sweep=, which says what is searched and where the study is kept; "
                 "expected sweep=<head>, or sweep=search with intervals of your own."
@@ -80,9 +82,9 @@ class RunDirectoryGuard(Callback):
         os.environ[SWEEP_ID] = path.name
         if searches:
             # Imported here, as the search needs an extra.
-            from src.cli.search import use_resumable_search
+            from hydra_plugins._resumable_search import ResumableSearch
 
-            use_resumable_search()
+            Plugins.instance().register(ResumableSearch)
 
 
 class SweepSummary(Callback):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -50,7 +51,7 @@ def start(main: Callable[[], Any]) -> None:
 def run_job(cfg: DictConfig, job: str, extras: Sequence[str] = ()) -> float | None:
     """Run a job in its run directory.
 
-    In a sweep a failing job returns NaN, so that the others go on; `SweepSummary` then sets the exit code.
+    In a sweep a failing job returns None, so that the others go on; `SweepSummary` then sets the exit code.
 
     Args:
         cfg: Composed configuration.
@@ -59,7 +60,7 @@ def run_job(cfg: DictConfig, job: str, extras: Sequence[str] = ()) -> float | No
         extras: Extras of `pyproject.toml` that it needs.
 
     Returns:
-        The job's value, if it is a number: the metric that sweepers optimise.
+        The job's value, if it is a number other than NaN: the metric that sweepers optimise.
 
     Raises:
         SystemExit: In a single run, if the job failed or was interrupted.
@@ -96,10 +97,10 @@ def run_job(cfg: DictConfig, job: str, extras: Sequence[str] = ()) -> float | No
         release_directory(run_dir)
 
 
-def _failed(sweeps: bool) -> float:
-    """Return what a failed job of a sweep returns, or end a single run."""
+def _failed(sweeps: bool) -> float | None:
+    """Return what a failed job of a sweep returns, which searches take for a failure, or end a single run."""
     if sweeps:
-        return float("nan")
+        return None
     sys.exit(1)
 
 
@@ -139,7 +140,7 @@ def _run(cfg: DictConfig, job: Job, run_dir: Path, sweeps: bool) -> float | None
             log.error("Error: %s", mistake)
     else:
         write_status(run_dir, "finished")
-        return value if isinstance(value, float) else None
+        return value if isinstance(value, float) and not math.isnan(value) else None
     return _failed(sweeps)
 
 

@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def settle_job(run_dir: Path, cfg: DictConfig, overrides: list[str]) -> bool:
     resumes = OmegaConf.select(cfg, "sweep.resume", default=False)
     state = read_json(run_dir / layout.STATUS).get("state")
     known = read_json(run_dir / layout.PROVENANCE).get("overrides", [])
-    same = _without_resuming(known) == _without_resuming(overrides)
+    same = sorted(_without_resuming(known)) == sorted(_without_resuming(overrides))
     if resumes and same:
         if state == "finished":
             log.info("Skipped, as it has finished before: %s", run_dir)
@@ -61,10 +62,10 @@ def settle_job(run_dir: Path, cfg: DictConfig, overrides: list[str]) -> bool:
     )
 
 
-def value_of(run_dir: Path, cfg: DictConfig) -> float:
-    """Return the metric that a finished job gives to sweepers, NaN if it has none."""
+def value_of(run_dir: Path, cfg: DictConfig) -> float | None:
+    """Return the metric that a finished job gives to sweepers, None if it has none."""
     value = read_json(run_dir / layout.METRICS).get(str(cfg.get("monitor")))
-    return float("nan") if value is None else float(value)
+    return None if value is None else float(value)
 
 
 def needs_own_process(cfg: DictConfig) -> bool:
@@ -90,7 +91,7 @@ def run_in_own_process(run_dir: Path, cfg: DictConfig, hydra: Any) -> bool:
     Returns:
         Whether it has finished.
     """
-    overrides = [o for o in hydra.overrides.task if o.split("=")[0] not in RESUMING]
+    overrides = _without_resuming(hydra.overrides.task)
     if cfg.get("ckpt_path") is not None:
         overrides.append(f"ckpt_path={cfg.ckpt_path}")
     folders: list[Any] = [s.path for s in hydra.runtime.config_sources if s.provider == "command-line"]
@@ -108,5 +109,5 @@ def run_in_own_process(run_dir: Path, cfg: DictConfig, hydra: Any) -> bool:
     return code == 0
 
 
-def _without_resuming(overrides: list[str]) -> list[str]:
-    return sorted(o for o in overrides if o.split("=")[0].lstrip("+") not in RESUMING)
+def _without_resuming(overrides: Sequence[str]) -> list[str]:
+    return [o for o in overrides if o.split("=")[0].lstrip("+") not in RESUMING]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, cast
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -18,6 +16,7 @@ from src.models.registry import load_plugins
 from src.models.spec import ModelSpec
 from src.models.weights import Weights, build_from_weights, check_fingerprint, git_blob_id, load_weights
 from src.runs import layout
+from src.runs.config import is_plain, read_config
 from src.utils.atomic_files import read_json
 from src.utils.errors import ConfigError
 from src.utils.groups import load_group
@@ -94,24 +93,20 @@ def take_data_from_run(cfg: DictConfig) -> None:
     if not name or not config.is_file():
         return
     own = load_group("data", str(name))
-    known: dict[str, Any] = _unresolved(config).get("data", {})
-    own |= {key: known[key] for key in own if _is_plain(known.get(key)) and key not in ("_target_", "name", "defaults")}
     own.pop("defaults", None)
+    known = read_config(run_dir).get("data") or {}
+    for key in [key for key in own if key not in ("_target_", "name")]:
+        value = known.get(key)
+        if "${" in str(value):
+            raise ConfigError(
+                f"{config}: data.{key} holds an interpolation ({value}), which a run's configuration never does; "
+                "nothing of it is used. Choose the data set yourself: data=..."
+            )
+        if value is not None and is_plain(value):
+            own[key] = value
     chosen = [o.removeprefix("data.") for o in overrides if o.startswith("data.")]
     with open_dict(cfg):
         cfg.data = OmegaConf.merge(own, OmegaConf.from_dotlist(chosen))
-
-
-def _unresolved(config: Path) -> dict[str, Any]:
-    content = OmegaConf.to_container(OmegaConf.load(config), resolve=False)
-    return cast(dict[str, Any], content) if isinstance(content, dict) else {}
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether a value found in a run directory is text, a number, or lists or dictionaries that cannot name code."""
-    if isinstance(value, dict):
-        return all(isinstance(k, str) and not k.startswith("_") and _is_plain(v) for k, v in value.items())
-    return isinstance(value, str | int | float) or (isinstance(value, list) and all(map(_is_plain, value)))
 
 
 def starting_weights(location: str | None, sha256: str | None = None) -> Weights | None:

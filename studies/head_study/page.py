@@ -11,12 +11,13 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 
 from src.reports.numbers import brackets, with_interval
 from src.reports.plots import colors
 from src.runs import layout
+from src.runs.config import read_config
 from src.utils.atomic_files import read_json
 from studies.head_study.conditions import CONDITIONS, Contrast, Study
 from studies.head_study.findings import ATTENTION, BASELINE, corrected, findings
@@ -151,7 +152,7 @@ def _backbone(run_dir: Path) -> dict[str, str] | None:
         return None
     return {
         "accuracy": f"{100 * metrics['val/accuracy']:.1f} %",
-        "epochs": str(OmegaConf.load(run_dir / layout.CONFIG).trainer.max_epochs),
+        "epochs": str(read_config(run_dir)["trainer"]["max_epochs"]),
         "minutes": f"{metrics.get('fit/seconds', 0) / 60:.0f}",
     }
 

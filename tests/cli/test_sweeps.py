@@ -8,6 +8,7 @@ import sys
 import pandas as pd
 import pytest
 import yaml
+from hydra.core.hydra_config import HydraConfig
 from joblib import cpu_count
 
 from src.cli.hydra_plugins import require_plugins
@@ -17,7 +18,12 @@ from tests.cli.test_cli import environment
 from tests.helpers.forking import run_forked
 from tests.helpers.running import compose_config
 
-HEADS = ("emonet", "linear", "linear_bottleneck", "linear_flat", "multihead", "self_attention")
+# What the search for a head has beside what suits any head.
+SEARCHES = {
+    **{head: [] for head in ("emonet", "linear", "linear_bottleneck", "linear_flat")},
+    "multihead": ["head.n_heads", "head.embed_dim"],
+    "self_attention": ["head.key_channels"],
+}
 
 
 def sweep(folder, *overrides, **variables):
@@ -129,7 +135,7 @@ def test_a_search_survives_a_kill(tmp_path):
     rest = sweep(tmp_path, *search, "data.draw_seed=0")
     assert "Trial 2 was killed" in rest.stderr
     assert [name.split("_")[0] for name, *_ in runs(tmp_path)] == ["0", "1", "2", "3", "4"]
-    study = optuna.load_study("toy", f"sqlite:///{tmp_path / 'sweep' / 'study.db'}")
+    study = optuna.load_study("toy_sweep", f"sqlite:///{tmp_path / 'sweep' / 'study.db'}")
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
     assert study.direction.name == "MAXIMIZE"
     assert rest.returncode == 0  # another trial has replaced the one that was killed
@@ -140,10 +146,54 @@ def test_a_search_survives_a_kill(tmp_path):
     assert len(runs(tmp_path)) == 5, again.stderr
 
 
-@pytest.mark.parametrize("head", HEADS)
-def test_every_head_has_a_search(head, tmp_path):
+def test_a_search_goes_on_where_an_earlier_version_was_killed(tmp_path):
+    """That one marked the trial, not the study. A seed does not suggest the first values once more."""
+    import optuna
+
+    (tmp_path / "sweep").mkdir()
+    storage = f"sqlite:///{tmp_path / 'sweep' / 'study.db'}"
+    study = optuna.create_study(storage, study_name="toy_sweep", direction="maximize")
+    trial = study.ask({"optimizer.lr": optuna.distributions.UniformDistribution(0.001, 0.01)})
+    trial.set_user_attr("killed", True)
+    study.tell(trial, state=optuna.trial.TrialState.FAIL)
+    search = ["sweep=search", "optimizer.lr=interval(0.001,0.01)", "hydra.sweeper.sampler.seed=1"]
+    for n_trials in (1, 2):
+        assert sweep(tmp_path, *search, f"hydra.sweeper.n_trials={n_trials}").returncode == 0
+    assert [name.split("_")[0] for name, *_ in runs(tmp_path)] == ["1", "2"]
+    rates = {name.split("-", 1)[1] for name, *_ in runs(tmp_path)}
+    assert len(rates) == 2
+
+
+def test_a_search_without_a_finished_trial_ends_with_its_summary(tmp_path):
+    search = ["sweep=search", "optimizer.lr=interval(0.001,0.01)", "hydra.sweeper.n_trials=2"]
+    done = sweep(tmp_path, *search, "data.draw_seed=1")
+    assert done.returncode == 1
+    assert "No trial has finished" in done.stderr
+    assert list(pd.read_csv(tmp_path / "sweep" / "summary.csv")["state"]) == ["failed", "failed"]
+
+
+def test_a_search_of_another_space_is_refused(tmp_path):
+    assert sweep(tmp_path, "sweep=search", "seed=choice(0,1)", "hydra.sweeper.n_trials=1").returncode == 0
+    for space in ("choice(0,2)", "range(0,2)"):
+        done = sweep(tmp_path, "sweep=search", f"seed={space}", "hydra.sweeper.n_trials=2")
+        assert done.returncode == 1
+        assert "has another search space" in done.stderr
+        assert "Traceback" not in done.stderr
+    assert len(runs(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(("head", "own"), SEARCHES.items())
+def test_every_head_has_a_search(head, own, tmp_path):
     cfg = compose_config("train", f"sweep={head}", f"run_dir={tmp_path}")
     assert cfg.head.name == head
+    assert list(HydraConfig.get().sweeper.params) == ["optimizer.lr", "loss.label_smoothing", "transform", *own]
+    assert own == [key for key in own if key.split(".")[1] in cfg.head]
+
+
+def test_any_head_can_be_searched(tmp_path):
+    cfg = compose_config("train", "sweep=any_head", "head=linear_flat", f"run_dir={tmp_path}")
+    assert cfg.head.name == "linear_flat"
+    assert list(HydraConfig.get().sweeper.params) == ["optimizer.lr", "loss.label_smoothing", "transform"]
 
 
 def test_a_launcher_without_its_extra(monkeypatch, capsys):

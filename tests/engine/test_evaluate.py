@@ -190,3 +190,18 @@ def test_a_run_directory_cannot_name_code(trained, tmp_path, data_dir):
     OmegaConf.save(config, copy / "config.yaml")
     run_evaluation(evaluation_config(tmp_path, data_dir, f"ckpt_path={copy}"))
     assert not (tmp_path / "stolen").exists()
+
+
+@pytest.mark.parametrize("value", ["${oc.env:HOME}", ["a", {"b": "${oc.env:HOME}"}]])
+def test_a_run_directory_cannot_read_the_environment(trained, tmp_path, data_dir, value):
+    copy = tmp_path / "run"
+    shutil.copytree(trained[0], copy)
+    config = OmegaConf.load(copy / "config.yaml")
+    config.data.path = value
+    OmegaConf.save(config, copy / "config.yaml")
+    choices = {"choices": {"data": "folder"}}
+    (copy / "provenance.json").write_text(json.dumps(choices))
+    cfg = evaluation_config(tmp_path, data_dir, f"ckpt_path={copy}")
+    with pytest.raises(ConfigError, match=r"data.path holds an interpolation .*data=\.\.\."):
+        run_evaluation(cfg)
+    run_evaluation(evaluation_config(tmp_path, data_dir, f"ckpt_path={copy}", "data=synthetic", *TINY_DATA))

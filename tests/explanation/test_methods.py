@@ -15,7 +15,6 @@ from src.models.classifier import ExpressionClassifier
 from src.models.weights import build_from_weights, load_weights
 from src.utils.paths import ROOT
 from tests.explanation.test_explainer import make
-from tests.models.test_rescaling import images
 
 # Maps at every eleventh pixel, by model, layer and method.
 GOLDEN = json.loads((ROOT / "tests/fixtures/explanations.json").read_text())
@@ -37,7 +36,7 @@ def tiny() -> ExpressionClassifier:
 
 
 def explained(model: str, layer: str, method: str) -> Tensor:
-    images = images()[::2]  # noise, waves
+    images = noise_and_waves()[::2]  # noise, waves
     with Explainer({"shipped": shipped, "tiny": tiny}[model](), method, layer) as explain:
         return explain(images, TARGETS)[:, 4::11, 4::11]
 
