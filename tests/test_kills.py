@@ -2,7 +2,6 @@
 
 import errno
 import json
-import resource
 from functools import partial
 
 import pytest
@@ -16,6 +15,7 @@ from src.utils.errors import ConfigError
 from tests.cli.test_cli import environment, fork
 from tests.helpers import kills
 from tests.helpers.forking import run_forked
+from tests.helpers.full_disk import fill_disk, full_disk
 from tests.helpers.running import TINY, read_checkpoint, tiny_config
 
 
@@ -27,15 +27,10 @@ def test_random_kills_leave_no_trace(tmp_path, workers):
 
 def test_a_checkpoint_is_replaced_as_a_whole(tmp_path):
     path = tmp_path / "last.ckpt"
-    AtomicCheckpointIO().save_checkpoint({"x": torch.arange(3)}, path)
+    AtomicCheckpointIO(tmp_path).save_checkpoint({"x": torch.arange(3)}, path)
     before = path.read_bytes()
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))  # what a full disk does to a write
-    try:
-        with pytest.raises(OSError) as caught:
-            AtomicCheckpointIO().save_checkpoint({"x": torch.zeros(100_000)}, path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with full_disk(10_000), pytest.raises(OSError) as caught:
+        AtomicCheckpointIO(tmp_path).save_checkpoint({"x": torch.zeros(100_000)}, path)
     assert caught.value.errno == errno.EFBIG
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
@@ -47,9 +42,7 @@ def test_a_full_disk_is_said_and_the_run_goes_on_with_room(tmp_path, data_dir):
     options = [*TINY, f"data_dir={data_dir}", f"hydra.run.dir={tmp_path / 'run'}", "ckpt_path=auto"]
 
     def start_with(limit):
-        limits = (limit, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
-        before = partial(resource.setrlimit, resource.RLIMIT_FSIZE, limits)
-        return run_forked("src.train", *options, env=environment(), before=before)
+        return run_forked("src.train", *options, env=environment(), before=partial(fill_disk, limit))
 
     full = start_with(60_000)  # less than a checkpoint
     assert full.returncode == 1

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import cv2
 import torch
 from omegaconf import DictConfig
 from torch.utils.data import DataLoader
@@ -18,6 +17,7 @@ from src.data.audit.report import open_audit
 from src.data.datamodule import StoreDataModule
 from src.data.store.packed_store import PackedStore
 from src.engine.build import build_data, plain
+from src.utils.image_files import write_image
 
 SUITE = "data"
 # Images served in a round, as files and from the store.
@@ -84,7 +84,7 @@ def _write_files(data: StoreDataModule, folder: Path) -> Path:
         place = folder / str(label)
         place.mkdir(parents=True, exist_ok=True)
         image = data.store.image(int(row_index))
-        cv2.imwrite(str(place / f"{row_index}.png"), image if image.ndim == 2 else image[..., ::-1])
+        write_image(place / f"{row_index}.png", image)
     return folder
 
 

@@ -17,6 +17,7 @@ from torchmetrics.functional.classification import multiclass_confusion_matrix, 
 from src.callbacks.evaluation_table import EvaluationTable, EvaluationTableWriter, Results
 from src.metrics.intervals import label_fractions
 from src.runs import layout
+from src.utils.atomic_files import atomic_write
 
 PANELS = (("loss", "Loss"), ("accuracy", "Accuracy"), ("f1_macro", "Macro F1"))
 SPLIT_TITLES = {"val": "Validation", "test": "Test"}
@@ -106,5 +107,6 @@ def _panels(n: int, width: float = 4.0, height: float = 3.4) -> tuple[Figure, li
 
 def _save(figure: Figure, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    with atomic_write(path) as scratch:
+        figure.savefig(scratch, dpi=120, format="png")
     return path

@@ -12,6 +12,7 @@ from src.metrics.classification import evaluate_table
 from src.metrics.intervals import bootstrap_intervals
 from src.runs import layout
 from src.runs.directory import update_provenance
+from src.utils.atomic_files import atomic_write
 
 
 class PredictionsCsv(EvaluationTableWriter):
@@ -19,7 +20,8 @@ class PredictionsCsv(EvaluationTableWriter):
 
     def write(self, table: EvaluationTable, run_dir: Path, trainer: Trainer) -> Results:
         """Write the file, and note which images it is about: `src.compare` ranks runs on the same ones only."""
-        table.to_frame().to_csv(run_dir / layout.PREDICTIONS, index=False)
+        with atomic_write(run_dir / layout.PREDICTIONS) as scratch:
+            table.to_frame().to_csv(scratch, index=False)
         update_provenance(run_dir, images=table.images_hash)
         return {}
 

@@ -95,7 +95,13 @@ class SweepSummary(Callback):
         from src.cli.sweep_summary import summarise_sweep  # pandas would slow down every start
 
         sweep = Path(config.hydra.sweep.dir)
-        states = summarise_sweep(sweep, str(config.hydra.job.config_name))
+        try:
+            states = summarise_sweep(sweep, str(config.hydra.job.config_name))
+        except OSError as error:  # of which Hydra would make a warning
+            _refuse(
+                f"the summary of {sweep} cannot be written ({error.filename or sweep}: {error.strerror or error}). Its "
+                "jobs are done: make room, and compare them with python -m src.compare."
+            )
         bad = sum(state not in ("finished", "replaced") for state in states)
         if bad:
             print(

@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 register_resolvers()
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# What a disk, or who owns it, does to a write that has nothing wrong with it.
+UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 Job = Callable[[DictConfig], Any]
 
 
@@ -156,8 +158,14 @@ def _mistake(error: BaseException | None) -> BaseException | None:
         if isinstance(error, OSError) and error.errno in FULL:
             place = error.filename or "the run directory"
             return ConfigError(
-                f"no space is left to write to ({place}: {error.strerror}). Nothing half-written was kept; make room, "
-                "and go on with ckpt_path=auto."
+                f"no space is left to write to ({place}: {error.strerror}). Make room and start again; a training goes "
+                "on with ckpt_path=auto."
+            )
+        if isinstance(error, OSError) and error.errno in UNWRITABLE:
+            place = error.filename or "the run directory"
+            return ConfigError(
+                f"{place} cannot be read or written ({error.strerror}). Check the disk and the rights to it, or choose "
+                "another folder."
             )
         error = error.__cause__
     return error

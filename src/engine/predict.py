@@ -24,6 +24,7 @@ from src.inference.tables import PredictionTable
 from src.inference.video import UnreadableVideo, VideoWriter, choose_encoder, read_video
 from src.runs import layout
 from src.utils.errors import ConfigError
+from src.utils.image_files import write_image
 from src.utils.paths import plain_name
 from src.utils.signals import stop_requests
 
@@ -126,8 +127,7 @@ class PredictionJob:
             if self.cfg.annotate:
                 path = self._free_name(item.source, ".jpg")
                 image = Annotator(landmarks=self.cfg.landmarks).draw(prediction)
-                # Not imwrite, which writes nothing, and does not say so, to a folder with accents on Windows.
-                path.write_bytes(cv2.imencode(".jpg", image[..., ::-1], JPEG)[1].tobytes())
+                write_image(path, image, JPEG)
                 item.annotated = str(path.relative_to(self.folder))
             self._finish(item, _summary(prediction))
 

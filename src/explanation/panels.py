@@ -16,6 +16,7 @@ from src.explanation.explainer import Explainer
 from src.explanation.images import Images
 from src.explanation.methods import METHODS
 from src.explanation.targets import Target
+from src.utils.atomic_files import atomic_write
 
 CELL = 1.55
 LEFT = 1.75
@@ -81,7 +82,8 @@ def draw_panel(path: Path, title: str, images: Images, rows: Sequence[MapRow]) -
             axis.set_title(row.titles[column], fontsize=7, pad=2)
         _head(axis_row[0], row.heading)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=DPI)
+    with atomic_write(path) as scratch:
+        figure.savefig(scratch, dpi=DPI, format="png")
     return path
 
 

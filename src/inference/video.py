@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -174,7 +175,14 @@ class VideoWriter:
         Args:
             image: RGB, (H, W, 3), of the size of the first frame; odd sides lose a pixel, as the encoders need.
             time: Seconds since the first frame, more than that of the frame before.
+
+        Raises:
+            OSError: If the disk takes no more; the file is removed.
         """
+        with self._nothing_half_written():
+            self._encode(image, time)
+
+    def _encode(self, image: Image, time: float) -> None:
         if self._stream is None or self._container is None:
             self._container = av.open(str(self.path), "w", options=_container_options(self.path.suffix))
             # The rate is a hint only: the frames' time stamps count.
@@ -191,11 +199,29 @@ class VideoWriter:
         self._container.mux(self._stream.encode(frame))
 
     def close(self) -> None:
-        """Finish the file."""
+        """Finish the file.
+
+        Raises:
+            OSError: If the disk takes no more; the file is removed.
+        """
         if self._container is not None and self._stream is not None:
-            self._container.mux(self._stream.encode(None))
-            self._container.close()
+            with self._nothing_half_written():
+                self._container.mux(self._stream.encode(None))
+                self._container.close()
             self._container = None
+
+    @contextmanager
+    def _nothing_half_written(self) -> Iterator[None]:
+        """Remove the file if it cannot be written: without its end, it does not play."""
+        try:
+            yield
+        except OSError:
+            container, self._container = self._container, None
+            with suppress(av.FFmpegError, OSError):
+                if container is not None:
+                    container.close()
+            self.path.unlink(missing_ok=True)
+            raise
 
     def __enter__(self) -> VideoWriter:
         """Return the writer."""

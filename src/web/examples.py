@@ -13,6 +13,7 @@ import numpy as np
 from src.data.faces.generator import draw_scene
 from src.inference.results import Image
 from src.inference.video import VideoWriter
+from src.utils.image_files import write_image
 
 SEED = 2024
 SIDE = 480
@@ -44,12 +45,12 @@ def draw_examples(folder: Path) -> list[Example]:
     for index, (faces, expression) in enumerate(((1, "happy"), (1, "surprise"), (4, None))):
         caption = expression or f"{faces} faces"
         path = folder / f"drawn_{caption.replace(' ', '_')}.png"
-        _write(path, draw_scene(SEED, index, SIDE, faces=faces, expression=expression)[0])
+        write_image(path, draw_scene(SEED, index, SIDE, faces=faces, expression=expression)[0])
         examples.append(Example(caption, path, path))
     with VideoWriter(folder / "drawn_video") as writer:
         for number, frame in enumerate(_frames()):
             if number == 0:
-                _write(folder / "drawn_video.png", frame)
+                write_image(folder / "drawn_video.png", frame)
             writer.write(frame, number / RATE)
     return [*examples, Example("a video", writer.path, folder / "drawn_video.png")]
 
@@ -63,7 +64,3 @@ def _frames() -> Iterator[Image]:
             shift = np.array([[1, 0, MOTION * math.sin(angle)], [0, 1, MOTION * (math.cos(angle) - 1)]])
             moved = cv2.warpAffine(scene, shift, (SIDE, SIDE), borderMode=cv2.BORDER_REPLICATE)
             yield np.asarray(moved, np.uint8)
-
-
-def _write(path: Path, image: Image) -> None:
-    path.write_bytes(cv2.imencode(path.suffix, image[..., ::-1])[1].tobytes())

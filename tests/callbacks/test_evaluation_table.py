@@ -5,12 +5,15 @@ import pytest
 import torch
 
 from src.callbacks.evaluation_table import EvaluationTableCollector, EvaluationTableWriter
+from src.callbacks.figures import ConfusionMatrix
+from src.callbacks.test_report import PredictionsCsv
 from src.data.datasets.fer2013 import Fer2013DataModule
 from src.data.datasets.synthetic import SyntheticDataModule
 from src.engine.build import build_callbacks
 from src.engine.evaluate import test as run_evaluation
 from src.engine.fit import fit_and_test
 from src.runs.finished import Run
+from tests.helpers.full_disk import full_disk
 from tests.helpers.running import TINY_DATA, compose_config, tiny_config
 
 
@@ -52,6 +55,19 @@ def test_its_numbers_reach_the_metrics(kept):
     run_dir, _, results = kept
     assert results["test/kept"] == 21
     assert json.loads((run_dir / "metrics.json").read_text())["test/kept"] == 21
+
+
+@pytest.mark.parametrize(
+    ("writer", "name"), [(PredictionsCsv(), "predictions.csv"), (ConfusionMatrix(), "figures/confusion_matrix.png")]
+)
+def test_a_full_disk_is_an_error_and_keeps_what_was_there(kept, tmp_path, writer, name):
+    _, table, _ = kept
+    writer.write(table, tmp_path, None)
+    before = (tmp_path / name).read_bytes()
+    with full_disk(len(before) // 2), pytest.raises(OSError, match="File too large"):
+        writer.write(table, tmp_path, None)
+    assert (tmp_path / name).read_bytes() == before
+    assert not list((tmp_path / name).parent.glob(".*"))
 
 
 def test_a_writer_that_is_off_writes_nothing(kept):

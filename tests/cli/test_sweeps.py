@@ -1,5 +1,6 @@
 """Sweeps as a user starts them, with a job that takes no time."""
 
+import errno
 import json
 import signal
 import subprocess
@@ -8,8 +9,10 @@ import sys
 import pandas as pd
 import pytest
 import yaml
+from hydra._internal.callbacks import Callbacks
 from hydra.core.hydra_config import HydraConfig
 from joblib import cpu_count
+from omegaconf import OmegaConf
 
 from src.cli.hydra_plugins import require_plugins
 from src.runs.directory import hold_directory, release_directory
@@ -24,6 +27,7 @@ SEARCHES = {
     "multihead": ["head.n_heads", "head.embed_dim"],
     "self_attention": ["head.key_channels"],
 }
+SUMMARY = "src.cli.hydra_callbacks.SweepSummary"
 
 
 def sweep(folder, *overrides, **variables):
@@ -38,6 +42,20 @@ def runs(folder):
 
 def names(folder):
     return sorted(p.parent.name for p in (folder / "sweep").glob("*/status.json"))
+
+
+def test_a_summary_that_cannot_be_written_is_an_error(tmp_path, monkeypatch, capsys):
+    """Hydra would make a warning of it, and exit with 0."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device", "summary.csv")
+
+    monkeypatch.setattr("src.cli.sweep_summary.summarise_sweep", full)
+    config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}, "job": {"config_name": "train"}}})
+    with pytest.raises(SystemExit) as stop:
+        Callbacks(OmegaConf.create({"hydra": {"callbacks": {"a": {"_target_": SUMMARY}}}})).on_multirun_end(config)
+    assert stop.value.code == 1
+    assert capsys.readouterr().err.startswith(f"Error: the summary of {tmp_path} cannot be written (summary.csv: No s")
 
 
 def test_a_grid_summarises_itself_and_the_best_job_can_be_repeated(tmp_path):

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import threading
+from functools import partial
 
 import av
 import cv2
@@ -20,6 +21,7 @@ from src.inference.video import VideoWriter, read_video
 from src.utils.errors import ConfigError
 from src.utils.signals import stop_requests
 from tests.helpers.forking import run_forked
+from tests.helpers.full_disk import fill_disk
 from tests.helpers.running import compose_config
 from tests.inference.conftest import SEVEN
 
@@ -264,6 +266,21 @@ def test_grad_cam_marks_the_faces(tmp_path, inputs, weights):
         folder = run(tmp_path / switch, weights, f"input={inputs}", f"gradcam={switch}")
         images.append(cv2.imread(str(folder / "annotated" / "a.jpg")).astype(int))
     assert np.abs(images[0] - images[1]).max() > 40
+
+
+@pytest.mark.parametrize("kind", ["image", "film"])
+def test_a_full_disk_is_one_line_and_exit_code_1(tmp_path, inputs, weights, kind):
+    if kind == "film":
+        write_film(inputs / "film", n=60)
+    else:
+        save(inputs / "a.png", scene())
+    options = [f"input={inputs}", f"ckpt_path={weights}", f"hydra.run.dir={tmp_path / 'run'}"]
+    full = run_forked("src.predict", *options, env=os.environ, before=partial(fill_disk, 15_000))
+    assert full.returncode == 1
+    assert full.stderr.count("Error: no space is left") == 1
+    assert "Traceback" not in full.stderr
+    assert not list((tmp_path / "run" / "annotated").iterdir())
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "failed"
 
 
 def test_the_exit_code_tells(tmp_path, inputs, weights):

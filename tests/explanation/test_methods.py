@@ -15,6 +15,7 @@ from src.models.classifier import ExpressionClassifier
 from src.models.weights import build_from_weights, load_weights
 from src.utils.paths import ROOT
 from tests.explanation.test_explainer import make
+from tests.models.test_rescaling import noise_and_waves
 
 # Maps at every eleventh pixel, by model, layer and method.
 GOLDEN = json.loads((ROOT / "tests/fixtures/explanations.json").read_text())

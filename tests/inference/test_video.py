@@ -8,6 +8,7 @@ from src.data.faces.generator import draw_scene
 from src.inference import video
 from src.inference.video import UnreadableVideo, VideoWriter, choose_encoder, read_video
 from src.utils.errors import ConfigError
+from tests.helpers.full_disk import full_disk
 
 RATE = 25
 
@@ -167,6 +168,20 @@ def test_a_codec_that_nobody_knows(tmp_path, film):
     frames, reason = read_until_failure(path)
     assert frames == []
     assert "codec" in reason
+
+
+@pytest.mark.parametrize("limit", [1000, 100_000, -1])
+@pytest.mark.parametrize("encoder", [entry[0] for entry in video.ENCODERS])
+def test_a_full_disk_is_an_error_and_leaves_no_half_film(tmp_path, monkeypatch, encoder, limit):
+    """The last limit is one byte less than the film."""
+    monkeypatch.setattr(video, "ENCODERS", [entry for entry in video.ENCODERS if entry[0] == encoder])
+    rng = np.random.default_rng(0)
+    frames = [rng.integers(0, 256, (96, 128, 3), np.uint8) for _ in range(30)]
+    size = write(tmp_path / "film", frames).stat().st_size
+    assert size > 100_000
+    with full_disk(limit if limit > 0 else size - 1), pytest.raises(OSError, match="File too large"):
+        write(tmp_path / "film", frames)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_second_encoder_serves_where_the_first_is_missing(tmp_path, monkeypatch):

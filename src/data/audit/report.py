@@ -15,8 +15,9 @@ from rich.table import Table
 
 from src.data.audit.audit import FORMAT, Audit, audit
 from src.data.store.packed_store import SPLITS, PackedStore
-from src.utils.atomic_files import atomic_write, read_json, write_json
+from src.utils.atomic_files import read_json, write_json
 from src.utils.errors import ConfigError
+from src.utils.image_files import write_image
 
 log = logging.getLogger(__name__)
 
@@ -134,9 +135,7 @@ def contact_sheet(store: PackedStore, path: Path) -> None:
         rows = np.flatnonzero(store.labels == label)
         chosen = rows[np.unique(np.linspace(0, len(rows) - 1, PER_CLASS).round().astype(int))]
         bands.append(_band(name, f"{len(rows):,}", [store.image(row) for row in chosen]))
-    sheet = cv2.cvtColor(np.vstack(bands), cv2.COLOR_RGB2BGR)
-    with atomic_write(path) as scratch:
-        scratch.write_bytes(cv2.imencode(".png", sheet)[1].tobytes())
+    write_image(path, np.vstack(bands))
 
 
 def _band(title: str, number: str, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:

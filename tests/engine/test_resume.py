@@ -1,0 +1,68 @@
+"""Tests of going on from checkpoints that come from strangers, or were written by a training that went wrong."""
+
+import shutil
+
+import pytest
+import torch
+
+from src.engine.fit import fit_and_test
+from tests.helpers.running import read_checkpoint, tiny_config
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, data_dir):
+    run_dir = tmp_path_factory.mktemp("finished")
+    fit_and_test(tiny_config(run_dir, data_dir, "trainer.max_epochs=1", "test=false"))
+    return run_dir
+
+
+@pytest.fixture
+def tampered(finished, tmp_path):
+    """Return a function that writes a run whose last checkpoint was changed by a function."""
+
+    def write(change):
+        run_dir = tmp_path / "stranger"
+        shutil.copytree(finished, run_dir)
+        checkpoint = read_checkpoint(run_dir)
+        change(checkpoint)
+        torch.save(checkpoint, run_dir / "checkpoints" / "last.ckpt")
+        return run_dir
+
+    return write
+
+
+@pytest.mark.parametrize("protocol", ["", "local://", "file::"])
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_checkpoint_that_names_a_folder_removes_nothing(tampered, tmp_path, data_dir, caplog, protocol, elsewhere):
+    thesis = tmp_path / "thesis"
+    thesis.mkdir()
+    (thesis / "chapter.txt").write_text("three years")
+
+    def name_it(checkpoint):
+        for state in checkpoint["callbacks"].values():
+            if "best_model_path" in state:
+                state.update(best_model_path=f"{protocol}{thesis}", kth_best_model_path=f"{protocol}{thesis}")
+                state["best_k_models"] = {f"{protocol}{thesis}": torch.tensor(-1.0)} if state["best_k_models"] else {}
+
+    stranger = tampered(name_it)
+    run_dir = tmp_path / "own" if elsewhere else stranger
+    options = ["trainer.max_epochs=2", "test=false", f"ckpt_path={stranger}"]
+    fit_and_test(tiny_config(run_dir, data_dir, *options))
+    assert (thesis / "chapter.txt").read_text() == "three years"
+    assert caplog.text.count(f"names {protocol}{thesis}; expected best.ckpt or last.ckpt") == 2
+    assert sorted(path.name for path in (run_dir / "checkpoints").glob("*.ckpt")) == ["best.ckpt", "last.ckpt"]
+
+
+def test_a_checkpoint_that_names_a_file_copies_nothing(tampered, tmp_path, data_dir):
+    secret = tmp_path / "id_rsa"
+    secret.write_text("private")
+
+    def name_it(checkpoint):
+        for state in checkpoint["callbacks"].values():
+            if "best_model_path" in state:
+                # No epoch beats it, and takes its place.
+                state.update(dirpath=str(tmp_path), best_model_path=str(secret), best_model_score=torch.tensor(2.0))
+
+    options = ["trainer.max_epochs=2", "test=false", f"ckpt_path={tampered(name_it)}"]
+    fit_and_test(tiny_config(tmp_path / "own", data_dir, *options))
+    assert not list((tmp_path / "own").rglob("id_rsa"))
