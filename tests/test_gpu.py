@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from src.engine.build import build_data, build_trainer, choose_precision, plain
-from src.models.losses import CrossEntropy, partial_cross_entropy
+from src.models.losses import CrossEntropy, MultiTaskLoss, partial_cross_entropy
 from tests.helpers.running import tiny_config
 from tests.models.conftest import CLASSES, MakeClassifier, MakeSpec, make_classifier, make_spec  # noqa: F401
 
@@ -102,7 +102,7 @@ def test_all_of_a_step_lies_on_the_gpu(tmp_path, data_dir, head, make_classifier
     batch = next(iter(data.val_dataloader()))
     outputs = ("expression", "valence_arousal", "landmarks")
     spec = make_spec(head={"name": head, "valence_arousal": True}, outputs=outputs)
-    model = make_classifier(spec, loss=CrossEntropy(class_counts=[1] * len(CLASSES)))
+    model = make_classifier(spec, loss=MultiTaskLoss(CrossEntropy(class_counts=[1] * len(CLASSES))))
     with FakeTensorMode() as fake:
         put_on_gpu(model, fake)
         with Transfers() as transfers:
@@ -124,7 +124,9 @@ def test_all_of_a_step_lies_on_the_gpu(tmp_path, data_dir, head, make_classifier
 @pytest.mark.parametrize("head", HEADS)
 def test_steps_in_half_precision(head, make_classifier: MakeClassifier, make_spec: MakeSpec):  # noqa: F811
     """What `16-mixed` does on a GPU without bf16: fp16 autocast and scaled gradients, here on the CPU."""
-    model = make_classifier(make_spec(head={"name": head}), loss=CrossEntropy(class_counts=[1] * len(CLASSES))).train()
+    model = make_classifier(
+        make_spec(head={"name": head}), loss=MultiTaskLoss(CrossEntropy(class_counts=[1] * len(CLASSES)))
+    ).train()
     optimizer, scaler = torch.optim.SGD(model.parameters(), lr=1e-3), torch.amp.GradScaler("cpu", init_scale=64.0)
     before = [p.detach().clone() for p in model.parameters()]
     batch = {"image": torch.rand(4, 3, 64, 64), "label": torch.arange(4)}

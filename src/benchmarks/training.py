@@ -13,7 +13,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 
 from src.data.datamodule import StoreDataModule
-from src.engine.build import build_callbacks, build_data, build_loggers, build_trainer, plain
+from src.engine.build import build_callbacks, build_data, build_loggers, build_trainer
 from src.engine.fit import new_model
 from src.engine.load import starting_weights
 from src.models.classifier import ExpressionClassifier
@@ -88,15 +88,13 @@ def prepare(cfg: DictConfig, data_dir: Path | str, n: int, *changes: str, **grou
         **groups: Groups to take another option of, such as `head="linear"`.
     """
     replaced = {name: load_group(name, option) for name, option in groups.items()}
-    for group in replaced.values():
-        group.pop("defaults", None)
     options = ["trainer.max_epochs=1", "trainer.limit_val_batches=0", "trainer.enable_checkpointing=false", *changes]
     OmegaConf.set_struct(cfg, False)  # the trainer knows more keys than its group
     merged = OmegaConf.merge(cfg, replaced, OmegaConf.from_dotlist(options), {"data_dir": str(data_dir)})
     chosen = cast(DictConfig, merged)
     precision = resolve_precision(chosen.trainer.precision, chosen.trainer.accelerator)
     start = starting_weights(chosen.backbone.weights)
-    data = build_data(chosen, transform=plain(chosen.transform), image_size=chosen.backbone.image_size)
+    data = build_data(chosen, image_size=chosen.backbone.image_size)
     data.prepare_data()
     _keep_first(data, n)
     return Training(chosen, new_model(chosen, data, start, precision), data, precision)

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from hydra import compose
 from hydra.errors import HydraException
-from omegaconf import OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from src.runs import layout
@@ -51,22 +51,26 @@ def write_experiment(sweep: Path, run_dir: Path, task: str) -> list[str]:
         base = compose(task, [f"{group}={option}" for group, option in choices.items()])
         with open_dict(base):
             base.run_dir = where if isinstance(where, str) and is_plain(where) else str(run_dir)
-        ours = cast(dict[str, Any], OmegaConf.to_container(base, resolve=True))
+        wanted = {key: value for key, value in config.items() if key not in OF_ONE_RUN}
+        targets, left_out = _known_targets(), dict[str, None]()
+        own = _difference(_without_run(base, resolve=False), wanted, targets, left_out)
+        with open_dict(base):
+            base.merge_with(own)
+        # Keys that link to others follow them, whatever these are set to next time, unless they were set themselves.
+        linked = _difference(_without_run(base, resolve=True), wanted, targets, left_out)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(f"the choices in {run_dir / 'provenance.json'} do not compose: {error}") from error
-    left_out: list[str] = []
-    usual_values, values = ({k: v for k, v in one.items() if k not in OF_ONE_RUN} for one in (ours, config))
-    delta = _difference(usual_values, values, _known_targets(), left_out)
+        raise ConfigError(f"the choices in {run_dir / layout.PROVENANCE} do not compose: {error}") from error
+    delta = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.merge(own, linked)))
     for key in OF_THE_COMMAND_LINE:
         if delta.pop(key, None):
-            left_out.append(key)
+            left_out[key] = None
     changed = [{f"override /{group}": option} for group, option in choices.items() if usual[group] != option]
     path = sweep / layout.BEST_EXPERIMENT
     path.parent.mkdir(exist_ok=True)
     head = f"# @package _global_\n# The best job of a sweep, {plain_name(run_dir.name)}: src.{task} experiment=best\n"
     content = {"defaults": changed, **delta} if changed else delta
     path.write_text(head + OmegaConf.to_yaml(OmegaConf.create(content)), encoding="utf-8")
-    return left_out
+    return list(left_out)
 
 
 def _read_choices(run_dir: Path, groups: list[str]) -> dict[str, str]:
@@ -91,19 +95,32 @@ def _known_targets() -> Set[str]:
 
 
 def _difference(
-    usual: dict[str, Any], theirs: dict[str, Any], targets: Set[str], left_out: list[str], above: str = ""
+    usual: dict[str, Any], theirs: dict[str, Any], targets: Set[str], left_out: dict[str, None], above: str = ""
 ) -> dict[str, Any]:
-    """Return the entries of a nested mapping that another one has not, or has otherwise; None for missing ones."""
+    """Return the entries of a nested mapping that another one has not, or has otherwise; None for missing ones.
+
+    What the other one links to elsewhere counts as the same.
+    """
     delta: dict[str, Any] = {key: None for key in usual if key not in theirs}
     for key, value in theirs.items():
         if isinstance(value, dict) and isinstance(usual.get(key), dict):
             below = _difference(usual[key], value, targets, left_out, f"{above}{key}.")
             if below:
                 delta[key] = below
-        elif key in usual and value == usual[key]:
+        elif key in usual and (value == usual[key] or _is_link(usual[key])):
             continue
         elif is_plain({key: value}, targets):
             delta[key] = value
         else:
-            left_out.append(f"{above}{key}")
+            left_out[f"{above}{key}"] = None
     return delta
+
+
+def _is_link(value: Any) -> bool:
+    return isinstance(value, str) and "${" in value
+
+
+def _without_run(cfg: DictConfig, *, resolve: bool) -> dict[str, Any]:
+    """Return a configuration without what belongs to one run."""
+    content = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=resolve))
+    return {key: value for key, value in content.items() if key not in OF_ONE_RUN}

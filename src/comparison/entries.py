@@ -18,10 +18,13 @@ log = logging.getLogger(__name__)
 # is not listed tells entries apart, so that a new option never pools runs that differ in it.
 MAY_DIFFER = (
     *("seed", "callbacks.reseed.seed", "run_dir", "data_dir", "sweep", "logger", "plugins"),
+    *("data.seed", "data.data_dir", "data._convert_", "data._recursive_"),
     *("data.num_workers", "trainer.enable_progress_bar", "trainer.enable_model_summary"),
     *("callbacks.last", "callbacks.lr_monitor", "callbacks.learning_curves", "callbacks.gradient_norms"),
     *("callbacks.speed", "callbacks.gradcam", "callbacks.test_table", "callbacks.progress_bar"),
 )
+# Older names of keys.
+RENAMED = {"auxiliary_weight": "loss.auxiliary_weight"}
 # Files that may lie elsewhere, under the same name.
 SOURCES = ("data.path", "data.votes_path")
 Flat = dict[str, Any]
@@ -53,6 +56,7 @@ def group_runs(runs: Sequence[Run], by: Sequence[str] | None) -> list[Entry]:
     """
     flats = [_identity(run) for run in runs]
     if by is not None:
+        by = [RENAMED.get(key, key) for key in by]
         for key in by:
             if not any(_belongs(name, key) for flat in flats for name in flat):
                 raise ConfigError(f"by={key} is no key of these runs; expected keys such as head or optimizer.lr.")
@@ -75,15 +79,21 @@ def _belongs(name: str, key: str) -> bool:
 
 
 def _identity(run: Run) -> Flat:
-    config = run.trained_with
+    config = dict(run.trained_with)
+    data = config.get("data")
+    if isinstance(data, dict) and data.get("transform") == config.get("transform"):  # given to it by the run
+        config["data"] = {key: value for key, value in data.items() if key != "transform"}
     place = str(config.get("run_dir"))
     flat = {
         key: _without_place(key, value, place)
         for key, value in _flatten(config)
         if not any(_belongs(key, allowed) for allowed in MAY_DIFFER)
     }
+    for old, new in RENAMED.items():
+        if old in flat:
+            flat.setdefault(new, flat.pop(old))
     # Tested weights have nothing else to tell them apart. A training that goes on where it was is the same one.
-    tested = config is run.config and config.get("task") == "eval"
+    tested = run.trained_with is run.config and config.get("task") == "eval"
     start = flat.pop("ckpt_path", None)
     if tested or not (start is None or start in ("last", "auto") or _lies_in(str(start), place)):
         flat["ckpt_path"] = start

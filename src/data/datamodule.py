@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any, cast
 
@@ -22,6 +22,9 @@ from src.data.store.feature_store import VIEWS, FeatureStore, View
 from src.data.store.packed_store import Split
 from src.data.transforms import BatchMix, ImageTransform, TransformConfig
 
+# Side of the images that our backbones see.
+IMAGE_SIZE = 64
+
 
 class StoreDataModule(LabeledImages, LightningDataModule):
     """Serves a data set in batches; a subclass states what `LabeledImages` asks for.
@@ -35,9 +38,9 @@ class StoreDataModule(LabeledImages, LightningDataModule):
         name: str,
         path: str | None,
         data_dir: str,
-        image_size: int,
-        transform: dict[str, Any],
-        seed: int,
+        image_size: int | None = None,
+        transform: Mapping[str, Any] | None = None,
+        seed: int = 0,
         batch_size: int = 64,
         num_workers: int = 0,
         grayscale: bool = False,
@@ -50,8 +53,8 @@ class StoreDataModule(LabeledImages, LightningDataModule):
             name: Name of the data set.
             path: Where its source lies; None for generated data.
             data_dir: Folder for the packed stores.
-            image_size: Side of the images served.
-            transform: Keys of `TransformConfig`, for training images.
+            image_size: Side of the images served; None for that of our backbones.
+            transform: Keys of `TransformConfig`, for training images; None to leave them as they are.
             seed: The run's seed.
             batch_size: Images a batch and process.
             num_workers: Loader processes.
@@ -60,9 +63,9 @@ class StoreDataModule(LabeledImages, LightningDataModule):
             **images: Further arguments of `LabeledImages`.
         """
         super().__init__(name, path, data_dir, **images)
-        self.image_size, self.grayscale, self.batch_size = image_size, grayscale, batch_size
+        self.image_size, self.grayscale, self.batch_size = image_size or IMAGE_SIZE, grayscale, batch_size
         self.num_workers, self.seed, self.sampler = num_workers, seed, sampler
-        self.transform = TransformConfig.from_keys(transform)
+        self.transform = TransformConfig.from_keys(transform or {"name": "none"})
         self.features: FeatureStore | None = None
 
     def prepare_data(self) -> None:

@@ -9,7 +9,12 @@ from pydantic import StrictBool, StrictInt, StrictStr
 
 from src.utils.validation import Choices, Fraction, Names, Natural, Number, Positive, Rules
 
+# Options that are those of the run, given to its data set.
+OF_THE_RUN = ("seed", "data_dir", "transform")
 RULES: Rules = {
+    "data.seed": ("a whole number of 0 or more", Natural),
+    "data.data_dir": ("a folder", StrictStr),
+    "data.transform": ("keys of conf/transform/, or null", dict[StrictStr, Any] | None),
     "data.path": ("a path", StrictStr | None),
     "data.batch_size": ("a whole number of 1 or more", Positive),
     "data.num_workers": ("a whole number of 0 or more", Natural),

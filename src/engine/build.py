@@ -49,10 +49,11 @@ def build_data(cfg: DictConfig, **options: Any) -> StoreDataModule:
 
     Args:
         cfg: Whole configuration.
-        **options: Arguments that the configuration does not hold, such as the model's classes.
+        **options: Arguments that take the place of those of the configuration, or that it does not hold, such as the
+            model's classes.
     """
-    shared = {"seed": cfg.seed, "data_dir": cfg.data_dir, **options}
-    return cast(StoreDataModule, instantiate(cfg.data, **shared, _convert_="all", _recursive_=False))
+    # Hydra would merge a dictionary into the node that a key of the configuration links to.
+    return cast(StoreDataModule, instantiate({**plain(cfg.data), **options}))
 
 
 def build_callbacks(cfg: DictConfig) -> list[Callback]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -37,6 +38,7 @@ from src.metrics.directions import monitor_mode
 from src.metrics.landmarks import LANDMARK_METRIC
 from src.models.build import build_model, continue_spec, find_origin, new_spec
 from src.models.classifier import ExpressionClassifier
+from src.models.losses import MultiTaskLoss
 from src.models.registry import load_plugins
 from src.models.spec import ModelSpec
 from src.models.weights import (
@@ -86,7 +88,7 @@ def fit_and_test(cfg: DictConfig) -> Results:
         callbacks = [*build_callbacks(cfg), StopOnSignal()]
         trainer = build_trainer(cfg, callbacks, loggers, precision)
         size = cfg.data.image_size or (start.spec.image_size if start else cfg.backbone.image_size)
-        data = build_data(cfg, transform=plain(cfg.transform), image_size=size)
+        data = build_data(cfg, image_size=size)
         data.prepare_data()
         model = new_model(cfg, data, start, precision, resume.spec if resume else None)
         _check_batch_norm(model, data)
@@ -173,11 +175,22 @@ def new_model(
         spec,
         backbone,
         start,
-        loss=instantiate(cfg.loss, class_counts=data.class_counts("train").tolist(), _convert_="all"),
+        loss=build_loss(cfg, data.class_counts("train").tolist()),
         optimizer=instantiate(cfg.optimizer, _convert_="all"),
         scheduler=instantiate(cfg.scheduler, _convert_="all"),
-        auxiliary_weight=cfg.auxiliary_weight,
     )
+
+
+def build_loss(cfg: DictConfig, class_counts: Sequence[int]) -> MultiTaskLoss:
+    """Build the loss of `loss=`.
+
+    Args:
+        cfg: Configuration of `conf/train.yaml`.
+        class_counts: Training images per class, (n_classes,).
+    """
+    options = plain(cfg.loss)
+    weight = options.pop("auxiliary_weight", cfg.auxiliary_weight)  # a loss of one's own need not list it
+    return MultiTaskLoss(instantiate(options, class_counts=class_counts, _convert_="all"), auxiliary_weight=weight)
 
 
 def _has_landmarks(cfg: DictConfig, data: StoreDataModule, start: Weights | None) -> bool:

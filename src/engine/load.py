@@ -8,6 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from src.data.datamodule import StoreDataModule
+from src.data.options import OF_THE_RUN
 from src.data.vocabulary import canonical_order
 from src.engine.build import build_data, plain
 from src.models.build import build_model, official_spec
@@ -22,8 +23,6 @@ from src.utils.errors import ConfigError
 from src.utils.groups import load_group
 from src.utils.paths import ROOT
 
-NO_AUGMENTATION = {"name": "none"}
-
 
 def load_model_and_data(cfg: DictConfig) -> tuple[ExpressionClassifier, StoreDataModule]:
     """Return the model, with the vocabulary that suits the data, and the data in the model's order of classes.
@@ -37,12 +36,7 @@ def load_model_and_data(cfg: DictConfig) -> tuple[ExpressionClassifier, StoreDat
     load_plugins(cfg.plugins)
     weights = _our_weights(cfg)
     spec = weights.spec if weights else _official_spec(cfg)
-    data = build_data(
-        cfg,
-        transform=NO_AUGMENTATION,
-        image_size=cfg.data.image_size or spec.image_size,
-        grayscale=spec.grayscale,
-    )
+    data = build_data(cfg, image_size=cfg.data.image_size or spec.image_size, grayscale=spec.grayscale)
     if weights and not weights.spec.vocabularies and cfg.head.vocabulary is None:
         data.serve_classes(spec.class_names)
     else:
@@ -93,9 +87,8 @@ def take_data_from_run(cfg: DictConfig) -> None:
     if not name or not config.is_file():
         return
     own = load_group("data", str(name))
-    own.pop("defaults", None)
     known = read_config(run_dir).get("data") or {}
-    for key in [key for key in own if key not in ("_target_", "name")]:
+    for key in [key for key in own if not key.startswith("_") and key not in ("name", *OF_THE_RUN)]:
         value = known.get(key)
         if "${" in str(value):
             raise ConfigError(

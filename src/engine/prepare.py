@@ -19,8 +19,7 @@ def prepare(cfg: DictConfig) -> None:
     Args:
         cfg: Configuration of `conf/prepare.yaml`.
     """
-    # Whatever the model's side: images are stored at their own size.
-    data = build_data(cfg, transform={"name": "none"}, image_size=cfg.data.image_size or 64)
+    data = build_data(cfg)
     data.prepare_data()
     result = open_audit(data.store, data.source_classes)
     write_json(Path(cfg.run_dir) / AUDIT, result.to_dict())

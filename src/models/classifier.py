@@ -17,8 +17,7 @@ from src.metrics.classification import training_metrics
 from src.models.emonet import EmoNet, Freeze, Tap
 from src.models.evaluation_metrics import EvaluationMetrics
 from src.models.heads.base import Head
-from src.models.landmarks import heatmap_loss
-from src.models.losses import partial_cross_entropy, valence_arousal_loss
+from src.models.losses import MultiTaskLoss
 from src.models.parameter_groups import parameter_groups
 from src.models.prediction import EvaluationOutput, Prediction
 from src.models.schedules import Schedule
@@ -50,12 +49,11 @@ class ExpressionClassifier(LightningModule):
         backbone: EmoNet,
         head: Head,
         *,
-        loss: nn.Module | None = None,
+        loss: MultiTaskLoss | None = None,
         optimizer: OptimizerFactory | None = None,
         scheduler: SchedulerFactory | None = None,
         freeze: Freeze = "none",
         lr_multiplier: float = 1.0,
-        auxiliary_weight: float = 1.0,
         absent_classes: Sequence[int] = (),
     ) -> None:
         """Compose the parts.
@@ -64,19 +62,17 @@ class ExpressionClassifier(LightningModule):
             spec: What the model is.
             backbone: Backbone; its blocks after the head's tap are dropped.
             head: Head.
-            loss: Classification loss; None for a model that is not trained.
+            loss: Loss of all outputs; None for a model that is not trained.
             optimizer: Makes the optimiser from parameter groups.
             scheduler: Makes the schedule, see `src.models.schedules`.
             freeze: Which part of the backbone is not trained: `all`, `fused`, `fan` or `none`.
             lr_multiplier: The backbone's learning rate is this many times the head's.
-            auxiliary_weight: Weight of the losses of valence/arousal, of a second vocabulary and of landmarks, each,
-                where the model has these outputs.
             absent_classes: Classes that the data set lacks: never predicted.
         """
         super().__init__()
         self.spec, self.backbone, self.head, self.loss = spec, backbone, head, loss
         self._optimizer, self._scheduler = optimizer, scheduler
-        self.lr_multiplier, self.auxiliary_weight = lr_multiplier, auxiliary_weight
+        self.lr_multiplier = lr_multiplier
         self.absent_classes = list(absent_classes)
         self.compiled: Callable[[Tensor], tuple[Tensor, tuple[Tensor, ...]]] | None = None
         self.test_time_augmentation: TestTimeAugmentation = "none"
@@ -247,18 +243,9 @@ class ExpressionClassifier(LightningModule):
     def _loss(self, prediction: Prediction, batch: dict[str, Tensor]) -> Tensor:
         if self.loss is None:
             raise RuntimeError("this model was built without a loss: it can predict, not train.")
-        loss: Tensor = self.loss(prediction.logits, batch.get("target", batch["label"]))
-        for name in ("valence", "arousal"):
-            value = getattr(prediction, name)
-            if value is not None:
-                loss = loss + self.auxiliary_weight / 2 * valence_arousal_loss(value, batch[name])
-        if prediction.second_logits is not None and "second_target" in batch:
-            second = partial_cross_entropy(prediction.second_logits, batch["second_target"])
-            loss = loss + self.auxiliary_weight * second
-        # A frozen network's landmarks are as good as they were.
-        if prediction.heatmaps and "landmarks" in batch and self._freeze_level == "none":
-            loss = loss + self.auxiliary_weight * heatmap_loss(prediction.heatmaps, batch["landmarks"])
-        return loss
+        if self._freeze_level != "none":  # a frozen network's landmarks are as good as they were
+            prediction = prediction._replace(heatmaps=())
+        return cast(Tensor, self.loss(prediction, batch))
 
     def configure_optimizers(self) -> Any:
         """Return the optimiser and its schedule, for Lightning."""

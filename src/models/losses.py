@@ -1,14 +1,46 @@
-"""Losses for expression classes and for valence/arousal."""
+"""Losses for expression classes, valence/arousal and landmarks, and their sum."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from src.metrics.affect import DIMENSIONS
+from src.models.landmarks import heatmap_loss
+from src.models.prediction import Prediction
 from src.utils.errors import ConfigError
+
+
+class MultiTaskLoss(nn.Module):
+    """The loss of the classes, and those of all else that a model predicts and a batch has targets for."""
+
+    def __init__(self, classification: nn.Module, *, auxiliary_weight: float = 1.0) -> None:
+        """Create the loss.
+
+        Args:
+            classification: Loss of logits (B, n_classes) and class indices (B,) or probabilities (B, n_classes).
+            auxiliary_weight: Weight of each other loss beside it: of valence and arousal together, of a second
+                vocabulary, and of landmarks.
+        """
+        super().__init__()
+        self.classification, self.auxiliary_weight = classification, auxiliary_weight
+
+    def forward(self, prediction: Prediction, batch: Mapping[str, Tensor]) -> Tensor:
+        """Return the sum for a batch; see `src.data.dataset.Batch`."""
+        loss: Tensor = self.classification(prediction.logits, batch.get("target", batch["label"]))
+        for name in DIMENSIONS:
+            value = getattr(prediction, name)
+            if value is not None:
+                loss = loss + self.auxiliary_weight / 2 * valence_arousal_loss(value, batch[name])
+        if prediction.second_logits is not None and "second_target" in batch:
+            second = partial_cross_entropy(prediction.second_logits, batch["second_target"])
+            loss = loss + self.auxiliary_weight * second
+        if prediction.heatmaps and "landmarks" in batch:
+            loss = loss + self.auxiliary_weight * heatmap_loss(prediction.heatmaps, batch["landmarks"])
+        return loss
 
 
 class CrossEntropy(nn.Module):

@@ -70,6 +70,7 @@ def test_a_grid_summarises_itself_and_the_best_job_can_be_repeated(tmp_path):
     assert "2_optimizer.lr-0.003_head-linear" in page
     best = yaml.safe_load((tmp_path / "sweep" / "experiment" / "best.yaml").read_text())
     assert best["seed"] == 1
+    assert best.keys() <= {"defaults", "seed", "optimizer"}, "keys that link to others go on following them"
     assert {"override /transform": "light"} in best["defaults"]
 
     command = [f"--config-dir={tmp_path / 'sweep'}", "experiment=best", f"hydra.run.dir={tmp_path / 'again' / 'run'}"]

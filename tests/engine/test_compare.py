@@ -7,6 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from src.comparison.entries import MAY_DIFFER
+from src.data.options import OF_THE_RUN
 from src.engine.compare import compare_runs
 from src.engine.fit import fit_and_test
 from src.reports.plots import learning_plot
@@ -82,6 +83,30 @@ def test_runs_from_before_the_registry_are_repetitions_of_those_after_it(tmp_pat
     assert len(entry.runs) == 2
 
 
+@pytest.mark.parametrize("transform", ["flip", "light"])
+def test_runs_from_before_data_had_what_the_run_gives_it_are_repetitions(tmp_path, transform):
+    old = composed_run(tmp_path / "runs" / "a", 0, f"transform={transform}")
+    config = OmegaConf.load(old / "config.yaml")
+    for key in (*OF_THE_RUN, "_convert_", "_recursive_"):
+        del config.data[key]
+    OmegaConf.save(config, old / "config.yaml")
+    composed_run(tmp_path / "runs" / "b", 1, f"transform={transform}")
+    assert compare(tmp_path, f"runs={tmp_path}/runs/*").board["runs"].tolist() == [2]
+
+
+def test_an_older_name_of_an_option_is_the_same_option(tmp_path):
+    old = composed_run(tmp_path / "runs" / "a", 0, "auxiliary_weight=0.5")
+    config = OmegaConf.load(old / "config.yaml")
+    del config.loss["auxiliary_weight"]  # as runs from before the new name are
+    OmegaConf.save(config, old / "config.yaml")
+    composed_run(tmp_path / "runs" / "b", 1, "auxiliary_weight=0.5")
+    composed_run(tmp_path / "runs" / "c", 2, "loss.auxiliary_weight=0.5")
+    composed_run(tmp_path / "runs" / "d", 3, "loss.auxiliary_weight=0.2")
+    runs = f"runs={tmp_path}/runs/*"
+    assert sorted(compare(tmp_path, runs).board["runs"]) == [1, 3]
+    assert sorted(compare(tmp_path, runs, "by=[auxiliary_weight]").board["runs"]) == [1, 3]
+
+
 def test_other_test_sets_are_refused_and_named(tmp_path):
     make_run(tmp_path / "runs" / "a", "linear", 0, 0.9)
     make_run(tmp_path / "runs" / "b", "linear", 1, 0.9, n=90)
@@ -131,6 +156,7 @@ SAME = {
     "logs elsewhere": ["logger=none", "trainer.enable_progress_bar=false", "data.num_workers=3"],
     "went on": ["ckpt_path=last"],
     "lies elsewhere": ["data_dir=/other/data"],
+    "other order": ["data.seed=7"],
 }
 OTHER = {
     "patience": ["callbacks.early_stopping.patience=3"],
@@ -140,6 +166,8 @@ OTHER = {
     "a callback of one's own": ["+callbacks.mine._target_=mine.Callback", "+callbacks.mine.strength=1"],
     "a new option": ["+trainer.benchmark=true"],
     "started from another run": ["ckpt_path=/another/run"],
+    "other augmentation": ["transform=light"],
+    "none of its augmentation": ["data.transform=null"],
     "other source": ["data.path=/a/other.csv"],
 }
 

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from src.data.faces.generator import draw_face
 from src.engine.evaluate import test as run_evaluation
 from src.engine.fit import fit_and_test
+from src.engine.load import take_data_from_run
 from src.models.emonet import EmoNet
 from src.runs.directory import environment, update_provenance, write_config
 from src.utils.errors import ConfigError
@@ -53,6 +54,19 @@ def test_without_data_it_takes_the_data_of_the_run(trained, tmp_path, data_dir):
     results = run_evaluation(evaluation_config(tmp_path, data_dir, f"ckpt_path={run_dir}", "data.batch_size=5"))
     assert results["test/accuracy"] == pytest.approx(expected["test/accuracy"])
     assert results["test/n"] == 21
+
+
+def test_seed_folder_and_transform_are_not_those_of_the_run(trained, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(trained[0], copy)
+    config = OmegaConf.load(copy / "config.yaml")
+    assert config.data.transform.name == "flip"
+    config.data |= {"_recursive_": True, "batch_size": 3}
+    OmegaConf.save(config, copy / "config.yaml")
+    cfg = evaluation_config(tmp_path, "elsewhere", f"ckpt_path={copy}", "seed=5")
+    take_data_from_run(cfg)
+    assert (cfg.data.seed, cfg.data.data_dir, cfg.data.transform) == (5, "elsewhere", None)
+    assert (cfg.data._recursive_, cfg.data.batch_size, cfg.data.draw_gray) == (False, 3, True)
 
 
 def test_another_head_is_refused(trained, tmp_path, data_dir):

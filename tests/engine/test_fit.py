@@ -5,11 +5,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from omegaconf import open_dict
 from PIL import Image
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
 from src.engine.build import build_data, plain, result_table
-from src.engine.fit import fit_and_test, new_model
+from src.engine.fit import build_loss, fit_and_test, new_model
 from src.engine.load import starting_weights
 from src.models.emonet import EmoNet
 from src.utils.errors import ConfigError
@@ -195,6 +196,17 @@ def outputs(cfg):
     start = starting_weights(cfg.backbone.weights)
     data = build_data(cfg, transform=plain(cfg.transform), image_size=start.spec.image_size if start else 64)
     return new_model(cfg, data, start, "32-true").spec.outputs
+
+
+@pytest.mark.parametrize(
+    ("override", "weight"), [("seed=0", 1), ("loss.auxiliary_weight=0.5", 0.5), ("auxiliary_weight=0.5", 0.5)]
+)
+def test_the_auxiliary_weight_reaches_the_loss_by_either_name(tmp_path, data_dir, override, weight):
+    cfg = tiny_config(tmp_path, data_dir, override)
+    assert build_loss(cfg, [1] * 7).auxiliary_weight == weight
+    with open_dict(cfg):
+        del cfg.loss["auxiliary_weight"]  # as in the file of a loss of one's own
+    assert build_loss(cfg, [1] * 7).auxiliary_weight == cfg.auxiliary_weight
 
 
 def test_landmarks_are_an_output_where_trained_or_kept(tmp_path, data_dir):

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from src.data.datamodule import StoreDataModule
 from src.engine.build import build_data
-from src.engine.load import NO_AUGMENTATION
 from src.explanation.images import Images, read_images
 from src.models.classifier import ExpressionClassifier
 from src.models.weights import build_from_weights, load_weights
@@ -31,7 +30,7 @@ def synthetic_model(synthetic_run: Path) -> ExpressionClassifier:
 def synthetic_data(synthetic_run: Path, data_dir: Path) -> StoreDataModule:
     """The faces that it was trained on, validated with, and has not seen."""
     cfg = compose_config("eval", "data=synthetic", *DATA, f"data_dir={data_dir}", f"run_dir={synthetic_run}")
-    data = build_data(cfg, transform=NO_AUGMENTATION, image_size=64, grayscale=False)
+    data = build_data(cfg, transform=None, image_size=64, grayscale=False)
     data.setup()
     return data
 

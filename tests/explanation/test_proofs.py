@@ -157,7 +157,8 @@ def frozen_model(synthetic_run, synthetic_data) -> ExpressionClassifier:
     backbone = {**plain(cfg.backbone), "freeze": "all"}
     spec = new_spec(backbone, plain(cfg.head), names, image_size=64, grayscale=False, **contract)
     spec = continue_spec(spec, start.spec, backbone)
-    model = build_model(spec, backbone, start, loss=CrossEntropy(class_counts=[1] * 7))
+    model = build_model(spec, backbone, start)
+    loss = CrossEntropy(class_counts=[1] * 7)
     rows, labels, _ = synthetic_data.split_rows("train")
     with torch.no_grad():
         parts = [model.features(synthetic_data.plain_images(part)["image"]) for part in np.array_split(rows[:800], 20)]
@@ -167,7 +168,7 @@ def frozen_model(synthetic_run, synthetic_data) -> ExpressionClassifier:
     for _ in range(15):
         for batch in torch.randperm(len(target)).split(64):
             optimizer.zero_grad()
-            model.loss(model.split(model.head(features[batch])).logits, target[batch]).backward()
+            loss(model.split(model.head(features[batch])).logits, target[batch]).backward()
             optimizer.step()
     return model
 

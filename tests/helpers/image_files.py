@@ -11,25 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from hydra.utils import get_class
 from numpy.typing import NDArray
 from PIL import Image
 
 from src.data.datamodule import StoreDataModule
 from src.data.store.packed_store import Record, Skipped
-
-CONF = Path(__file__).resolve().parents[2] / "conf" / "data"
+from src.utils.groups import load_group
 
 
 def build(name: str, path: Path, cache: Path, **options: Any) -> StoreDataModule:
     """Build `data=name data.path=path` from its YAML."""
-    keys: dict[str, Any] = {}
-    for file in ("default", name):
-        keys |= yaml.safe_load((CONF / f"{file}.yaml").read_text())
-    del keys["defaults"]
-    shared = {"path": str(path), "data_dir": str(cache), "image_size": 64, "transform": {"name": "none"}, "seed": 0}
-    module: StoreDataModule = get_class(keys.pop("_target_"))(**{**keys, **shared, **options})
+    own = load_group("data", name)
+    keys = {key: value for key, value in own.items() if not key.startswith("_")}
+    shared = {"path": str(path), "data_dir": str(cache), "transform": None, "seed": 0}
+    module: StoreDataModule = get_class(own["_target_"])(**{**keys, **shared, **options})
     return module
 
 

@@ -13,7 +13,7 @@ from pytorch_lightning import Callback, LightningDataModule, Trainer
 from torch.utils.data import DataLoader
 
 from src.models.classifier import ExpressionClassifier
-from src.models.losses import CrossEntropy
+from src.models.losses import CrossEntropy, MultiTaskLoss
 from src.models.schedules import constant
 from src.models.spec import ModelSpec
 
@@ -85,7 +85,7 @@ def fit(tmp_path: Path, make_classifier: MakeClassifier) -> Callable[..., Traine
     """Return a function that trains a small model on `FewImages` and returns the trainer."""
 
     def run(*, epochs: int, scheduler: Any = constant, callbacks: Sequence[Callback] = (), **options: Any) -> Trainer:
-        loss = CrossEntropy(class_counts=[1] * len(CLASSES))
+        loss = MultiTaskLoss(CrossEntropy(class_counts=[1] * len(CLASSES)))
         options = {"optimizer": partial(torch.optim.SGD, lr=0.1), "loss": loss, **options}
         trainer = Trainer(
             max_epochs=epochs,

@@ -20,7 +20,7 @@ from src.metrics.affect import agreement
 from src.metrics.landmarks import normalised_errors
 from src.models.classifier import SPEC_KEY, ExpressionClassifier
 from src.models.landmarks import draw_heatmaps, find_landmarks, heatmap_loss
-from src.models.losses import CrossEntropy, valence_arousal_loss
+from src.models.losses import CrossEntropy, MultiTaskLoss, valence_arousal_loss
 from src.models.schedules import one_cycle
 from tests.models.conftest import CLASSES, FewImages, MakeClassifier, MakeSpec
 
@@ -140,7 +140,7 @@ def test_outputs_are_named(make_spec: MakeSpec, make_classifier: MakeClassifier,
 def test_training_loss_adds_valence_and_arousal(make_spec: MakeSpec, make_classifier: MakeClassifier) -> None:
     spec = make_spec(head={"valence_arousal": True})
     loss = CrossEntropy(class_counts=[1] * 7)
-    model = make_classifier(spec, loss=loss, freeze="all", auxiliary_weight=0.5)
+    model = make_classifier(spec, loss=MultiTaskLoss(loss, auxiliary_weight=0.5), freeze="all")
     images = batch()
     with torch.no_grad():
         prediction = model(images["image"])
@@ -159,7 +159,7 @@ def test_valence_and_arousal_are_learned(make_spec: MakeSpec, make_classifier: M
         "arousal": torch.tensor([face.arousal for face in faces]),
     }
     spec = make_spec(head={"name": "emonet", "tap": "pooled", "valence_arousal": True}, grayscale=False)
-    model = make_classifier(spec, loss=CrossEntropy(class_counts=[1] * 7), auxiliary_weight=2.0)
+    model = make_classifier(spec, loss=MultiTaskLoss(CrossEntropy(class_counts=[1] * 7), auxiliary_weight=2.0))
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     model.train()
     for step in range(40):
@@ -221,7 +221,7 @@ def test_training_loss_adds_landmarks_unless_they_are_frozen(
 ) -> None:
     loss = CrossEntropy(class_counts=[1] * 7)
     spec = make_spec(backbone={"n_hourglass": 2}, outputs=WITH_LANDMARKS)
-    model = make_classifier(spec, loss=loss, freeze=freeze, auxiliary_weight=0.5).eval()
+    model = make_classifier(spec, loss=MultiTaskLoss(loss, auxiliary_weight=0.5), freeze=freeze).eval()
     images = {**batch(), "landmarks": torch.rand(4, 68, 2) * 64}
     with torch.no_grad():
         prediction = model(images["image"], landmarks=True)
@@ -273,7 +273,7 @@ def test_data_without_annotations_have_no_valence_metrics(make_spec: MakeSpec, m
 
 
 def test_training_accuracy_takes_the_largest_share_of_a_mixed_label(make_classifier: MakeClassifier) -> None:
-    model = make_classifier(loss=CrossEntropy(class_counts=[1] * 7), freeze="all")
+    model = make_classifier(loss=MultiTaskLoss(CrossEntropy(class_counts=[1] * 7)), freeze="all")
     images = batch()
     with torch.no_grad():
         predicted = model(images["image"]).logits.argmax(dim=1)
@@ -296,7 +296,7 @@ def test_checkpoints_load_as_weights_only(tmp_path: Path, fit: Callable[..., Tra
         epochs=1,
         optimizer=partial(torch.optim.AdamW, lr=0.01),
         scheduler=partial(one_cycle, warmup=0.5),
-        loss=CrossEntropy(class_counts=list(range(1, 8)), class_weights="balanced"),
+        loss=MultiTaskLoss(CrossEntropy(class_counts=list(range(1, 8)), class_weights="balanced")),
     )
     trainer.save_checkpoint(tmp_path / "model.ckpt")
     checkpoint = torch.load(tmp_path / "model.ckpt", weights_only=True)

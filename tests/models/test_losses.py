@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor
 
-from src.models.losses import CrossEntropy, FocalLoss, partial_cross_entropy, valence_arousal_loss
+from src.models.landmarks import heatmap_loss
+from src.models.losses import CrossEntropy, FocalLoss, MultiTaskLoss, partial_cross_entropy, valence_arousal_loss
+from src.models.prediction import Prediction
 from src.utils.errors import ConfigError
 
 COUNTS = [5, 1, 20, 8]
@@ -163,3 +165,30 @@ def test_images_without_a_second_target_do_not_count(n_known: int) -> None:
     assert loss.item() == pytest.approx(expected, rel=1e-6)
     assert logits.grad[n_known:].abs().sum() == 0
     assert (logits.grad[:n_known] != 0).all()
+
+
+def test_all_tasks_are_summed_and_absent_ones_left_out() -> None:
+    logits, targets = torch.randn(6, 4), {"label": torch.randint(4, (6,))}
+    classification = CrossEntropy(class_counts=COUNTS)
+    loss, plain = MultiTaskLoss(classification, auxiliary_weight=0.3), classification(logits, targets["label"])
+    assert torch.equal(loss(Prediction(logits, None, None), targets), plain)
+    prediction = Prediction(logits, torch.rand(6), torch.rand(6), torch.randn(6, 3), (torch.rand(6, 68, 16, 16),))
+    affect = {"valence": torch.rand(6), "arousal": torch.rand(6)}
+    further = {"second_target": torch.rand(6, 3).softmax(dim=1), "landmarks": torch.rand(6, 68, 2) * 64}
+    auxiliary = [
+        valence_arousal_loss(prediction.valence, affect["valence"]) / 2,
+        valence_arousal_loss(prediction.arousal, affect["arousal"]) / 2,
+        partial_cross_entropy(prediction.second_logits, further["second_target"]),
+        heatmap_loss(prediction.heatmaps, further["landmarks"]),
+    ]
+    torch.testing.assert_close(loss(prediction, {**targets, **affect}), plain + 0.3 * sum(auxiliary[:2]))
+    torch.testing.assert_close(loss(prediction, {**targets, **affect, **further}), plain + 0.3 * sum(auxiliary))
+
+
+def test_classes_are_fitted_to_probabilities_where_there_are_any() -> None:
+    logits, soft = torch.randn(6, 4), torch.rand(6, 4).softmax(dim=1)
+    classification = CrossEntropy(class_counts=COUNTS)
+    batch = {"label": torch.zeros(6, dtype=torch.long), "target": soft}
+    assert torch.equal(
+        MultiTaskLoss(classification)(Prediction(logits, None, None), batch), classification(logits, soft)
+    )

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from omegaconf import OmegaConf
 
 from src.data.datamodule import StoreDataModule
-from src.data.options import CHOICES, RULES
+from src.data.options import CHOICES, OF_THE_RUN, RULES
 from src.data.selection.cross_duplicates import Candidates, copies
 from src.data.store.packed_store import SPLITS, Record, Skipped
 from src.data.vocabulary import CANONICAL
@@ -26,7 +26,10 @@ from src.utils.validation import check_values
 log = logging.getLogger(__name__)
 
 # Options that are said once, for the whole; merged classes may have names that no store knows.
-WHOLE_KEYS = ("batch_size", "num_workers", "image_size", "sampler", "dedup", "merge", "half", "half_seed")
+WHOLE_KEYS = (
+    *("batch_size", "num_workers", "image_size", "sampler", "dedup", "merge", "half", "half_seed"),
+    *OF_THE_RUN,
+)
 
 
 class Part:
@@ -105,21 +108,18 @@ class CombinedDataModule(StoreDataModule):
         if name == self.name:
             raise ConfigError(f"data.parts: {name} cannot be a part of itself; list its parts instead.")
         try:
-            keys = load_group("data", name)
-            target = keys.pop("_target_")
-            keys.pop("defaults", None)
-            allowed = [key for key in keys if key not in WHOLE_KEYS]
+            own = load_group("data", name)
+            keys = {k: v for k, v in own.items() if k not in WHOLE_KEYS and not k.startswith("_")}
             for key, value in options.items():
-                if key not in allowed:
-                    raise ConfigError(f"{key}={value} is no option of a part; expected {', '.join(allowed)}.")
+                if key not in keys:
+                    raise ConfigError(f"{key}={value} is no option of a part; expected {', '.join(keys)}.")
             keys |= options
             check_values(OmegaConf.create({"data": keys}), RULES, CHOICES)
         except ConfigError as error:
             raise ConfigError(f"data.parts, {label}: {error}") from error
         whole = {"data_dir": str(self.cache_dir.parent), "image_size": self.image_size, "seed": self.seed}
-        keys |= {**whole, "dedup": False, "transform": {"name": "none"}}
         # Not instantiate: what to build is read from our own file, never from the options.
-        return Part(label, get_class(target)(**keys))
+        return Part(label, get_class(own["_target_"])(**keys, **whole, dedup=False))
 
     def store_options(self) -> dict[str, Any]:
         """Return the stores of the parts and what is taken from them."""

@@ -16,6 +16,7 @@ from src.data.vocabulary import CANONICAL, canonical_order
 from src.engine.build import build_data
 from src.engine.evaluate import test as run_evaluation
 from src.engine.fit import fit_and_test
+from src.models.losses import MultiTaskLoss
 from src.models.weights import load_weights
 from src.utils.errors import ConfigError
 from tests.data.datasets.test_fer2013 import pixels, text
@@ -127,8 +128,8 @@ def test_the_second_vocabulary_is_learned(trained, files, tmp_path):
     assert bias.shape == (7 + 8 + 2,)
     from src.models.classifier import ExpressionClassifier
 
-    model = ExpressionClassifier(weights.spec, weights.spec.build_backbone(), weights.spec.build_head())
-    model.loss = torch.nn.CrossEntropyLoss()
+    loss = MultiTaskLoss(torch.nn.CrossEntropyLoss())
+    model = ExpressionClassifier(weights.spec, weights.spec.build_backbone(), weights.spec.build_head(), loss=loss)
     image = torch.rand(6, 3, 64, 64)
     nothing = torch.full((6,), float("nan"))
     batch = {"label": torch.zeros(6, dtype=torch.long), "valence": nothing, "arousal": nothing}
