@@ -85,6 +85,8 @@ def _eigencam(request: Request) -> Tensor:
 def _enlarge(maps: Tensor, request: Request) -> Tensor:
     """Return what is above 0 in maps (B, h, w), from the least of it up, interpolated to the images' size."""
     maps = maps.relu().unsqueeze(1)
+    # Before as well as after: rounding would leave a pattern of a map that is the same everywhere.
+    maps = maps - maps.amin(dim=(2, 3), keepdim=True)
     maps = F.interpolate(maps, size=request.images.shape[-2:], mode="bilinear")
     return (maps - maps.amin(dim=(2, 3), keepdim=True))[:, 0]
 

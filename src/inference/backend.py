@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -77,7 +78,7 @@ class Backend(Protocol):
 
 
 class TorchBackend:
-    """A model in PyTorch, in evaluation mode; see `Backend` for its attributes.
+    """A model in PyTorch, in evaluation mode, for any number of threads; see `Backend` for its attributes.
 
     Attributes:
         model: The model.
@@ -103,6 +104,9 @@ class TorchBackend:
         self.precision = resolve_precision(precision, self.device.type)
         self.model = model.to(self.device).eval()
         self._explainer: Explainer | None = None
+        # An explanation hooks into the model: what another thread predicts meanwhile would become part of it. Two
+        # predictions would share the cores in any case.
+        self._lock = threading.Lock()
         if self.precision == "64-true":
             self.model = self.model.double()
 
@@ -130,7 +134,10 @@ class TorchBackend:
         n = len(images)
         if self.device.type == "cpu":
             n = max(1, min(n, PIXELS_AT_ONCE // self.image_size**2))
-        outputs = [self._finite(images[i : i + n]) for i in range(0, len(images), n)]
+        outputs = []
+        for i in range(0, len(images), n):
+            with self._lock:
+                outputs.append(self._finite(images[i : i + n]))
         joined = (None if part[0] is None else torch.cat(part) for part in zip(*outputs, strict=True))
         return BackendOutput(*joined)  # type: ignore[arg-type]  # there always are probabilities
 
@@ -174,10 +181,11 @@ class TorchBackend:
         from src.explanation.explainer import Explainer
         from src.explanation.targets import Target
 
-        if self._explainer is None:
-            self._explainer = Explainer(self.model)
-        with self._explainer as explainer:
-            return explainer(images, [Target(name) for name in classes])
+        with self._lock:
+            if self._explainer is None:
+                self._explainer = Explainer(self.model)
+            with self._explainer as explainer:
+                return explainer(images, [Target(name) for name in classes])
 
 
 def choose_vocabulary(spec: ModelSpec, vocabulary: str | None) -> ModelSpec:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -43,7 +44,7 @@ class Detection(NamedTuple):
 
 
 class Detector(Protocol):
-    """Finds the faces of an image."""
+    """Finds the faces of an image; those here may be called from several threads."""
 
     def __call__(self, image: Image) -> list[Detection]:
         """Return the faces of an RGB image (H, W, 3), from left to right."""
@@ -64,15 +65,18 @@ class HaarDetector:
 
     def __init__(self) -> None:
         """Load the cascade."""
+        # OpenCV keeps the picture that it searches in the cascade: another thread would find this one's faces.
+        self._lock = threading.Lock()
         self._cascade = cv2.CascadeClassifier(str(Path(cv2.__file__).parent / "data" / CASCADE))
 
     def __call__(self, image: Image) -> list[Detection]:
         """Return the faces of an RGB image (H, W, 3), from left to right."""
         small, scale = _search_size(image)
         grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
-        boxes, _, scores = self._cascade.detectMultiScale3(
-            grey, SCALE_STEP, NEIGHBOURS, minSize=(SMALLEST_FACE, SMALLEST_FACE), outputRejectLevels=True
-        )
+        with self._lock:
+            boxes, _, scores = self._cascade.detectMultiScale3(
+                grey, SCALE_STEP, NEIGHBOURS, minSize=(SMALLEST_FACE, SMALLEST_FACE), outputRejectLevels=True
+            )
         found = zip(np.asarray(boxes).reshape(-1, 4), np.ravel(scores), strict=True)
         return _sorted([Detection(_about(_scaled(box, scale)), float(score)) for box, score in found])
 
@@ -97,6 +101,7 @@ class YunetDetector:
         if path is None or not Path(path).is_file():
             reason = "is not set" if path is None else "does not exist"
             raise ConfigError(f"detector_path={path} {reason}, but detector=yunet needs it; {wanted}")
+        self._lock = threading.Lock()  # the network remembers the size of what it searches
         try:
             self._network = cv2.FaceDetectorYN.create(path, "", (320, 320), YUNET_SCORE)
             self(np.zeros((320, 320, 3), np.uint8))
@@ -107,8 +112,9 @@ class YunetDetector:
     def __call__(self, image: Image) -> list[Detection]:
         """Return the faces of an RGB image (H, W, 3), from left to right."""
         small, scale = _search_size(image)
-        self._network.setInputSize(small.shape[1::-1])
-        _, faces = self._network.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
+        with self._lock:
+            self._network.setInputSize(small.shape[1::-1])
+            _, faces = self._network.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
         rows = [] if faces is None else faces
         return _sorted([Detection(_scaled(row[:4], scale), float(row[-1])) for row in rows])
 

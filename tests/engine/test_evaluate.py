@@ -61,8 +61,8 @@ def test_seed_folder_and_transform_are_not_those_of_the_run(trained, tmp_path):
     shutil.copytree(trained[0], copy)
     config = OmegaConf.load(copy / "config.yaml")
     assert config.data.transform.name == "flip"
-    config.data |= {"_recursive_": True, "batch_size": 3}
-    OmegaConf.save(config, copy / "config.yaml")
+    changed = OmegaConf.merge(config, {"data": {"_recursive_": True, "batch_size": 3}})
+    OmegaConf.save(changed, copy / "config.yaml")
     cfg = evaluation_config(tmp_path, "elsewhere", f"ckpt_path={copy}", "seed=5")
     take_data_from_run(cfg)
     assert (cfg.data.seed, cfg.data.data_dir, cfg.data.transform) == (5, "elsewhere", None)

@@ -74,6 +74,14 @@ def test_cams_are_those_of_their_papers(frozen: str) -> None:
     assert seen >= 4
 
 
+def test_a_map_without_differences_is_blank() -> None:
+    model = make("multihead")
+    model.head.reduce.register_forward_hook(lambda module, inputs, output: torch.full_like(output, 0.3))
+    targets = [Target("happy", "sad"), Target("sad", "happy")]
+    with Explainer(model, "gradcam", "head.reduce") as explain:
+        assert not explain(torch.rand(2, 3, 64, 64), targets).any()
+
+
 def test_integrated_gradients_add_up() -> None:
     """Completeness (Sundararajan et al., ICML 2017): the sum is what the output gains over the mean color."""
     model, images = make(), torch.rand(2, 3, 64, 64)

@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import cv2
 import numpy as np
 import pytest
@@ -51,6 +53,25 @@ def test_it_finds_and_predicts_every_face(weights):
         centre = face.box.x + face.box.width / 2, face.box.y + face.box.height / 2
         assert sum(f.box[0] < centre[0] < f.box[0] + f.box[2] and f.box[1] < centre[1] < f.box[1] + f.box[3]
                    for f in faces) == 1  # fmt: skip
+
+
+@pytest.mark.parametrize(("options", "n"), [({}, 240), ({"detector": "none", "gradcam": True}, 80)])
+def test_threads_get_their_own_faces(weights, options, n):
+    """Eight threads with a predictor between them: each answer as it would be alone."""
+    predictor = EmotionPredictor(weights, backend="torch", precision="32-true", **options)
+    images = [draw_scene(3, i, 120 + 4 * i, faces=1 + i % 2)[0] for i in range(8)]
+    alone = [predictor.predict(image) for image in images]
+    assert len({(face.box, face.valence) for prediction in alone for face in prediction.faces}) >= 8
+    order = [3 * i % 8 for i in range(n)]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda i: predictor.predict(images[i]), order))
+    for i, prediction in zip(order, found, strict=True):
+        assert [face.box for face in prediction.faces] == [face.box for face in alone[i].faces]
+        for face, expected in zip(prediction.faces, alone[i].faces, strict=True):
+            assert face.probabilities == pytest.approx(expected.probabilities, abs=1e-5)
+            assert face.valence == pytest.approx(expected.valence, abs=1e-5)
+            if predictor.gradcam:
+                np.testing.assert_allclose(face.heat, expected.heat, atol=1e-3)
 
 
 def test_crops_are_predicted_as_the_model_alone_would(weights, tmp_path):

@@ -29,11 +29,13 @@ def write(path, size, age=0.0):
     return path
 
 
+on_posix = pytest.mark.skipif(os.name == "nt", reason="Windows has neither these signals nor owners of this kind")
+
+
+@on_posix
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGKILL"])
 def test_the_folder_goes_with_its_page(tmp_path, monkeypatch, name):
-    if not hasattr(signal, name):
-        pytest.skip(f"there is no {name}")
-    environment = {**os.environ, "TMPDIR": str(tmp_path), "TEMP": str(tmp_path)}
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
     process = subprocess.Popen(
         [sys.executable, "-c", PAGE], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
     )
@@ -53,6 +55,7 @@ def test_the_folder_goes_with_its_page(tmp_path, monkeypatch, name):
     assert list(tmp_path.iterdir()) == []
 
 
+@on_posix
 def test_only_folders_of_pages_that_run_no_more_are_removed(tmp_path):
     left, running, other, foreign = (tmp_path / f"{PREFIX}{name}" for name in ("left", "running", "other", "foreign"))
     for folder in (left, running, foreign):
@@ -68,7 +71,7 @@ def test_only_folders_of_pages_that_run_no_more_are_removed(tmp_path):
     assert (running / "upload.png").exists()
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no owners of this kind")
+@on_posix
 def test_folders_of_other_users_are_left_alone(tmp_path, monkeypatch):
     write(tmp_path / f"{PREFIX}other" / LOCK, 0)
     own = os.getuid()

@@ -16,7 +16,7 @@ from src.data.selection.classes import ClassSelection
 from src.data.store.packed_store import SPLITS
 from src.data.vocabulary import CANONICAL
 from src.engine.build import build_data
-from src.engine.load import _is_plain
+from src.runs.config import is_plain
 from src.utils.errors import ConfigError
 from tests.helpers.image_files import build, write
 from tests.helpers.running import compose_config
@@ -135,9 +135,9 @@ def test_from_the_command_line(tmp_path: Path, source: Path) -> None:
 
 def test_an_evaluation_takes_the_choice_from_the_run() -> None:
     choice = {"merge": {"negative": ["sad", "fear"]}, "parts": [{"name": "folder", "path": "x", "split_seed": 1}]}
-    assert _is_plain(json.loads(json.dumps(choice)))
-    assert not _is_plain({"_target_": "os.system"})
-    assert not _is_plain([{"name": "folder", "transform": {"_target_": "os.system"}}])
+    assert is_plain(json.loads(json.dumps(choice)))
+    assert not is_plain({"_target_": "os.system"})
+    assert not is_plain([{"name": "folder", "transform": {"_target_": "os.system"}}])
 
 
 @pytest.mark.parametrize(
