@@ -22,7 +22,7 @@ class PredictionsCsv(EvaluationTableWriter):
         """Write the file, and note which images it is about: `src.compare` ranks runs on the same ones only."""
         with atomic_write(run_dir / layout.PREDICTIONS) as scratch:
             table.to_frame().to_csv(scratch, index=False)
-        update_provenance(run_dir, images=table.images_hash)
+        update_provenance(run_dir, pictures=table.images_hash)
         return {}
 
 

@@ -17,7 +17,7 @@ Served = dict[tuple[int, int], tuple[bytes, bytes]]
 
 def serve(data_dir: Path, *overrides: str, seed: int = 0, epochs: int = 2, process: tuple[int, int] = (0, 1)) -> Served:
     """Return the augmented image and landmarks of each (row, epoch) that a process sees."""
-    options = [f"data_dir={data_dir}", f"seed={seed}", "transform=seed_study", *TINY_DATA, *overrides]
+    options = [f"data_dir={data_dir}", f"seed={seed}", "transform=student_baseline", *TINY_DATA, *overrides]
     cfg = compose_config("train", "run_dir=unused", *options)
     data: Any = build_data(cfg, transform=plain(cfg.transform), image_size=64)
     data._process = lambda: process
@@ -76,8 +76,8 @@ def test_the_same_seed_repeats_and_seed_zero_is_a_seed(data_dir: Path, expected:
     assert all(other[key] != expected[key] for key in expected)
 
 
-def test_seed_study_is_the_student_projects() -> None:
-    cfg = compose_config("train", "run_dir=unused", "transform=seed_study")
+def test_student_baseline_is_the_student_projects() -> None:
+    cfg = compose_config("train", "run_dir=unused", "transform=student_baseline")
     keys = OmegaConf.to_container(cfg.transform)
     config = TransformConfig.from_keys(keys)  # type: ignore[arg-type]  # a dictionary
     assert config.horizontal_flip == config.vertical_flip == 0.5

@@ -53,7 +53,7 @@ def parts(sources):
 def study(sources, run_dir, data_dir, *overrides):
     small = ["data.image_size=64", "data.batch_size=8", "trainer.precision=32"]
     options = [*small, f"backbone.weights={sources}/emonet_8.pth", parts(sources), *overrides]
-    return tiny_config(run_dir, data_dir, "experiment=seed_study", *options, "data=combined")
+    return tiny_config(run_dir, data_dir, "experiment=student_baseline", *options, "data=combined")
 
 
 def backbone(run_dir, name="last"):
@@ -67,7 +67,7 @@ def moved(state, official):
 
 
 def test_it_is_the_student_projects(tmp_path):
-    cfg = compose_config("train", "experiment=seed_study", f"run_dir={tmp_path}")
+    cfg = compose_config("train", "experiment=student_baseline", f"run_dir={tmp_path}")
     assert (cfg.backbone.name, cfg.backbone.image_size, cfg.backbone.freeze) == ("emonet_8", 256, "all")
     assert (cfg.head.tap, cfg.data.name, cfg.data.batch_size) == ("fused", "combined", 32)
     assert (cfg.optimizer._target_, cfg.optimizer.lr) == ("torch.optim.Adam", 1e-3)
