@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from src.models.classifier import SPEC_KEY, TRAINING_KEY, ExpressionClassifier
 from src.models.spec import ModelSpec
-from src.models.weights import read_checkpoint
+from src.models.weights import read_checkpoint, require_finite
 from src.runs import layout
 from src.utils.errors import ConfigError
 
@@ -48,7 +48,7 @@ class ResumePoint:
             cfg: Configuration of `conf/train.yaml`, with `ckpt_path` set.
 
         Raises:
-            ConfigError: If there is no such checkpoint, it is broken, of another head, or has all epochs.
+            ConfigError: If there is no such checkpoint, it is broken, not finite, of another head, or has all epochs.
         """
         self._name = str(cfg.ckpt_path)
         self.path = self._find(cfg)
@@ -57,6 +57,8 @@ class ResumePoint:
             raise ConfigError(
                 f"ckpt_path={self._name} ({self.path}) is no checkpoint of a training; expected last.ckpt."
             )
+        for part in ("state_dict", "current_model_state", "optimizer_states"):
+            require_finite(checkpoint.get(part), self.path, part)
         self.spec = ModelSpec.from_dict(checkpoint.get(SPEC_KEY) or {})
         self._training: Plain = checkpoint.get(TRAINING_KEY, {})
         self._refuse_unless_equal("head", self.spec.head["name"], cfg.head.name)

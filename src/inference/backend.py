@@ -34,6 +34,8 @@ PREFERRED_VOCABULARY = "ferplus"
 # back to the system after every layer, and is handed out again page by page: 16 crops of 256 px took 0.8 s in fours and
 # 1.6 s at once (bf16), or 1.8 and 3.7 s (float32).
 PIXELS_AT_ONCE = 4 * 256**2
+# What half precision may add to a probability.
+ROUNDING = 1e-3
 # Names of the authors' files, and of their configurations.
 OFFICIAL = ("emonet_8", "emonet_5")
 
@@ -53,6 +55,28 @@ class BackendOutput(NamedTuple):
     valence: Tensor | None = None
     arousal: Tensor | None = None
     landmarks: Tensor | None = None
+
+
+def require_predictions(output: BackendOutput, source: str) -> BackendOutput:
+    """Return outputs that are predictions.
+
+    Args:
+        output: What a model gives.
+        source: The model, for the message.
+
+    Raises:
+        ConfigError: If probabilities are none, or valence or arousal is not finite.
+    """
+    values = output.probabilities
+    wrong = [name for name in ("valence", "arousal") if not _is_finite(getattr(output, name))]
+    if bool(((values - 0.5).abs() > 0.5 + ROUNDING).any()) or not bool(((values.sum(dim=1) - 1).abs() < 0.05).all()):
+        wrong.insert(0, "probabilities")
+    if wrong:
+        raise ConfigError(
+            f"{source} gives {' and '.join(wrong)} that cannot be: NaN, infinite, or no probabilities in [0, 1] that "
+            "sum to 1. The file is damaged, or another one in its place: use other weights, or export it again."
+        )
+    return output
 
 
 class Backend(Protocol):
@@ -86,13 +110,21 @@ class TorchBackend:
         precision: Lightning's name of the numeric precision.
     """
 
-    def __init__(self, model: ExpressionClassifier, *, device: str = "auto", precision: str = "auto") -> None:
+    def __init__(
+        self,
+        model: ExpressionClassifier,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        source: str = "the model",
+    ) -> None:
         """Prepare a model.
 
         Args:
             model: The model.
             device: `auto` (CUDA if there is one), `cpu`, `cuda` or `cuda:1`.
             precision: Numeric precision as in `src.utils.precision`; `auto` takes bf16 where the hardware has it.
+            source: Where it comes from, for messages.
 
         Raises:
             ConfigError: If the machine lacks the device, or the precision is unknown.
@@ -103,6 +135,7 @@ class TorchBackend:
         self.device = _device(device)
         self.precision = resolve_precision(precision, self.device.type)
         self.model = model.to(self.device).eval()
+        self._source = source
         self._explainer: Explainer | None = None
         # An explanation hooks into the model: what another thread predicts meanwhile would become part of it. Two
         # predictions would share the cores in any case.
@@ -125,12 +158,17 @@ class TorchBackend:
         if location.endswith(".pth"):
             model = _official_model(location)
             model.spec = choose_vocabulary(model.spec, vocabulary)
-            return cls(model, **options)
+            return cls(model, source=location, **options)
         weights = load_weights(find_checkpoint(location))
-        return cls(build_from_weights(replace(weights, spec=choose_vocabulary(weights.spec, vocabulary))), **options)
+        weights = replace(weights, spec=choose_vocabulary(weights.spec, vocabulary))
+        return cls(build_from_weights(weights), source=location, **options)
 
     def __call__(self, images: Tensor) -> BackendOutput:
-        """Predict RGB crops in [0, 1], float32, (B, 3, S, S)."""
+        """Predict RGB crops in [0, 1], float32, (B, 3, S, S).
+
+        Raises:
+            ConfigError: If the outputs are no predictions.
+        """
         n = len(images)
         if self.device.type == "cpu":
             n = max(1, min(n, PIXELS_AT_ONCE // self.image_size**2))
@@ -139,7 +177,8 @@ class TorchBackend:
             with self._lock:
                 outputs.append(self._finite(images[i : i + n]))
         joined = (None if part[0] is None else torch.cat(part) for part in zip(*outputs, strict=True))
-        return BackendOutput(*joined)  # type: ignore[arg-type]  # there always are probabilities
+        output = BackendOutput(*joined)  # type: ignore[arg-type]  # there always are probabilities
+        return require_predictions(output, self._source)
 
     def _finite(self, images: Tensor) -> BackendOutput:
         """Predict; what overflows in fp16 is predicted in float32, from then on."""
@@ -211,6 +250,10 @@ def _official_model(location: str) -> ExpressionClassifier:
     backbone = {**load_group("backbone", path.stem), "weights": str(path)}
     spec = official_spec(backbone, load_group("head", "emonet"), canonical_order(backbone["class_names"]))
     return build_model(spec, backbone)
+
+
+def _is_finite(values: Tensor | None) -> bool:
+    return values is None or bool(values.isfinite().all())
 
 
 def _plain(values: Tensor) -> Tensor:

@@ -66,7 +66,7 @@ def load_backend(
             f"there is no ONNX file beside {loaded.path.name} that agrees with it; python -m src.export "
             "onnx.precision=int8 onnx.beside=true would put one there"
         )
-    torch_backend = TorchBackend(build_from_weights(loaded), **options)
+    torch_backend = TorchBackend(build_from_weights(loaded), source=weights, **options)
     log.info("Backend: PyTorch, %s: %s.", torch_backend.precision, reason)
     return torch_backend
 

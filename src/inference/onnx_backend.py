@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from src.inference.backend import BackendOutput
+from src.inference.backend import BackendOutput, require_predictions
 from src.models.onnx_metadata import INPUT_NAME, PROBABILITIES, probabilities_name, read_metadata, read_origin
 from src.utils.errors import ConfigError
 
@@ -39,7 +39,7 @@ class OnnxBackend:
         Raises:
             ConfigError: If the file is missing, broken or not ours, or the device is not to be had.
         """
-        path = Path(location).expanduser()
+        self._location, path = location, Path(location).expanduser()
         if not path.is_file():
             raise ConfigError(
                 f"{location} does not exist; backend=onnx expects an .onnx file, which python -m src.export writes."
@@ -79,16 +79,21 @@ class OnnxBackend:
         return dict(zip(self.output_names, values, strict=True))
 
     def __call__(self, images: Tensor) -> BackendOutput:
-        """Predict RGB crops in [0, 1], float32, (B, 3, S, S); they are rounded to 8 bits, as images have them."""
+        """Predict RGB crops in [0, 1], float32, (B, 3, S, S); they are rounded to 8 bits, as images have them.
+
+        Raises:
+            ConfigError: If the outputs are no predictions.
+        """
         pixels = (images.detach().cpu().float() * 255).round().clamp(0, 255).to(torch.uint8).numpy()
         n = len(pixels)
         if self.providers[0] == PROVIDERS["cpu"]:
             n = max(1, min(n, PIXELS_AT_ONCE // self.image_size**2))
         parts = [self.run(pixels[i : i + n]) for i in range(0, len(pixels), n)]
         found = {name: torch.from_numpy(np.concatenate([part[name] for part in parts])) for name in parts[0]}
-        return BackendOutput(
+        output = BackendOutput(
             found[self._probabilities], found.get("valence"), found.get("arousal"), found.get("landmarks")
         )
+        return require_predictions(output, self._location)
 
 
 def _providers(device: str, available: list[str]) -> list[str]:

@@ -54,7 +54,7 @@ def load_weights(path: Path) -> Weights:
     """Read one of our own weights files.
 
     Raises:
-        ConfigError: If the file is broken or not ours.
+        ConfigError: If the file is broken or not ours, or its weights are not finite.
     """
     if path.suffix == ".safetensors":
         return _load_safetensors(path)
@@ -62,6 +62,7 @@ def load_weights(path: Path) -> Weights:
     if SPEC_KEY not in checkpoint or not isinstance(checkpoint.get("state_dict"), dict):
         raise ConfigError(f"{path} is not a checkpoint of this framework (no {SPEC_KEY!r} in it).")
     state = {k: v for k, v in checkpoint["state_dict"].items() if k.startswith(MODEL_PREFIXES)}
+    require_finite(state, path)
     return Weights(ModelSpec.from_dict(checkpoint[SPEC_KEY]), state, path)
 
 
@@ -89,6 +90,27 @@ def read_checkpoint(path: Path, argument: str | None = None) -> dict[str, Any]:
     return content
 
 
+def require_finite(values: Any, path: Path, name: str = "") -> None:
+    """Refuse weights with which nothing can be computed.
+
+    Args:
+        values: A tensor, or dictionaries and lists of them; anything else is passed over.
+        path: Where they come from, for the message.
+        name: What they are called there.
+
+    Raises:
+        ConfigError: If a tensor holds NaN or infinite values.
+    """
+    if isinstance(values, Mapping | list | tuple):
+        for key, value in values.items() if isinstance(values, Mapping) else enumerate(values):
+            require_finite(value, path, f"{name}.{key}" if name else str(key))
+    elif isinstance(values, Tensor) and not bool(torch.isfinite(values).all()):
+        raise ConfigError(
+            f"{path} has NaN or infinite values in {name}: the file is damaged, or its training diverged. Use other "
+            "weights, such as best.ckpt of an earlier run, or train anew with a smaller optimizer.lr."
+        )
+
+
 def peek_spec(path: Path) -> ModelSpec:
     """Read the description in a `.safetensors` of ours without its tensors.
 
@@ -112,6 +134,7 @@ def _load_safetensors(path: Path) -> Weights:
             state = {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
     except (SafetensorError, OSError) as error:
         raise ConfigError(f"{path} cannot be read as safetensors ({error}).") from error
+    require_finite(state, path)
     return Weights(_read_spec(path, metadata), state, path)
 
 
@@ -203,13 +226,14 @@ def read_official(path: Path, blob_id: str | None) -> State:
         The state dict without a `module.` prefix.
 
     Raises:
-        ConfigError: If the file is missing or broken.
+        ConfigError: If the file is missing or broken, or its weights are not finite.
     """
     require_official(path)
     found = git_blob_id(path)
     if blob_id and found != blob_id:
         log.warning("%s has the git blob id %s; the published file has %s.", path, found, blob_id)
     state = read_checkpoint(path)
+    require_finite(state, path)
     return {key.removeprefix("module."): value for key, value in state.items()}
 
 

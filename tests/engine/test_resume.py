@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from src.engine.fit import fit_and_test
+from src.utils.errors import ConfigError
 from tests.helpers.running import read_checkpoint, tiny_config
 
 
@@ -51,6 +52,21 @@ def test_a_checkpoint_that_names_a_folder_removes_nothing(tampered, tmp_path, da
     assert (thesis / "chapter.txt").read_text() == "three years"
     assert caplog.text.count(f"names {protocol}{thesis}; expected best.ckpt or last.ckpt") == 2
     assert sorted(path.name for path in (run_dir / "checkpoints").glob("*.ckpt")) == ["best.ckpt", "last.ckpt"]
+
+
+PLACES = {
+    "state_dict.backbone.conv1.weight": lambda checkpoint: checkpoint["state_dict"]["backbone.conv1.weight"],
+    "optimizer_states.0.state.0.exp_avg": lambda checkpoint: checkpoint["optimizer_states"][0]["state"][0]["exp_avg"],
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_training_that_diverged_does_not_go_on(tampered, data_dir, place):
+    stranger = tampered(lambda checkpoint: PLACES[place](checkpoint)[0].fill_(float("nan")))
+    before = (stranger / "checkpoints" / "last.ckpt").read_bytes()
+    with pytest.raises(ConfigError, match=f"last.ckpt has NaN or infinite values in {place}"):
+        fit_and_test(tiny_config(stranger, data_dir, "trainer.max_epochs=2", "ckpt_path=last"))
+    assert (stranger / "checkpoints" / "last.ckpt").read_bytes() == before
 
 
 def test_a_checkpoint_that_names_a_file_copies_nothing(tampered, tmp_path, data_dir):

@@ -117,3 +117,12 @@ def test_other_weights_of_that_kind_are_refused(tmp_path):
         TorchBackend.from_weights(str(tmp_path / "resnet.pth"))
     with pytest.raises(ConfigError, match=r"emonet_8.pth does not exist"):
         TorchBackend.from_weights(str(tmp_path / "emonet_8.pth"))
+
+
+def test_finite_weights_whose_outputs_are_not_are_an_error():
+    """Weights that no check of the file refuses: the sums overflow."""
+    model = tiny_model()
+    model.head.fc[3].weight.data.fill_(3e38)
+    backend = TorchBackend(model, device="cpu", precision="32-true", source="big.safetensors")
+    with pytest.raises(ConfigError, match=r"big\.safetensors gives probabilities"):
+        backend(faces_tensor(2))

@@ -53,6 +53,35 @@ def test_predictor_runs_it(exported):
         EmotionPredictor(file, backend="onnx", vocabulary="ferplus")
 
 
+def spoilt(source, target, output, value):
+    """Write a file one of whose outputs has a value that the weights do not give."""
+    graph = onnx.load(source)
+    for node in graph.graph.node:
+        node.output[:] = ["plain" if name == output else name for name in node.output]
+        node.input[:] = ["plain" if name == output else name for name in node.input]
+    graph.graph.initializer.append(onnx.numpy_helper.from_array(np.array(value, np.float32), "spoilt"))
+    graph.graph.node.append(onnx.helper.make_node("Mul", ["plain", "spoilt"], [output]))
+    onnx.save(graph, target)
+    return str(target)
+
+
+@pytest.mark.parametrize(
+    ("output", "value"),
+    [
+        ("probabilities", np.nan),
+        ("probabilities", np.inf),
+        ("probabilities", -5),
+        ("probabilities", 2),
+        ("valence", np.nan),
+    ],
+)
+def test_what_is_no_prediction_is_an_error(exported, tmp_path, output, value):
+    path = spoilt(exported.files["fp32"], tmp_path / "model.onnx", output, value)
+    predictor = EmotionPredictor(path, backend="onnx", detector="none")
+    with pytest.raises(ConfigError, match=rf"model\.onnx gives {output} that cannot be"):
+        predictor.predict(draw_face(5, 0, 64).image)
+
+
 def foreign(path):
     """Write an ONNX file that is not ours."""
     value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])

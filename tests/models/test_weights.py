@@ -147,6 +147,26 @@ def test_the_published_blob_id_is_silent(official: Path, caplog: pytest.LogCaptu
     assert not caplog.records
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("suffix", [".ckpt", ".safetensors", ".pth"])
+def test_weights_that_are_not_finite_are_refused_by_name(
+    tmp_path: Path, make_classifier: MakeClassifier, suffix: str, value: float
+) -> None:
+    model = make_classifier()
+    path = tmp_path / f"model{suffix}"
+    model.backbone.conv1.weight.data[3, 0, 2, 2] = value
+    state = model.state_dict()
+    if suffix == ".safetensors":
+        save_safetensors(model, path)
+    elif suffix == ".ckpt":
+        torch.save({SPEC_KEY: model.spec.to_dict(), "state_dict": state}, path)
+    else:
+        torch.save({f"module.{key.removeprefix('backbone.')}": tensor for key, tensor in state.items()}, path)
+    prefix = "module." if suffix == ".pth" else "backbone."
+    with pytest.raises(ConfigError, match=rf"model{suffix} has NaN or infinite values in {prefix}conv1\.weight: "):
+        read_official(path, None) if suffix == ".pth" else load_weights(path)
+
+
 def test_missing_official_weights_say_where_to_get_them(tmp_path: Path) -> None:
     path = tmp_path / "emonet_8.pth"
     with pytest.raises(ConfigError) as error:
