@@ -11,6 +11,7 @@ import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from src.callbacks.checkpoints import keep_own_files
+from src.utils.atomic_files import atomic_write
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -54,14 +55,5 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         # From memory, because torch's own writer of files does not say why it failed.
         content = io.BytesIO()
         torch.save(checkpoint, content)
-        # A fixed name: what a killed process left behind is overwritten by the next one.
-        scratch = target.with_name(f".{target.name}.tmp")
-        try:
-            with scratch.open("wb") as file:
-                file.write(content.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())
-            scratch.replace(target)
-        except OSError:
-            scratch.unlink(missing_ok=True)
-            raise
+        with atomic_write(target, alone=True) as scratch:
+            scratch.write_bytes(content.getbuffer())

@@ -11,11 +11,21 @@ from typing import Any
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield the scratch file to write, beside `path`; it replaces `path` if nothing is raised, else it is removed."""
-    scratch = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+def atomic_write(path: Path, *, alone: bool = False) -> Iterator[Path]:
+    """Yield the scratch file to write, beside `path`; it replaces `path` if nothing is raised, else it is removed.
+
+    Its content is on the disk before that: after a power cut, too, `path` is the old file or the new one.
+
+    Args:
+        path: The file.
+        alone: Whether no other process can be writing it. The scratch file then has a fixed name, so that what a killed
+            process left behind is overwritten by the next one.
+    """
+    scratch = path.with_name(f".{path.name}.tmp" if alone else f".{path.name}.tmp-{os.getpid()}")
     try:
         yield scratch
+        with scratch.open("rb+") as file:
+            os.fsync(file.fileno())
         scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)

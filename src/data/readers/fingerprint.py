@@ -11,6 +11,7 @@ from typing import Any
 
 from src.data.readers.file_tree import is_junk
 from src.data.store.packed_store import FORMAT
+from src.utils.atomic_files import read_json, write_json
 
 
 def source_fingerprint(source: Path | None, options: dict[str, Any], memo: Path) -> str:
@@ -33,14 +34,12 @@ def _content_hash(source: Path, memo: Path) -> str:
         return hashlib.blake2b(json.dumps(listing).encode(), digest_size=16).hexdigest()
     stat = source.stat()
     key = f"{source.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
-    known = json.loads(memo.read_text(encoding="utf-8")) if memo.exists() else {}
+    known = read_json(memo)
     if key not in known:
         with source.open("rb") as file:
             known[key] = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
         memo.parent.mkdir(parents=True, exist_ok=True)
-        scratch = memo.with_name(f"{memo.name}.tmp-{os.getpid()}")
-        scratch.write_text(json.dumps(known), encoding="utf-8")
-        scratch.replace(memo)
+        write_json(memo, known)
     return str(known[key])
 
 

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from src.utils.atomic_files import write_json
+from src.utils.atomic_files import atomic_write, write_json
 from src.utils.locks import alone
 
 View = Literal["plain", "mirrored"]
@@ -154,9 +154,5 @@ class FeatureWriter:
         """Bring what was added to the disk, then mark it as there."""
         self._file.flush()
         os.fsync(self._file.fileno())
-        scratch = self._marks.with_suffix(".tmp")
-        with scratch.open("wb") as file:
+        with atomic_write(self._marks, alone=True) as scratch, scratch.open("wb") as file:
             np.save(file, self._done)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(self._marks)
