@@ -240,10 +240,10 @@ def test_a_killed_job_is_taken_up(tmp_path, own_data, backbone, images, monkeypa
             raise KeyboardInterrupt
         return kept(self, rows)
 
-    monkeypatch.setattr(StoreDataModule, "plain_pictures", killed)
+    monkeypatch.setattr(StoreDataModule, "plain_images", killed)
     with pytest.raises(KeyboardInterrupt):
         serve(tmp_path, own_data, backbone, "cache=true")
-    monkeypatch.setattr(StoreDataModule, "plain_pictures", kept)
+    monkeypatch.setattr(StoreDataModule, "plain_images", kept)
     serve(tmp_path, own_data, backbone, "cache=true")
     assert sum(images) == 26 + 14 + 21
 

@@ -138,7 +138,7 @@ def test_any_failure_becomes_a_message(analyst, image, monkeypatch, caplog):
     def fail(*arguments):
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr(analyst, "_picture", fail)
+    monkeypatch.setattr(analyst, "_image", fail)
     assert "the terminal says why" in analyst.file(image, "tiny", False, silent).notice
     assert "oops" in caplog.text
     monkeypatch.undo()
