@@ -124,7 +124,7 @@ def extended(tmp_path_factory):
     for name in ("src", "conf"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "local"))
         shutil.copytree(EXAMPLES / name, folder / name, dirs_exist_ok=True)
-    (metric,) = (block for block in blocks(PAGE, "python") if "--8<--" not in block.text)
+    metric, direction = (block for block in blocks(PAGE, "python") if "--8<--" not in block.text)
     path = folder / re.search(r'title="(.*)"', metric.title)[1]
     name = re.search(r": (\w+)\(", metric.text)[1]
     text = path.read_text()
@@ -135,6 +135,9 @@ def extended(tmp_path_factory):
         assert old in text
         text = text.replace(old, new, 1)
     path.write_text(text)
+    path = folder / re.search(r'title="(.*)"', direction.title)[1]
+    head, text = path.read_text().split('    "kappa": ')
+    path.write_text(f'{head}    {direction.text.strip()}\n    "kappa": {text}')
     return folder
 
 

@@ -65,7 +65,7 @@ def _torch_tasks(model: ExpressionClassifier, images: Tensor, folder: Path) -> d
     single = TorchBackend(copy.deepcopy(model), device="cpu", precision="32-true")
     tasks: dict[str, Task] = {BASELINE: eager, "PyTorch, float32, channels last": lambda: single(images)}
     compiled = copy.deepcopy(model)
-    options = {"n_pictures": 10**9, "image_size": 64, "batch_size": len(images), "precision": "32-true"}
+    options = {"n_images": 10**9, "image_size": 64, "batch_size": len(images), "precision": "32-true"}
     if compile_for_prediction(compiled, "auto", cache=folder, **options) is not None:  # type: ignore[arg-type]
         fast = TorchBackend(compiled, device="cpu", precision="32-true")
         tasks["PyTorch, float32, compiled"] = lambda: fast(images)

@@ -138,7 +138,7 @@ def _best_lines(sweep: Path, best: Job, task: str) -> list[str]:
     except ConfigError as error:
         return [f"Best job: {best.path.name}", f"  not written as an experiment: {error}"]
     lines = [
-        f"Best job: {best.path.name} ({sweep / 'experiment' / 'best.yaml'})",
+        f"Best job: {best.path.name} ({sweep / layout.BEST_EXPERIMENT})",
         f"  once more:  python -m src.{task} --config-dir={sweep} experiment=best",
     ]
     if left_out:

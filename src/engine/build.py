@@ -74,7 +74,7 @@ def build_trainer(cfg: DictConfig, callbacks: list[Callback], loggers: list[Logg
         kept = [c for c in kept if not isinstance(c, LearningRateMonitor)]
     if not cfg.trainer.enable_progress_bar:
         kept = [c for c in kept if not isinstance(c, ProgressBar)]
-    plugins: list[Any] = [AtomicCheckpointIO(Path(cfg.run_dir) / "checkpoints")]
+    plugins: list[Any] = [AtomicCheckpointIO(Path(cfg.run_dir) / layout.CHECKPOINTS)]
     if SLURMEnvironment.detect():
         # submitit requeues; if Lightning did, too, a job would start twice.
         plugins.append(SLURMEnvironment(auto_requeue=False))

@@ -55,7 +55,7 @@ def write_study(cfg: DictConfig) -> Path:
         figure=f"images/{figure.name}",
         conditions=[_condition(study, condition) for condition in study.conditions],
         missing=[CONDITIONS[condition] for condition in CONDITIONS if condition not in study.conditions],
-        findings=[{"verdict": v, "rows": _rows(v.contrasts, v.p_values)} for v in findings(study)],
+        findings=[{"finding": v, "rows": _rows(v.contrasts, v.p_values)} for v in findings(study)],
         gains=_gains(study),
         balance=_effects(study, BALANCED_CONDITIONS, "f1_macro") + _effects(study, BALANCED_CONDITIONS, "accuracy"),
         seen=_seen(study),

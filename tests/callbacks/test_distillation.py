@@ -59,7 +59,7 @@ def test_without_weight_it_changes_nothing(tmp_path, data_dir, teacher):
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("callbacks.distillation.weight=2", "weight=2; expected a share"),
+        ("callbacks.distillation.weight=2", "weight=2; expected a fraction"),
         ("callbacks.distillation.temperature=0", "temperature=0; expected a number above 0"),
         ("data.draw_gray=true", "grayscale=False.*expected neutral"),
         ("callbacks.distillation.teacher=nowhere", "callbacks.distillation.teacher=nowhere does not exist"),

@@ -18,7 +18,7 @@ from src.utils.errors import ConfigError
 from src.utils.paths import ROOT
 from tests.helpers.running import compose_config
 
-JOB = {"n_pictures": 10, "image_size": 64, "batch_size": 4, "precision": "32-true"}
+JOB = {"n_images": 10, "image_size": 64, "batch_size": 4, "precision": "32-true"}
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_only_predictions_are_compiled(model, compiler, tmp_path):
     ],
 )
 def test_auto_goes_by_the_size_of_the_job(model, compiler, tmp_path, choice, n_images, precision, expected):
-    job = {**JOB, "n_pictures": n_images, "precision": precision}
+    job = {**JOB, "n_images": n_images, "precision": precision}
     compile_for_prediction(model, choice, **job, cache=tmp_path)
     assert (model.compiled is not None) == expected
 
@@ -86,7 +86,7 @@ def test_without_a_compiler(model, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(ConfigError, match=r"compile=true, but .*no C\+\+ compiler.*compile=false"):
         compile_for_prediction(model, True, **JOB, cache=tmp_path)
-    compile_for_prediction(model, "auto", **{**JOB, "n_pictures": 10**9}, cache=tmp_path)
+    compile_for_prediction(model, "auto", **{**JOB, "n_images": 10**9}, cache=tmp_path)
     assert "not compiled (no C++ compiler" in caplog.text
     with torch.no_grad():
         assert model(torch.rand(2, 3, 64, 64)).logits.shape == (2, 7)
@@ -126,7 +126,7 @@ def test_it_agrees_with_float32_on_real_images(tmp_path, data_dir, side, n):
             return torch.cat([model(data.plain_images(batch)["image"]).logits.float() for batch in batches])
 
     expected = logits("32-true")
-    job = {"n_pictures": n, "image_size": side, "batch_size": 64 if side == 64 else 16, "precision": "bf16-mixed"}
+    job = {"n_images": n, "image_size": side, "batch_size": 64 if side == 64 else 16, "precision": "bf16-mixed"}
     compile_for_prediction(model, True, **job, cache=tmp_path)
     found = logits("bf16-mixed")
     error = float((found - expected).abs().max() / (expected.max() - expected.min()))

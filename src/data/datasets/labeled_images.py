@@ -19,7 +19,7 @@ from src.data.selection.classes import ClassSelection
 from src.data.selection.exact_duplicates import clean_rows, training_rows
 from src.data.selection.exclusion import excluded_rows
 from src.data.selection.halves import Half, in_half
-from src.data.store.packed_store import PackedStore, Record, Skipped, Split, write_store
+from src.data.store.packed_store import DamagedStore, PackedStore, Record, Skipped, Split, write_store
 from src.utils.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -124,7 +124,10 @@ class LabeledImages(ABC):
         folder = self.cache_dir / f"{self.name}-{fingerprint}"
         log.info("Data: %s", folder.name)
         if folder.exists():
-            return PackedStore(folder)
+            try:
+                return PackedStore(folder)
+            except DamagedStore as damage:
+                log.warning("Building a store anew: %s", damage)
         entries = track(self.records(), description=f"Preparing {self.name}")
         store = write_store(folder, entries, self.max_bad, self.left_out)
         for entry in store.skipped:

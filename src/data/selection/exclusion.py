@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from src.data.selection.near_duplicates import Matches, find_matches, fingerprints
 from src.data.store.packed_store import FORMAT, SPLITS, PackedStore
-from src.utils.atomic_files import atomic_write
+from src.utils.atomic_files import atomic_write, read_json
 from src.utils.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -62,8 +61,7 @@ def _find_store(name: str, cache: Path) -> Path:
 
 def _is_current(folder: Path) -> bool:
     """Whether a store is of the format that this version reads."""
-    meta = folder / "store.json"
-    return meta.is_file() and json.loads(meta.read_text(encoding="utf-8")).get("format") == FORMAT
+    return bool(read_json(folder / "store.json").get("format") == FORMAT)
 
 
 def _matches(store: PackedStore, other: PackedStore) -> Matches:

@@ -1,16 +1,20 @@
 """Features of a frozen backbone on disk: memory-mapped, filled as needed, one entry an image of a packed store.
 
 A folder holds `features.json` (what the features are) and, for each view of the images, `<view>.bin` (the values of
-every image of the store, one after the other, maps with channels last) and `<view>.done.npy` (which of them are
-there). The values are on the disk before they are marked, so a killed job costs only its last seconds.
+every image of the store, one after the other, maps with channels last), `<view>.sums.npy` (a checksum of each) and
+`<view>.done.npy` (which of them are there). The values are on the disk before they are marked, so a killed job costs
+only its last seconds. What a disk has changed since is noticed when the folder is opened, and counts as not there.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import shutil
+import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -24,9 +28,13 @@ from torch import Tensor
 from src.utils.atomic_files import atomic_write, write_json
 from src.utils.locks import alone
 
+log = logging.getLogger(__name__)
+
 View = Literal["plain", "mirrored"]
 VIEWS: tuple[View, ...] = get_args(View)
 FORMAT = 1
+# Entries whose checksums a thread computes in one go.
+ROWS_AT_ONCE = 256
 
 
 class FeatureStore:
@@ -42,6 +50,8 @@ class FeatureStore:
     def __init__(self, path: Path, n: int, shape: tuple[int, ...], dtype: torch.dtype) -> None:
         """Open a folder, which need not exist."""
         self.path, self.n, self.shape, self.dtype = path, n, tuple(shape), dtype
+        self._verified = {view: np.zeros(n, bool) for view in VIEWS}
+        self._warned = False
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the memory maps out, so that worker processes open their own."""
@@ -57,21 +67,48 @@ class FeatureStore:
         return rows[~self._done(view)[rows]]
 
     def _done(self, view: View) -> NDArray[np.bool_]:
-        """Return which rows are there, (N,): none if a file is damaged."""
-        values, marks = self._values(view), self._marks(view)
-        if not marks.is_file() or not values.is_file() or values.stat().st_size != self.n * self.image_bytes:
+        """Return which rows are there, (N,), and are what was written: none if a whole file is damaged."""
+        values = self._values(view)
+        if not values.is_file() or values.stat().st_size != self.n * self.image_bytes:
             return np.zeros(self.n, bool)
+        done = self._load(self._marks(view), np.bool_)
+        if not self._sums(view).is_file():  # of before there were any
+            return done
+        known, new = self._load(self._sums(view), np.uint32), np.flatnonzero(done & ~self._verified[view])
+        right = self._checksums(view, new) == known[new]
+        self._verified[view][new[right]] = True
+        done[new[~right]] = False
+        if not right.all() and not self._warned:
+            self._warned = True
+            log.warning("%s: the features of %d images are damaged and count as missing.", values, (~right).sum())
+        return done
+
+    def _load(self, file: Path, kind: type[np.generic]) -> NDArray[Any]:
+        """Return an array of one number a row, (N,): zeros if there is none to be read."""
         try:
-            done = np.asarray(np.load(marks, allow_pickle=False), dtype=bool)
+            found = np.load(file, allow_pickle=False)
         except (OSError, ValueError, EOFError):
-            done = np.zeros(0, bool)
-        return done if len(done) == self.n else np.zeros(self.n, bool)
+            found = np.zeros(0)
+        return np.asarray(found, kind) if found.shape == (self.n,) else np.zeros(self.n, kind)
+
+    def _checksums(self, view: View, rows: NDArray[np.int64]) -> NDArray[np.uint32]:
+        """Return the CRC-32 of what is stored for some rows."""
+        if not len(rows):
+            return np.zeros(0, np.uint32)
+        entries = np.memmap(self._values(view), np.uint8, "r", shape=(self.n, self.image_bytes))
+        parts = np.split(rows, range(ROWS_AT_ONCE, len(rows), ROWS_AT_ONCE))
+        with ThreadPoolExecutor() as pool:
+            found = pool.map(lambda part: [zlib.crc32(entries[row].data) for row in part], parts)
+            return np.array([value for part in found for value in part], np.uint32)
 
     def _values(self, view: View) -> Path:
         return self.path / f"{view}.bin"
 
     def _marks(self, view: View) -> Path:
         return self.path / f"{view}.done.npy"
+
+    def _sums(self, view: View) -> Path:
+        return self.path / f"{view}.sums.npy"
 
     @contextmanager
     def locked(self, description: dict[str, Any]) -> Iterator[None]:
@@ -94,7 +131,9 @@ class FeatureStore:
             values.touch()
         with values.open("r+b") as file:
             file.truncate(self.n * self.image_bytes)  # to its final size, without taking the room yet
-            yield FeatureWriter(self, self._marks(view), file, done)
+            rows, sums = np.flatnonzero(done), np.zeros(self.n, np.uint32)
+            sums[rows] = self._checksums(view, rows)
+            yield FeatureWriter(self, file, (self._marks(view), done), (self._sums(view), sums))
 
     def free_bytes(self) -> int:
         """Return the room on the disk, whether the folder exists or not."""
@@ -130,9 +169,15 @@ class FeatureStore:
 class FeatureWriter:
     """Adds features to a view of a store."""
 
-    def __init__(self, store: FeatureStore, marks: Path, file: Any, done: NDArray[np.bool_]) -> None:
+    def __init__(
+        self,
+        store: FeatureStore,
+        file: Any,
+        marks: tuple[Path, NDArray[np.bool_]],
+        sums: tuple[Path, NDArray[np.uint32]],
+    ) -> None:
         """Store what is written to."""
-        self._store, self._marks, self._file, self._done = store, marks, file, done
+        self._store, self._file, self._marks, self._sums = store, file, marks, sums
 
     def add(self, rows: NDArray[np.int64], features: Tensor) -> None:
         """Write the features of some rows, (B, *shape).
@@ -148,11 +193,13 @@ class FeatureWriter:
         for row, entry in zip(rows.tolist(), entries, strict=True):
             self._file.seek(row * self._store.image_bytes)
             self._file.write(entry.data)
-        self._done[rows] = True
+            self._sums[1][row] = zlib.crc32(entry.data)
+        self._marks[1][rows] = True
 
     def commit(self) -> None:
         """Bring what was added to the disk, then mark it as there."""
         self._file.flush()
         os.fsync(self._file.fileno())
-        with atomic_write(self._marks, alone=True) as scratch, scratch.open("wb") as file:
-            np.save(file, self._done)
+        for path, values in (self._sums, self._marks):
+            with atomic_write(path, alone=True) as scratch, scratch.open("wb") as file:
+                np.save(file, values)

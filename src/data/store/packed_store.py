@@ -1,8 +1,8 @@
 """The packed store: every image of a data set, decoded once, memory-mapped.
 
-A store is a folder of three files: `store.json` (names, skipped files, what was left out), `index.npz` (one row a
-image) and `pixels.bin` (uint8 pixels, one image after the other). It is written beside its place and renamed into
-it, so a folder of that name is always complete.
+A store is a folder of four files: `store.json` (names, skipped files, what was left out), `index.npz` (one row a
+image), `pixels.bin` (uint8 pixels, one image after the other) and `checksums.json` (of the others, compared whenever
+the store is opened). It is written beside its place and renamed into it, so a folder of that name is always complete.
 """
 
 from __future__ import annotations
@@ -10,23 +10,36 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 import shutil
+import struct
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from src.data.vocabulary import CANONICAL, canonical_order
+from src.utils.atomic_files import write_json
+from src.utils.checksums import file_checksums
 from src.utils.errors import ConfigError
 from src.utils.locks import alone
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 FORMAT = 2
+FILES = ("store.json", "index.npz", "pixels.bin")
+CHECKSUMS = "checksums.json"
+# What damaged files of a store raise; that a file may not be read, or a disk does not answer, is another matter.
+UNREADABLE = (
+    *(FileNotFoundError, EOFError, BadZipFile, ValueError, LookupError, TypeError, AttributeError, RuntimeError),
+    *(struct.error, pickle.UnpicklingError),
+)
 
 
 @dataclass(frozen=True)
@@ -67,8 +80,12 @@ class Skipped:
     reason: str
 
 
+class DamagedStore(ConfigError):
+    """A store whose files are not what was written; the message names it and says why."""
+
+
 class PackedStore:
-    """Read-only view of a store.
+    """Read-only view of a store, whose files are those that were written.
 
     Attributes:
         path: Folder of the store.
@@ -91,8 +108,21 @@ class PackedStore:
 
         Args:
             path: Folder of the store.
+
+        Raises:
+            DamagedStore: If a file is missing or has changed; stores of before checksums must only be readable.
         """
         self.path = path
+        try:
+            _verify(path)
+            self._read(path)
+        except UNREADABLE as error:
+            raise DamagedStore(
+                f"the image store {path} is damaged ({error or type(error).__name__}). Remove the folder and build it "
+                "again with python -m src.prepare."
+            ) from error
+
+    def _read(self, path: Path) -> None:
         meta = json.loads((path / "store.json").read_text(encoding="utf-8"))
         self.class_names = tuple(meta["class_names"])
         self.skipped = [Skipped(**entry) for entry in meta["skipped"]]
@@ -104,6 +134,9 @@ class PackedStore:
             self.landmarks = index.get("landmarks", None)
             self.distribution = index.get("distribution", None)
             self._offsets, self._shapes = index["offset"], index["shape"]
+        expected, found = int(self._shapes.prod(axis=1, dtype=np.int64).sum()), (path / "pixels.bin").stat().st_size
+        if found != expected:
+            raise ValueError(f"pixels.bin has {found} bytes, not {expected}")
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -134,13 +167,23 @@ class PackedStore:
         return np.flatnonzero(self.splits == SPLITS.index(split))
 
 
+def _verify(path: Path) -> None:
+    """Raise ValueError if a file is not what was written."""
+    file = path / CHECKSUMS
+    known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    for name in FILES if known else ():
+        if file_checksums(path / name) != known[name]:
+            raise ValueError(f"{name} has changed since it was written")
+
+
 def write_store(
     path: Path, entries: Iterable[Record | Skipped], max_bad: float, left_out: Mapping[str, int] | None = None
 ) -> PackedStore:
     """Write a store atomically and open it.
 
     Args:
-        path: Folder to create. If another process is creating it, its store is awaited and used.
+        path: Folder to create. If another process is creating it, its store is awaited and used; a damaged one is
+            replaced.
         entries: Images, and those that could not be read.
         max_bad: Largest fraction of unreadable images that is accepted, in [0, 1].
         left_out: What `entries` does not hold, reason -> number of images; read once they are exhausted.
@@ -157,8 +200,11 @@ def write_store(
         with alone(path.with_name(f".{path.name}.lock")) as no_other_writes:
             if no_other_writes:
                 _remove_abandoned(path)
-            if not path.exists():
-                _write_and_rename(scratch, path, entries, max_bad, {} if left_out is None else left_out)
+            if path.exists():
+                with suppress(DamagedStore):
+                    return PackedStore(path)
+                shutil.rmtree(path)
+            _write_and_rename(scratch, path, entries, max_bad, {} if left_out is None else left_out)
     except OSError as error:
         raise ConfigError(
             f"cannot write the image store {path}: {error.strerror or error}; free some space there or set data_dir "
@@ -217,6 +263,7 @@ def _fill(folder: Path, entries: Iterable[Record | Skipped], max_bad: float, lef
         "left_out": dict(left_out),
     }
     (folder / "store.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
+    write_json(folder / CHECKSUMS, {name: file_checksums(folder / name) for name in FILES})
 
 
 def _write_pixels(

@@ -18,7 +18,7 @@ from tests.helpers.image_files import encoded, pixels, tarred, write, zipped
 
 
 def _listing(path: Path) -> Tree:
-    with open_tree(path, "pictures") as tree:
+    with open_tree(path, "images") as tree:
         return tree
 
 
@@ -59,7 +59,7 @@ def test_folders_and_archives_list_the_same_files(folder: Path, tmp_path: Path) 
 
 def test_files_are_read_from_where_they_are(folder: Path, tmp_path: Path) -> None:
     for path in (folder, zipped(folder, tmp_path / "a.zip"), tarred(folder, tmp_path / "a.tar.gz")):
-        with open_tree(path, "pictures") as tree:
+        with open_tree(path, "images") as tree:
             assert {file.path: file.read() for file in tree.files}["b/2.png"] == (folder / "b/2.png").read_bytes()
             assert tree.folders == {"a", "b"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tar.gz", "a.zip", "root"]
@@ -152,7 +152,7 @@ def test_damaged_and_encrypted_members_cannot_be_read(tmp_path: Path) -> None:
         encrypted[data.index(mark) + offset] |= 1
     for content, reason in ((damaged, "CRC"), (encrypted, "encrypted")):
         (tmp_path / "a.zip").write_bytes(content)
-        with open_tree(tmp_path / "a.zip", "pictures") as tree, pytest.raises(UnreadableImage, match=reason):
+        with open_tree(tmp_path / "a.zip", "images") as tree, pytest.raises(UnreadableImage, match=reason):
             tree.files[0].read()
 
 

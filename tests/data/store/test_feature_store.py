@@ -19,6 +19,13 @@ ROWS = np.array([4, 0, 3])
 STRAIGHT = np.zeros(3, bool)
 
 
+def flip(path, place):
+    """Change one byte of a file."""
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
 def write(store, rows, features, view="plain"):
     store.path.mkdir(exist_ok=True)
     with store.writer(view) as writer:
@@ -70,6 +77,41 @@ def test_damaged_marks_mean_nothing(tmp_path, damage):
     assert store.missing(ROWS, "plain").tolist() == ROWS.tolist()
     write(store, ROWS, torch.ones(3, 2))
     assert not len(store.missing(ROWS, "plain"))
+
+
+def test_entries_that_a_disk_has_changed_count_as_missing(tmp_path, caplog):
+    store = FeatureStore(tmp_path, 6, (2,), torch.float32)
+    write(store, ROWS, torch.ones(3, 2))
+    flip(tmp_path / "plain.bin", 3 * store.image_bytes + 5)
+    again = FeatureStore(tmp_path, 6, (2,), torch.float32)
+    for _ in range(2):
+        assert again.missing(ROWS, "plain").tolist() == [3]
+    assert caplog.messages == [f"{tmp_path / 'plain.bin'}: the features of 1 images are damaged and count as missing."]
+    write(again, [3], torch.full((1, 2), 7.0))
+    for opened in (again, FeatureStore(tmp_path, 6, (2,), torch.float32)):
+        assert not len(opened.missing(ROWS, "plain"))
+        assert opened.read(ROWS, STRAIGHT).tolist() == [[1, 1], [1, 1], [7, 7]]
+
+
+def test_a_mark_or_a_checksum_that_a_disk_has_changed_serves_nothing_wrong(tmp_path):
+    store = FeatureStore(tmp_path, 6, (2,), torch.float32)
+    write(store, ROWS, torch.ones(3, 2))
+    flip(tmp_path / "plain.done.npy", -1)  # row 5, which was never written
+    flip(tmp_path / "plain.sums.npy", -9)  # row 3
+    assert FeatureStore(tmp_path, 6, (2,), torch.float32).missing(np.arange(6), "plain").tolist() == [1, 2, 3, 5]
+    (tmp_path / "plain.sums.npy").write_bytes(b"rubbish")
+    assert len(FeatureStore(tmp_path, 6, (2,), torch.float32).missing(ROWS, "plain")) == 3
+
+
+def test_features_of_before_checksums_are_accepted_and_get_some(tmp_path):
+    store = FeatureStore(tmp_path, 6, (2,), torch.float32)
+    write(store, ROWS, torch.ones(3, 2))
+    (tmp_path / "plain.sums.npy").unlink()
+    again = FeatureStore(tmp_path, 6, (2,), torch.float32)
+    assert not len(again.missing(ROWS, "plain"))
+    write(again, [1], torch.full((1, 2), 7.0))
+    flip(tmp_path / "plain.bin", 0)
+    assert FeatureStore(tmp_path, 6, (2,), torch.float32).missing(np.arange(6), "plain").tolist() == [0, 2, 5]
 
 
 def test_features_must_fit_half_precision(tmp_path):

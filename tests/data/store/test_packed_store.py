@@ -18,9 +18,11 @@ import pytest
 from filelock import FileLock
 
 from src.data.readers.fingerprint import source_fingerprint
-from src.data.store.packed_store import PackedStore, Record, Skipped, write_store
+from src.data.store.packed_store import FILES, DamagedStore, PackedStore, Record, Skipped, write_store
+from src.engine.build import build_data, plain
 from src.utils.errors import ConfigError
 from tests.conftest import MakeStore
+from tests.helpers.running import compose_config
 
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:
@@ -107,6 +109,69 @@ def test_a_worker_opens_its_own_map(make_store: MakeStore) -> None:
     assert len(pickle.dumps(store)) < len(pickle.dumps(store.__dict__))
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         np.testing.assert_array_equal(pool.submit(store.image, 1).result(), MIXED[1].image)
+
+
+def flip(path: Path, place: int) -> None:
+    """Change one bit of a file."""
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("place", [0, 37, -1])
+def test_a_file_that_a_disk_has_changed_is_not_served(make_store: MakeStore, name: str, place: int) -> None:
+    store = make_store(MIXED)
+    flip(store.path / name, place)
+    with pytest.raises(DamagedStore, match=f"the image store .*store is damaged .{name} has changed since") as caught:
+        PackedStore(store.path)
+    assert "python -m src.prepare" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("checked", [True, False])
+def test_files_cut_short_or_gone(make_store: MakeStore, name: str, checked: bool) -> None:
+    store = make_store(MIXED)
+    if not checked:
+        (store.path / "checksums.json").unlink()
+    path = store.path / name
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(DamagedStore):
+        PackedStore(store.path)
+    path.unlink()
+    with pytest.raises(DamagedStore):
+        PackedStore(store.path)
+
+
+def test_a_store_of_before_checksums_is_accepted(make_store: MakeStore) -> None:
+    store = make_store(MIXED)
+    (store.path / "checksums.json").unlink()
+    np.testing.assert_array_equal(PackedStore(store.path).image(0), MIXED[0].image)
+
+
+def test_a_damaged_store_is_replaced(make_store: MakeStore) -> None:
+    store = make_store(MIXED)
+    flip(store.path / "pixels.bin", 3)
+    np.testing.assert_array_equal(make_store(MIXED).image(0), MIXED[0].image)
+    assert visible(store.path.parent) == ["store"]
+
+
+def test_a_data_set_builds_a_damaged_store_anew_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cfg = compose_config("train", "data.n_train=7", "data.n_val=7", "data.n_test=7", f"data_dir={tmp_path}")
+
+    def open_store() -> PackedStore:
+        return build_data(cfg, transform=plain(cfg.transform), image_size=64).store
+
+    first = open_store()
+    expected = first.image(0).copy()
+    flip(first.path / "pixels.bin", 7)
+    again = open_store()
+    np.testing.assert_array_equal(again.image(0), expected)
+    assert again.path == first.path
+    assert "Building a store anew: the image store" in caplog.text
+    caplog.clear()
+    assert open_store().path == first.path
+    assert not caplog.messages
 
 
 def test_skipped_images_are_listed(tmp_path: Path) -> None:
