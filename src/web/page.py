@@ -59,7 +59,7 @@ def build_page(analyst: Analyst, examples: list[Example], max_mb: float) -> gr.B
                     thumbnails: list[tuple[Any, str]] = [(str(e.thumbnail), e.caption) for e in examples]
                     gallery = gr.Gallery(
                         thumbnails,
-                        label="Drawn examples",
+                        label="Synthetic examples",
                         show_label=False,
                         columns=4,
                         height=132,
@@ -82,7 +82,7 @@ def build_page(analyst: Analyst, examples: list[Example], max_mb: float) -> gr.B
                     visible=False,
                     format="png",
                     buttons=["download", "fullscreen"],
-                    elem_id="picture",
+                    elem_id="image",
                 )
                 video = gr.Video(
                     label="Faces",

@@ -2,4 +2,3 @@
 
 from tests.explanation.conftest import faces, synthetic_data, synthetic_model  # noqa: F401
 from tests.inference.conftest import weights  # noqa: F401
-from tests.web.conftest import browser, server  # noqa: F401

@@ -70,7 +70,7 @@ def shown_pixels(page):
         return cv2.imdecode(np.frombuffer(answer.read(), np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
 
 
-def test_a_image_shows_every_face_with_its_class(page, tmp_path):
+def test_an_image_shows_every_face_with_its_class(page, tmp_path):
     image = scene(2, faces=4)
     expected = EmotionPredictor(ROOT / "pretrained" / "emonet_fer.safetensors").predict(image).faces
     assert len(expected) >= 3
@@ -160,7 +160,7 @@ def test_rubbish_gets_a_message(page, tmp_path, name):
     assert page.locator("#image img").count() == 0
 
 
-def test_a_image_with_too_many_pixels(page, tmp_path):
+def test_an_image_with_too_many_pixels(page, tmp_path):
     cv2.imwrite(str(tmp_path / "vast.png"), np.zeros((9000, 9000), np.uint8))
     assert (tmp_path / "vast.png").stat().st_size < 1e6
     upload(page, tmp_path / "vast.png")
@@ -168,7 +168,7 @@ def test_a_image_with_too_many_pixels(page, tmp_path):
     assert "9000 x 9000 pixels, more than" in page.locator("#notice").inner_text()
 
 
-def test_a_image_without_faces(page, tmp_path):
+def test_an_image_without_faces(page, tmp_path):
     upload(page, write_image(tmp_path / "blank.png", np.full((200, 300, 3), 90, np.uint8)))
     page.wait_for_selector("text=No face found")
     assert page.locator("#faces .face").count() == 0
