@@ -22,6 +22,7 @@ from src.engine.load import starting_weights
 from src.models.emonet import EmoNet
 from src.models.weights import build_from_weights, load_weights, save_safetensors
 from src.runs.layout import find_checkpoint
+from src.utils.cpu_precision import autocast
 from src.utils.errors import ConfigError
 from tests.engine.test_fit import assert_equal_states, learned
 from tests.helpers.running import TINY_DATA, compose_config, read_checkpoint, tiny_config
@@ -65,7 +66,7 @@ def serve(folder, data_dir, *options):
     model = new_model(cfg, data, start, cfg.trainer.precision).eval()
     serve_features(cfg, model, data, build_trainer(cfg, [], [], cfg.trainer.precision))
     loaders = [data.train_dataloader(), data.val_dataloader(), *([data.test_dataloader()] if cfg.test else [])]
-    with torch.no_grad(), torch.autocast("cpu", enabled=cfg.trainer.precision == "bf16-mixed"):
+    with torch.no_grad(), autocast("cpu", cfg.trainer.precision):
         for loader in loaders:
             for batch in loader:
                 model.predict_batch(data.on_after_batch_transfer(batch, 0))
@@ -128,10 +129,9 @@ def test_features_are_rounded_to_their_width_and_no_further(tmp_path, own_data, 
     (description,) = [json.loads((path / "features.json").read_text()) for path in features_folders(own_data)]
     assert description["dtype"] == dtype
     model, images = serve(tmp_path, own_data, *options[:1], "cache=false", "test=false", *options[2:])
-    kinds = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
     for cached, batch in zip(data.val_dataloader(), images.val_dataloader(), strict=True):
         image = images.on_after_batch_transfer(batch, 0)["image"]
-        with torch.no_grad(), torch.autocast("cpu", kinds.get(precision), enabled=precision in kinds):
+        with torch.no_grad(), autocast("cpu", precision):
             exact = model.features(image).float()
         # Half a unit in the last place; a whole one where batches of another size are rounded to the neighbour.
         unit = torch.finfo(getattr(torch, dtype)).eps
