@@ -75,7 +75,7 @@ def _run_pairs(comparison: Comparison) -> Section:
     frame = frame.sort_values("p", kind="stable")
     frame = frame.assign(**{name: [f"{p:.2g}" for p in frame[name]] for name in ("p", "p (Holm)")})
     explanation = (
-        "Does one run hit more images than the other? Two-sided McNemar test on the images that only one of them "
+        "Is one run right about more images than the other? Two-sided McNemar test on the images that only one of them "
         f"gets right; p (Holm) is corrected for all {len(frame)} pairs. Two seeds of one entry may differ, too: a "
         "difference between entries counts if it is larger than that."
     )

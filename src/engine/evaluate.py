@@ -6,7 +6,6 @@ import logging
 from pathlib import Path
 
 from omegaconf import DictConfig
-from pytorch_lightning import seed_everything
 
 from src.callbacks.evaluation_table import Results
 from src.data.datamodule import StoreDataModule
@@ -19,12 +18,12 @@ from src.engine.build import (
     plain,
     write_results,
 )
-from src.engine.load import load_model_and_data, take_data_from_run, weights_id
+from src.engine.load import load_model_and_data, weights_id
 from src.loggers.wandb_logger import closed_wandb
 from src.models.compiled import compile_for_prediction
 from src.models.test_time import n_views
 from src.models.weights import file_sha256
-from src.runs.directory import update_provenance, write_config
+from src.runs.directory import update_provenance
 from src.runs.layout import find_checkpoint
 
 log = logging.getLogger(__name__)
@@ -47,9 +46,6 @@ def test(cfg: DictConfig) -> Results:
     Raises:
         ConfigError: If there is no model, or the configuration cannot work.
     """
-    take_data_from_run(cfg)
-    write_config(Path(cfg.run_dir), cfg)
-    seed_everything(cfg.seed, workers=True, verbose=False)
     model, data = load_model_and_data(cfg)
     precision = choose_precision(cfg)
     data.prepare_data()

@@ -9,12 +9,11 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from pytorch_lightning import seed_everything
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from src.engine.load import load_model_and_data, take_data_from_run, weights_id
+from src.engine.load import load_model_and_data, weights_id
 from src.explanation.class_panels import Study, asked_pair, class_targets, confused_pair, draw_panels
 from src.explanation.explainer import Explainer
 from src.explanation.images import Images, drawn, predict_split
@@ -24,7 +23,7 @@ from src.models.classifier import ExpressionClassifier
 from src.models.heads.base import AttentionHead
 from src.reports.numbers import with_interval
 from src.runs import layout
-from src.runs.directory import update_provenance, write_config
+from src.runs.directory import update_provenance
 from src.utils.atomic_files import write_json
 from src.utils.errors import ConfigError
 
@@ -51,10 +50,7 @@ def explain_model(cfg: DictConfig) -> dict[str, Any]:
     Raises:
         ConfigError: If there is no model, or the configuration cannot work.
     """
-    take_data_from_run(cfg)
     run_dir = Path(cfg.run_dir)
-    write_config(run_dir, cfg)
-    seed_everything(cfg.seed, workers=True, verbose=False)
     model, data = load_model_and_data(cfg)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     explainer = Explainer(model, cfg.explain.method, cfg.explain.layer)  # refuses before anything is computed

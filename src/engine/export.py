@@ -9,20 +9,19 @@ from typing import Any, cast
 import numpy as np
 import onnx
 from omegaconf import DictConfig
-from pytorch_lightning import seed_everything
 from rich.console import Console
 from torch.utils.data import DataLoader
 
 from src.data.datamodule import StoreDataModule
 from src.data.dataset import StoreDataset
-from src.engine.load import load_model_and_data, take_data_from_run, weights_id
+from src.engine.load import load_model_and_data, weights_id
 from src.exporting.deployed import DeployedModel
 from src.exporting.onnx_files import export_fp32, publish, save, to_fp16, to_int8
 from src.exporting.parity import Images, Parity, measure, parity_table, refuse_missed, torch_outputs
 from src.models.onnx_metadata import onnx_beside, write_origin
 from src.models.weights import load_weights, weights_digest
 from src.runs import layout
-from src.runs.directory import update_provenance, write_config
+from src.runs.directory import update_provenance
 from src.utils.atomic_files import write_json
 
 log = logging.getLogger(__name__)
@@ -42,10 +41,7 @@ def export(cfg: DictConfig) -> list[Parity]:
     Raises:
         ConfigError: If there is no model, the configuration cannot work, or a file misses its limit.
     """
-    take_data_from_run(cfg)
     run_dir = Path(cfg.run_dir)
-    write_config(run_dir, cfg)
-    seed_everything(cfg.seed, workers=True, verbose=False)
     model, data = load_model_and_data(cfg)
     deployed = DeployedModel(model, tuple(cfg.onnx.extra_outputs))
     data.prepare_data()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
+from pytorch_lightning import seed_everything
 
 from src.data.datamodule import StoreDataModule
 from src.data.options import OF_THE_RUN
@@ -18,6 +20,7 @@ from src.models.spec import ModelSpec
 from src.models.weights import Weights, build_from_weights, check_fingerprint, git_blob_id, load_weights
 from src.runs import layout
 from src.runs.config import is_plain, read_config
+from src.runs.directory import write_config
 from src.utils.atomic_files import read_json
 from src.utils.errors import ConfigError
 from src.utils.groups import load_group
@@ -28,11 +31,15 @@ def load_model_and_data(cfg: DictConfig) -> tuple[ExpressionClassifier, StoreDat
     """Return the model, with the vocabulary that suits the data, and the data in the model's order of classes.
 
     Args:
-        cfg: Configuration with `ckpt_path`, `data`, `backbone` and `head`, as in `conf/eval.yaml`.
+        cfg: Configuration with `ckpt_path`, `data`, `backbone` and `head`, as in `conf/eval.yaml`. It gets the data
+            set of the run that it names, and is written anew with it.
 
     Raises:
         ConfigError: If there is no model, or the configuration cannot work.
     """
+    take_data_from_run(cfg)
+    write_config(Path(cfg.run_dir), cfg)
+    seed_everything(cfg.seed, workers=True, verbose=False)
     load_plugins(cfg.plugins)
     weights = _our_weights(cfg)
     spec = weights.spec if weights else _official_spec(cfg)

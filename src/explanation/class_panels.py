@@ -87,7 +87,7 @@ def draw_panels(study: Study, methods: Sequence[str], pair: tuple[str, str] | No
     if hits:
         panels["hits"] = _hits(study, study.read(hits), methods)
     if misses:
-        panels["misses"] = _misses(study, study.read(misses), "misses", "Misses, drawn at random")
+        panels["misses"] = _misses(study, study.read(misses), "misses", "Incorrect, drawn at random")
     confused = _mistakes_between(found, found.most_confused_pair(), n)
     if confused:
         first, second = (found.class_names[i] for i in found.most_confused_pair() or ())
@@ -127,7 +127,7 @@ def _hits(study: Study, images: Images, methods: Sequence[str]) -> list[str]:
     for method in methods:
         with study.explainer(method) as explain:
             rows.append(explain_row(explain, images, class_targets(images, images.classes)))
-    return study.draw("hits", "Hits, drawn at random: attribution for the class", images, rows)
+    return study.draw("hits", "Correct, drawn at random: attribution for the class", images, rows)
 
 
 def _misses(study: Study, images: Images, name: str, title: str) -> list[str]:
@@ -150,7 +150,7 @@ def _against(study: Study, images: Images, pair: tuple[str, str]) -> list[str]:
             explain_row(explain, images, [target] * n, f"attribution for\n{target}")
             for target in (Target(first, second), Target(second, first), Target(first), Target(second))
         ]
-    return study.draw("against", f"What tells {first} from {second}: hits of both", images, rows)
+    return study.draw("against", f"What tells {first} from {second}: correct ones of both", images, rows)
 
 
 def _valence_arousal(study: Study, images: Images) -> list[str]:

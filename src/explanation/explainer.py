@@ -1,4 +1,4 @@
-"""Maps of where a model sees attribution."""
+"""Maps of what in an image speaks for a class."""
 
 from __future__ import annotations
 

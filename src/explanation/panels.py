@@ -74,7 +74,7 @@ def draw_panel(path: Path, title: str, images: Images, rows: Sequence[MapRow]) -
             x, y = images.landmarks[column].numpy().T
             axis.plot(x, y, ".", markersize=2, color="cyan", scalex=False, scaley=False)
     notes = "landmarks found" if images.landmarks is not None else ""
-    _head(axes[0, 0], f"picture\n{notes}".rstrip())
+    _head(axes[0, 0], f"image\n{notes}".rstrip())
     for row, axis_row in zip(rows, axes[1:], strict=True):
         for column, axis in enumerate(axis_row):
             _show(axis, images.images[column])

@@ -65,7 +65,7 @@ class HaarDetector:
 
     def __init__(self) -> None:
         """Load the cascade."""
-        # OpenCV keeps the picture that it searches in the cascade: another thread would find this one's faces.
+        # OpenCV keeps the image that it searches in the cascade: another thread would find this one's faces.
         self._lock = threading.Lock()
         self._cascade = cv2.CascadeClassifier(str(Path(cv2.__file__).parent / "data" / CASCADE))
 

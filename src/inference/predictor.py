@@ -28,7 +28,7 @@ MAX_WAITING_PIXELS = 2**25
 class EmotionPredictor:
     """Finds the faces of images and predicts them, in batches across faces and images.
 
-    Several threads may use one, each with pictures or a video of its own; detectors and backends of your own must then
+    Several threads may use one, each with images or a video of its own; detectors and backends of your own must then
     allow it.
 
     Attributes:

@@ -77,9 +77,7 @@ def _facts(run: Run) -> Markup:
             "backbone": (config.get("backbone") or {}).get("name"),
             "weights": config.get("ckpt_path") if config.get("task") == "eval" else origin.get("weights"),
             "parameters": f"{parameters:,}, of which {trainable:,} trainable" if parameters else None,
-            "training": f"{seconds:,.0f} s, {run.metrics['fit/images_per_second']:,.0f} pictures/s"
-            if seconds
-            else None,
+            "training": f"{seconds:,.0f} s, {run.metrics['fit/images_per_second']:,.0f} images/s" if seconds else None,
             "seed": str(config.get("seed", "")),
             "options": " ".join(origin.get("overrides", [])),
             "started": origin.get("started"),
@@ -102,8 +100,8 @@ def _numbers(metrics: Mapping[str, Any]) -> Markup:
         [
             page.table(pd.DataFrame(rows)),
             page.note(
-                "In brackets: 95 % bootstrap intervals over images. ..._dedup: images without a copy "
-                "elsewhere. Macro averages run over the classes present in labels or predictions."
+                "In brackets: 95 % bootstrap intervals over images. ..._dedup: images without a "
+                "duplicate elsewhere. Macro averages run over the classes present in labels or predictions."
             ),
         ]
     )

@@ -32,7 +32,7 @@ class FolderDataModule(StoreDataModule):
     """
 
     source_hint = (
-        "a folder (or a .zip or .tar) with split/class/picture, such as train/happy/1.jpg, or with class/picture, the "
+        "a folder (or a .zip or .tar) with split/class/image, such as train/happy/1.jpg, or with class/image, the "
         f"classes being {', '.join(CANONICAL)} or their synonyms"
     )
 

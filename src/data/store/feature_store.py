@@ -131,8 +131,9 @@ class FeatureStore:
             values.touch()
         with values.open("r+b") as file:
             file.truncate(self.n * self.image_bytes)  # to its final size, without taking the room yet
-            rows, sums = np.flatnonzero(done), np.zeros(self.n, np.uint32)
-            sums[rows] = self._checksums(view, rows)
+            sums = self._load(self._sums(view), np.uint32)
+            if not self._sums(view).is_file():  # of before there were any
+                sums[done] = self._checksums(view, np.flatnonzero(done))
             yield FeatureWriter(self, file, (self._marks(view), done), (self._sums(view), sums))
 
     def free_bytes(self) -> int:

@@ -150,7 +150,7 @@ def test_two_data_sets_in_one_folder_are_refused(split_folders: Path, tmp_path: 
 
 def test_another_layout_is_an_error(tmp_path: Path) -> None:
     write(tmp_path / "photos" / "1.png")
-    with pytest.raises(ConfigError, match=r"data\.path=.*split/class/picture"):
+    with pytest.raises(ConfigError, match=r"data\.path=.*split/class/image"):
         contents(build("folder", tmp_path / "photos", tmp_path / "cache"))
     with pytest.raises(ConfigError, match="does not exist"):
         contents(build("folder", tmp_path / "gone", tmp_path / "cache"))
