@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from src.data.audit.origins import Table, count_origins, shared_images
 from src.data.selection.exact_duplicates import clean_rows, conflicting_groups, training_rows
 from src.data.selection.near_duplicates import Fingerprints, NearDuplicates, find_near_duplicates, fingerprints
 from src.data.store.packed_store import SPLITS, PackedStore
 from src.data.vocabulary import canonical_order, index_map
 
-FORMAT = 1
+FORMAT = 2
 EXAMPLES = 20  # near duplicates listed per pair of splits
 COMMON_SIZES = 10
 
-Table = dict[str, dict[str, int]]
 _Found = tuple[NDArray[np.int64], NDArray[np.int64]]  # rows of the pairs (P, 2), and which pairs they are (P,)
 
 
@@ -46,6 +46,9 @@ class Audit:
         near_copies: Split -> other split -> images of the split that have a near duplicate in the other.
         near_examples: The first of these pairs: `ids`, `splits`, `labels`, `correlation` and hash `distance`.
         skipped: Files that could not be read: `id` and `reason`.
+        origins: Origin -> split -> number of images, where a data set joins several collections; else empty.
+        shared: Origin -> other origin -> images of the first that have an exact or near duplicate in the second.
+        remarks: What the data set says of itself, in sentences.
         format: Version of these fields.
     """
 
@@ -66,6 +69,9 @@ class Audit:
     near_copies: Table
     near_examples: dict[str, list[dict[str, Any]]]
     skipped: list[dict[str, str]]
+    origins: Table
+    shared: Table
+    remarks: list[str]
     format: int = FORMAT
 
     def to_dict(self) -> dict[str, Any]:
@@ -79,12 +85,20 @@ class Audit:
         return cls(images=content["pictures"], **{key: value for key, value in content.items() if key != "pictures"})
 
 
-def audit(store: PackedStore, class_names: Sequence[str] | None = None) -> Audit:
+def audit(
+    store: PackedStore,
+    class_names: Sequence[str] | None = None,
+    *,
+    origins: Sequence[str] | None = None,
+    remarks: Sequence[str] = (),
+) -> Audit:
     """Audit a store.
 
     Args:
         store: The images.
         class_names: Classes to count beside those that the store has, so that empty ones show up.
+        origins: Collection that each image comes from, (N,), if there are several.
+        remarks: What the data set says of itself.
     """
     prints = fingerprints(store)
     occurrences = _occurrences(store, prints)
@@ -110,6 +124,9 @@ def audit(store: PackedStore, class_names: Sequence[str] | None = None) -> Audit
         near_copies=_table(_near_copies(prints, near, occurrences)),
         near_examples={name: _examples(store, near, found) for name, found in between.items()},
         skipped=[vars(entry) for entry in store.skipped],
+        origins=count_origins(store, origins) if origins else {},
+        shared=shared_images(origins, prints, near) if origins else {},
+        remarks=list(remarks),
     )
 
 
