@@ -27,11 +27,7 @@ IMAGE_SIZE = 64
 
 
 class StoreDataModule(LabeledImages, LightningDataModule):
-    """Serves a data set in batches; a subclass states what `LabeledImages` asks for.
-
-    Attributes:
-        features: What to serve instead of images, in splits for which it is complete; None for images.
-    """
+    """Serves a data set in batches; a subclass states what `LabeledImages` asks for."""
 
     def __init__(
         self,
@@ -66,7 +62,15 @@ class StoreDataModule(LabeledImages, LightningDataModule):
         self.image_size, self.grayscale, self.batch_size = image_size or IMAGE_SIZE, grayscale, batch_size
         self.num_workers, self.seed, self.sampler = num_workers, seed, sampler
         self.transform = TransformConfig.from_keys(transform or {"name": "none"})
-        self.features: FeatureStore | None = None
+        self._features: FeatureStore | None = None
+
+    def serve_grayscale(self, grayscale: bool) -> None:
+        """Serve images with or without colors, as a model expects them; before anything is served."""
+        self.grayscale = grayscale
+
+    def serve_features(self, features: FeatureStore) -> None:
+        """Serve features instead of images, in splits for which they are complete; before anything is served."""
+        self._features = features
 
     def prepare_data(self) -> None:
         """Build the store unless it exists, and say what is not served."""
@@ -95,7 +99,7 @@ class StoreDataModule(LabeledImages, LightningDataModule):
             **{"store": self.store, "rows": rows, "labels": labels, "image_size": self.image_size},
             **{"grayscale": self.grayscale, "transform": transform, "targets": targets, "second_targets": second},
         }
-        features = self.features
+        features = self._features
         if features and all(len(features.missing(rows, view)) == 0 for view in self.views(split)):
             return FeatureDataset(features, **served)
         return StoreDataset(**served)

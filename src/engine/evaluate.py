@@ -46,11 +46,9 @@ def test(cfg: DictConfig) -> Results:
     Raises:
         ConfigError: If there is no model, or the configuration cannot work.
     """
-    model, data = load_model_and_data(cfg)
+    model, data = load_model_and_data(cfg, drop_absent=True, test_time_augmentation=cfg.tta)
     precision = choose_precision(cfg)
     data.prepare_data()
-    model.absent_classes = data.absent_classes
-    model.test_time_augmentation = cfg.tta
     _report_vocabularies(data, cfg.split)
     compile_for_prediction(
         model,

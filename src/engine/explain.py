@@ -51,14 +51,13 @@ def explain_model(cfg: DictConfig) -> dict[str, Any]:
         ConfigError: If there is no model, or the configuration cannot work.
     """
     run_dir = Path(cfg.run_dir)
-    model, data = load_model_and_data(cfg)
+    model, data = load_model_and_data(cfg, drop_absent=True)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     explainer = Explainer(model, cfg.explain.method, cfg.explain.layer)  # refuses before anything is computed
     methods = _compared(cfg, model, explainer.method)
     asked = asked_pair(cfg, model.spec.class_names)
     data.prepare_data()
     data.setup()
-    model.absent_classes = data.absent_classes
     indices = drawn(data, cfg.explain.split, cfg.explain.searched, cfg.seed)
     study = Study(cfg, model, data, explainer.method, predict_split(model, data, cfg.explain.split, indices))
     pair = asked or confused_pair(study.found)

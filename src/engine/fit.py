@@ -86,11 +86,12 @@ def fit_and_test(cfg: DictConfig) -> Results:
         for logger in loggers:
             logger.log_hyperparams({**plain(cfg), "precision": precision})
         callbacks = [*build_callbacks(cfg), StopOnSignal()]
-        trainer = build_trainer(cfg, callbacks, loggers, precision)
+        trainer = build_trainer(cfg, callbacks, loggers, precision, resume.epochs_to_end if resume else None)
         size = cfg.data.image_size or (start.spec.image_size if start else cfg.backbone.image_size)
         data = build_data(cfg, image_size=size)
         data.prepare_data()
         model = new_model(cfg, data, start, precision, resume.spec if resume else None)
+        data.serve_grayscale(model.spec.grayscale)
         _check_batch_norm(model, data)
         _check_monitor(cfg, model)
         if resume:
@@ -98,8 +99,6 @@ def fit_and_test(cfg: DictConfig) -> Results:
             # Features of a frozen backbone are computed before Lightning loads the checkpoint.
             load_strictly(model, load_weights(resume.path).state, resume.path, MODEL_PREFIXES)
             _forget_results(Path(cfg.run_dir))
-            if resume.epochs_to_end:
-                trainer.fit_loop.max_epochs = resume.epochs_to_end
         serve_features(cfg, model, data, trainer)
         with stop_requests.deferred():
             trainer.fit(model, datamodule=data, ckpt_path=str(resume.path) if resume else None)
@@ -170,7 +169,6 @@ def new_model(
         spec = continue_spec(spec, start.spec, backbone)
     if resumed:
         spec = spec.with_range(resumed)
-    data.grayscale = spec.grayscale
     return build_model(
         spec,
         backbone,

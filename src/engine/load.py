@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -17,6 +18,7 @@ from src.models.build import build_model, official_spec
 from src.models.classifier import ExpressionClassifier
 from src.models.registry import load_plugins
 from src.models.spec import ModelSpec
+from src.models.test_time import TestTimeAugmentation
 from src.models.weights import Weights, build_from_weights, check_fingerprint, git_blob_id, load_weights
 from src.runs import layout
 from src.runs.config import is_plain, read_config
@@ -27,12 +29,16 @@ from src.utils.groups import load_group
 from src.utils.paths import ROOT
 
 
-def load_model_and_data(cfg: DictConfig) -> tuple[ExpressionClassifier, StoreDataModule]:
+def load_model_and_data(
+    cfg: DictConfig, *, drop_absent: bool = False, test_time_augmentation: TestTimeAugmentation = "none"
+) -> tuple[ExpressionClassifier, StoreDataModule]:
     """Return the model, with the vocabulary that suits the data, and the data in the model's order of classes.
 
     Args:
         cfg: Configuration with `ckpt_path`, `data`, `backbone` and `head`, as in `conf/eval.yaml`. It gets the data
             set of the run that it names, and is written anew with it.
+        drop_absent: Whether the model never predicts the classes that the data lack.
+        test_time_augmentation: Views over which a test averages the class probabilities.
 
     Raises:
         ConfigError: If there is no model, or the configuration cannot work.
@@ -49,8 +55,13 @@ def load_model_and_data(cfg: DictConfig) -> tuple[ExpressionClassifier, StoreDat
     else:
         spec = spec.with_vocabulary(cfg.head.vocabulary, data.own_classes)
         data.serve_classes(spec.class_names)
-    model = build_from_weights(replace(weights, spec=spec)) if weights else build_model(spec, plain(cfg.backbone))
-    return model, data
+    options: dict[str, Any] = {
+        "absent_classes": data.absent_classes if drop_absent else (),
+        "test_time_augmentation": test_time_augmentation,
+    }
+    if weights:
+        return build_from_weights(replace(weights, spec=spec), **options), data
+    return build_model(spec, plain(cfg.backbone), **options), data
 
 
 def _our_weights(cfg: DictConfig) -> Weights | None:

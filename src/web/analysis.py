@@ -13,7 +13,6 @@ from tempfile import mkdtemp
 from src.data.readers.images import UnreadableImage, decode_image
 from src.inference import EmotionPredictor
 from src.inference.annotation import Annotator
-from src.inference.backend import TorchBackend
 from src.inference.results import Frame, Image
 from src.inference.video import UnreadableVideo, VideoWriter, read_video
 from src.utils.errors import ConfigError
@@ -98,9 +97,8 @@ class Analyst:
         return View(notice(text), Annotator(cards=False).draw(prediction), faces=faces_html(prediction))
 
     def _predictor(self, model: str, heat: bool) -> tuple[EmotionPredictor, str]:
-        """Return the model, set to show heat maps if asked for and possible, and a remark on them."""
-        predictor = self.shelf.predictor(model, gradients=heat)
-        predictor.gradcam = heat and isinstance(predictor.backend, TorchBackend)
+        """Return the model, with heat maps if asked for and possible, and a remark on them."""
+        predictor = self.shelf.predictor(model, gradcam=heat)
         if not heat:
             return predictor, ""
         return predictor, "Warm colors: what speaks most for the class of the face." if predictor.gradcam else NO_HEAT

@@ -64,6 +64,7 @@ def serve(folder, data_dir, *options):
     start = starting_weights(cfg.backbone.weights)
     data = build_data(cfg, transform=plain(cfg.transform), image_size=cfg.data.image_size or 64)
     model = new_model(cfg, data, start, cfg.trainer.precision).eval()
+    data.serve_grayscale(model.spec.grayscale)
     serve_features(cfg, model, data, build_trainer(cfg, [], [], cfg.trainer.precision))
     loaders = [data.train_dataloader(), data.val_dataloader(), *([data.test_dataloader()] if cfg.test else [])]
     with torch.no_grad(), autocast("cpu", cfg.trainer.precision):
