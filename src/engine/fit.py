@@ -34,7 +34,6 @@ from src.engine.resume import find_resume_point
 from src.loggers.wandb_logger import closed_wandb
 from src.metrics.affect import affect_metric_names
 from src.metrics.classification import metric_names
-from src.metrics.directions import monitor_mode
 from src.metrics.landmarks import LANDMARK_METRIC
 from src.models.build import build_model, continue_spec, find_origin, new_spec
 from src.models.classifier import ExpressionClassifier
@@ -77,7 +76,6 @@ def fit_and_test(cfg: DictConfig) -> Results:
     seed_everything(cfg.seed, workers=True, verbose=False)
     _check_nodes(cfg)
     load_plugins(cfg.plugins)
-    monitor_mode(cfg.monitor)  # refuses a metric that nobody knows before anything is made
     resume = find_resume_point(cfg)
     start = starting_weights(cfg.backbone.weights, cfg.backbone.sha256)
     with closed_wandb():

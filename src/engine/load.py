@@ -10,8 +10,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 from pytorch_lightning import seed_everything
 
+from src.data import options
 from src.data.datamodule import StoreDataModule
-from src.data.options import OF_THE_RUN
 from src.data.vocabulary import canonical_order
 from src.engine.build import build_data, plain
 from src.models.build import build_model, official_spec
@@ -27,6 +27,7 @@ from src.utils.atomic_files import read_json
 from src.utils.errors import ConfigError
 from src.utils.groups import load_group
 from src.utils.paths import ROOT
+from src.utils.validation import check_values
 
 
 def load_model_and_data(
@@ -55,13 +56,13 @@ def load_model_and_data(
     else:
         spec = spec.with_vocabulary(cfg.head.vocabulary, data.own_classes)
         data.serve_classes(spec.class_names)
-    options: dict[str, Any] = {
+    use: dict[str, Any] = {
         "absent_classes": data.absent_classes if drop_absent else (),
         "test_time_augmentation": test_time_augmentation,
     }
     if weights:
-        return build_from_weights(replace(weights, spec=spec), **options), data
-    return build_model(spec, plain(cfg.backbone), **options), data
+        return build_from_weights(replace(weights, spec=spec), **use), data
+    return build_model(spec, plain(cfg.backbone), **use), data
 
 
 def _our_weights(cfg: DictConfig) -> Weights | None:
@@ -106,7 +107,7 @@ def take_data_from_run(cfg: DictConfig) -> None:
         return
     own = load_group("data", str(name))
     known = read_config(run_dir).get("data") or {}
-    for key in [key for key in own if not key.startswith("_") and key not in ("name", *OF_THE_RUN)]:
+    for key in [key for key in own if not key.startswith("_") and key not in ("name", *options.OF_THE_RUN)]:
         value = known.get(key)
         if "${" in str(value):
             raise ConfigError(
@@ -118,6 +119,7 @@ def take_data_from_run(cfg: DictConfig) -> None:
     chosen = [o.removeprefix("data.") for o in overrides if o.startswith("data.")]
     with open_dict(cfg):
         cfg.data = OmegaConf.merge(own, OmegaConf.from_dotlist(chosen))
+    check_values(cfg, options.RULES, options.CHOICES)
 
 
 def starting_weights(location: str | None, sha256: str | None = None) -> Weights | None:

@@ -69,6 +69,16 @@ def test_seed_folder_and_transform_are_not_those_of_the_run(trained, tmp_path):
     assert (cfg.data._recursive_, cfg.data.batch_size, cfg.data.draw_gray) == (False, 3, True)
 
 
+def test_values_of_the_run_are_checked_like_those_of_the_command_line(trained, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(trained[0], copy)
+    OmegaConf.save(
+        OmegaConf.merge(OmegaConf.load(copy / "config.yaml"), {"data": {"half": "third"}}), copy / "config.yaml"
+    )
+    with pytest.raises(ConfigError, match=r"data\.half=third; expected one of null, first, second"):
+        take_data_from_run(evaluation_config(tmp_path, "elsewhere", f"ckpt_path={copy}"))
+
+
 def test_another_head_is_refused(trained, tmp_path, data_dir):
     with pytest.raises(ConfigError, match="head=linear does not fit"):
         run_evaluation(evaluation_config(tmp_path, data_dir, f"ckpt_path={trained[0]}", "head=linear"))
