@@ -188,7 +188,7 @@ class StoreDataModule(LabeledImages, LightningDataModule):
         return batch
 
     def _mix_with_targets(self, batch: Batch) -> None:
-        """Mix images, and what is known of them in the same shares: what half of a mixture lacks, it lacks."""
+        """Mix images, and what is known of them in the same proportions: what half of a mixture lacks, it lacks."""
         own = batch.get("target", F.one_hot(batch["label"], len(self.class_names)))
         parts = {"target": own, "valence": batch["valence"][:, None], "arousal": batch["arousal"][:, None]}
         if "second_target" in batch:

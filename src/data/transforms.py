@@ -237,7 +237,7 @@ class BatchMix:
             targets: What is known of them, class probabilities and other values, (B, n).
 
         Returns:
-            The images and the targets, both mixed in the same shares, or both unchanged.
+            The images and the targets, both mixed in the same proportions, or both unchanged.
         """
         if not self._choices or float(torch.rand(())) >= self.probability:
             return images, targets

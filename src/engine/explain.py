@@ -18,7 +18,7 @@ from src.explanation.class_panels import Study, asked_pair, class_targets, confu
 from src.explanation.explainer import Explainer
 from src.explanation.images import Images, predict_split, random_indices
 from src.explanation.methods import METHODS
-from src.explanation.scores import Scores, random_maps, score_maps, summarise
+from src.explanation.scores import Scores, random_maps, score_maps, summarize
 from src.models.classifier import ExpressionClassifier
 from src.models.heads.base import AttentionHead
 from src.reports.numbers import with_interval
@@ -115,9 +115,9 @@ def _scores(study: Study, methods: Sequence[str], n: int) -> Summary:
     for method in methods:
         with study.explainer(method) as explain:
             maps = explain(images.images, targets)
-        summary[method] = summarise(_score(study, images, maps), control)
+        summary[method] = summarize(_score(study, images, maps), control)
         log.info("Scored %s.", METHODS[method].label)
-    summary["random"] = summarise(control, control)
+    summary["random"] = summarize(control, control)
     return summary
 
 

@@ -14,7 +14,7 @@ EYE_CORNERS = (36, 45)
 
 
 class LandmarkError(Metric):
-    """Normalized mean error, see `normalised_errors`, averaged over the images with annotated landmarks."""
+    """Normalized mean error, see `normalized_errors`, averaged over the images with annotated landmarks."""
 
     full_state_update = False
     higher_is_better = False
@@ -33,7 +33,7 @@ class LandmarkError(Metric):
 
     def update(self, predictions: Tensor, targets: Tensor) -> None:
         """Count a batch of landmarks, (B, 68, 2) each; targets are NaN where not annotated."""
-        errors = normalised_errors(predictions, targets)
+        errors = normalized_errors(predictions, targets)
         known = ~torch.isnan(errors)
         self.total += errors[known].sum()
         self.n += known.sum()
@@ -43,7 +43,7 @@ class LandmarkError(Metric):
         return {LANDMARK_METRIC: self.total / self.n} if int(self.n) else {}
 
 
-def normalised_errors(predictions: Tensor, targets: Tensor) -> Tensor:
+def normalized_errors(predictions: Tensor, targets: Tensor) -> Tensor:
     """Return the mean distance of each image's points, as a fraction of the distance of the outer eye corners.
 
     That is the inter-ocular normalization of the 300-W challenge (Sagonas et al., Image and Vision Computing, 2016).

@@ -107,7 +107,7 @@ class EmoNet(nn.Module):
         self.emo_net_2 = nn.Sequential(*blocks)
         if n_expression is not None:
             self.emo_fc_2 = emotion_classifier(width, n_expression + 2)
-        self._initialise()
+        self._initialize()
 
     def _add_hourglass(self, i: int, last: bool) -> None:
         width = self.width
@@ -120,7 +120,7 @@ class EmoNet(nn.Module):
             self.add_module(f"bl{i}", nn.Conv2d(width, width, 1))
             self.add_module(f"al{i}", nn.Conv2d(N_LANDMARKS, width, 1))
 
-    def _initialise(self) -> None:
+    def _initialize(self) -> None:
         """He initialization; the last heat maps start at 1 / 68, so that their sum, the mask, starts near 1."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):

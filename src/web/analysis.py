@@ -1,4 +1,4 @@
-"""From an uploaded file to what the page shows of it."""
+"""From an uploaded file to what the demo shows of it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NO_HEAT = "Grad-CAM needs a PyTorch model: ONNX files hold no gradients."
 
 @dataclass(frozen=True)
 class View:
-    """What the page shows.
+    """What the demo shows.
 
     Attributes:
         notice: Line above the result, HTML.
@@ -162,6 +162,6 @@ def _guarded(name: str, work: Callable[[], View]) -> View:
         return View(notice(text, "alert"))
     except ConfigError as error:
         return View(notice(str(error), "alert"))
-    except Exception:  # whatever a stranger's file brings about, the page goes on
-        log.exception("Error: %s could not be analysed", name)
-        return View(notice(f"{name} could not be analysed; the terminal says why.", "alert"))
+    except Exception:  # whatever a stranger's file brings about, the demo goes on
+        log.exception("Error: %s could not be analyzed", name)
+        return View(notice(f"{name} could not be analyzed; the terminal says why.", "alert"))

@@ -1,4 +1,4 @@
-"""The models that the page offers."""
+"""The models that the demo offers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Choice:
 
 
 def find_models(locations: list[str]) -> dict[str, Choice]:
-    """Return the models that locations mean, by the name that the page shows.
+    """Return the models that locations mean, by the name that the demo shows.
 
     Args:
         locations: Files, run directories and globs; what a glob finds beside models is passed over.

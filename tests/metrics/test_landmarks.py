@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from src.metrics.landmarks import LandmarkError, normalised_errors
+from src.metrics.landmarks import LandmarkError, normalized_errors
 
 
 def test_error_is_the_mean_distance_over_that_of_the_eye_corners() -> None:
@@ -16,7 +16,7 @@ def test_error_is_the_mean_distance_over_that_of_the_eye_corners() -> None:
         np.linalg.norm(p - t, axis=1).mean() / np.linalg.norm(t[36] - t[45])
         for p, t in zip(predicted, target, strict=True)
     ]
-    errors = normalised_errors(torch.from_numpy(predicted), torch.from_numpy(target))
+    errors = normalized_errors(torch.from_numpy(predicted), torch.from_numpy(target))
     np.testing.assert_allclose(errors, expected, rtol=1e-5)
 
 
@@ -25,7 +25,7 @@ def test_epoch_error_is_that_of_all_images_whatever_the_batches() -> None:
     metric = LandmarkError()
     for part in ([0], [1, 2, 3, 4], [5, 6]):
         metric.update(predicted[part], target[part])
-    expected = normalised_errors(predicted, target).mean().item()
+    expected = normalized_errors(predicted, target).mean().item()
     assert metric.compute()["landmarks_nme"].item() == pytest.approx(expected, rel=1e-5)
 
 
