@@ -117,7 +117,7 @@ def choose_precision(cfg: DictConfig) -> str:
     return precision
 
 
-def evaluate(
+def evaluate_splits(
     cfg: DictConfig,
     model: ExpressionClassifier,
     data: StoreDataModule,
@@ -128,17 +128,17 @@ def evaluate(
     validate: bool,
     test: bool = True,
 ) -> Results:
-    """Test a model and return the numbers of `metrics.json`; the callbacks write the rest.
+    """Evaluate a model and return the numbers of `metrics.json`; the callbacks write the rest.
 
     Args:
         cfg: Whole configuration.
-        model: Model with the weights to test.
+        model: Model with the weights to evaluate.
         data: Data set.
         loggers: Loggers that also get the numbers.
         precision: Numeric precision.
-        callbacks: Callbacks; those of a test are used.
+        callbacks: Callbacks; those of an evaluation are used.
         validate: Whether to add the metrics of the validation split.
-        test: Whether to look at the test split. Without, predictions, intervals and figures are those of validation.
+        test: Whether to evaluate on the test split. If not, predictions, intervals and figures are those of validation.
     """
     used: list[Callback] = [
         c for c in callbacks if isinstance(c, EvaluationTableCollector | GradCamFigure | ProgressBar)

@@ -24,7 +24,7 @@ from src.engine.build import (
     build_loggers,
     build_trainer,
     choose_precision,
-    evaluate,
+    evaluate_splits,
     plain,
     write_results,
 )
@@ -102,7 +102,7 @@ def fit_and_test(cfg: DictConfig) -> Results:
             trainer.fit(model, datamodule=data, ckpt_path=str(resume.path) if resume else None)
         results = _speed(callbacks)
         _load_best(trainer, model)
-        results |= evaluate(
+        results |= evaluate_splits(
             cfg,
             model,
             data,

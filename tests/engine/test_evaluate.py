@@ -8,7 +8,7 @@ import torch
 from omegaconf import OmegaConf
 
 from src.data.faces.generator import draw_face
-from src.engine.evaluate import test as run_evaluation
+from src.engine.evaluate import evaluate as run_evaluation
 from src.engine.fit import fit_and_test
 from src.engine.load import take_data_from_run
 from src.models.emonet import EmoNet

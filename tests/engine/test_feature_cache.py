@@ -15,7 +15,7 @@ import torch
 from src.data.datamodule import StoreDataModule
 from src.engine import feature_cache
 from src.engine.build import build_data, build_trainer, plain
-from src.engine.evaluate import test as run_evaluation
+from src.engine.evaluate import evaluate as run_evaluation
 from src.engine.feature_cache import serve_features
 from src.engine.fit import fit_and_test, new_model
 from src.engine.load import starting_weights
