@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from src.data.audit.origins import Table, count_origins, shared_images
 from src.data.selection.exact_duplicates import clean_rows, conflicting_groups, training_rows
 from src.data.selection.near_duplicates import Fingerprints, NearDuplicates, find_near_duplicates, fingerprints
 from src.data.store.packed_store import SPLITS, PackedStore
 from src.data.vocabulary import canonical_order, index_map
 
-FORMAT = 1
+FORMAT = 2
 EXAMPLES = 20  # near duplicates listed per pair of splits
 COMMON_SIZES = 10
 # What `audit.json` calls some fields since its first version.
@@ -26,7 +27,6 @@ IN_THE_FILE = {
     "near_duplicates": "near_copies",
 }
 
-Table = dict[str, dict[str, int]]
 _Found = tuple[NDArray[np.int64], NDArray[np.int64]]  # rows of the pairs (P, 2), and which pairs they are (P,)
 
 
@@ -53,6 +53,9 @@ class Audit:
         near_duplicates: Split -> other split -> images of the split that have a near duplicate in the other.
         near_examples: The first of these pairs: `ids`, `splits`, `labels`, `correlation` and hash `distance`.
         skipped: Files that could not be read: `id` and `reason`.
+        origins: Origin -> split -> number of images, where a data set joins several collections; else empty.
+        shared: Origin -> other origin -> images of the first that have an exact or near duplicate in the second.
+        remarks: What the data set says of itself, in sentences.
         format: Version of these fields.
     """
 
@@ -73,6 +76,9 @@ class Audit:
     near_duplicates: Table
     near_examples: dict[str, list[dict[str, Any]]]
     skipped: list[dict[str, str]]
+    origins: Table
+    shared: Table
+    remarks: list[str]
     format: int = FORMAT
 
     def to_dict(self) -> dict[str, Any]:
@@ -86,12 +92,20 @@ class Audit:
         return cls(**{fields.get(key, key): value for key, value in content.items()})
 
 
-def audit(store: PackedStore, class_names: Sequence[str] | None = None) -> Audit:
+def audit(
+    store: PackedStore,
+    class_names: Sequence[str] | None = None,
+    *,
+    origins: Sequence[str] | None = None,
+    remarks: Sequence[str] = (),
+) -> Audit:
     """Audit a store.
 
     Args:
         store: The images.
         class_names: Classes to count beside those that the store has, so that empty ones show up.
+        origins: Collection that each image comes from, (N,), if there are several.
+        remarks: What the data set says of itself.
     """
     prints = fingerprints(store)
     occurrences = _occurrences(store, prints)
@@ -117,6 +131,9 @@ def audit(store: PackedStore, class_names: Sequence[str] | None = None) -> Audit
         near_duplicates=_table(_near_duplicates(prints, near, occurrences)),
         near_examples={name: _examples(store, near, found) for name, found in between.items()},
         skipped=[vars(entry) for entry in store.skipped],
+        origins=count_origins(store, origins) if origins else {},
+        shared=shared_images(origins, prints, near) if origins else {},
+        remarks=list(remarks),
     )
 
 

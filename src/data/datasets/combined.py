@@ -130,6 +130,10 @@ class CombinedDataModule(StoreDataModule):
         # Not instantiate: what to build is read from our own file, never from the options.
         return Part(label, get_class(own["_target_"])(**keys, **whole, dedup=False))
 
+    def origins(self) -> list[str]:
+        """Return the part that each image comes from, (N,)."""
+        return [str(name).partition("/")[0] for name in self.store.ids]
+
     def store_options(self) -> dict[str, Any]:
         """Return the stores of the parts and what is taken from them."""
         listed = self._candidates()

@@ -94,11 +94,7 @@ class FerPlusDataModule(Fer2013DataModule):
         yield replace(record, label=label, distribution=(chosen / chosen.sum()).astype(np.float32))
 
     def _votes_file(self) -> Path:
-        if not self.votes_path:
-            raise ConfigError(
-                f"data.votes_path is not set; data={self.name} expects {EXPECTED}. Set data.votes_path=..."
-            )
-        path = Path(self.votes_path).expanduser()
+        path = self.find_source("data.votes_path", self.votes_path, "ferplus", EXPECTED)
         if not path.is_file():
-            raise ConfigError(f"data.votes_path={self.votes_path} is no file; data={self.name} expects {EXPECTED}.")
+            raise ConfigError(f"data.votes_path={path} is no file; data={self.name} expects {EXPECTED}.")
         return path

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
+from src.data.readers.file_tree import is_junk
 from src.data.readers.fingerprint import source_fingerprint
 from src.data.readers.landmark_file import LandmarkFile
 from src.data.selection.classes import ClassSelection
@@ -31,9 +32,10 @@ class LabeledImages(ABC):
     """Packs the images of a data set, and says which of them, with which labels, each split serves.
 
     A subclass states its `classes` (canonical order; empty if they depend on the source) and its `source_hint`, and
-    yields its images in `records()`, each with its split; `generated` says that it needs no source, `shows_people`
-    that its images are private. With a `second_vocabulary`, a name and its classes, the records' distributions are
-    over it instead of being the target. `derived` names outputs whose targets nobody annotated.
+    yields its images in `records()`, each with its split; `raw_name` is the folder of `data_dir/raw/` where its source
+    may lie, if not its name; `generated` says that it needs no source, `shows_people` that its images are private. With
+    a `second_vocabulary`, a name and its classes, the records' distributions are over it instead of being the target.
+    `derived` names outputs whose targets nobody annotated.
 
     Attributes:
         name: Name of the data set.
@@ -42,6 +44,7 @@ class LabeledImages(ABC):
 
     classes: ClassVar[tuple[str, ...]] = ()
     source_hint: ClassVar[str]
+    raw_name: ClassVar[str | None] = None
     generated: ClassVar[bool] = False
     shows_people: ClassVar[bool] = True
     second_vocabulary: tuple[str, tuple[str, ...]] | None = None
@@ -96,22 +99,51 @@ class LabeledImages(ABC):
     def records(self) -> Iterator[Record | Skipped]:
         """Yield every image of the data set, or the reason why one cannot be read."""
 
+    def origins(self) -> list[str] | None:
+        """Return which collection each image of the store comes from, (N,); None for a data set that is one."""
+        return None
+
+    def remarks(self) -> list[str]:
+        """Return what users of the data set should know, found in its images, in sentences for the audit."""
+        return []
+
     def store_options(self) -> dict[str, Any]:
         """Return the options, beside the source, that determine the store's content."""
         return {}
 
     def source(self) -> Path:
-        """Return `data.path`.
+        """Return `data.path`, or else what lies in `data_dir/raw/` under the data set's name.
 
         Raises:
-            ConfigError: If it is not set or does not exist.
+            ConfigError: If there is neither.
         """
-        if not self.path:
-            raise ConfigError(f"data.path is not set; data={self.name} expects {self.source_hint}. Set data.path=...")
-        path = Path(self.path).expanduser()
-        if not path.exists():
-            raise ConfigError(f"data.path={self.path} does not exist; data={self.name} expects {self.source_hint}.")
-        return path
+        return self.find_source("data.path", self.path, self.raw_name or str(self.name), self.source_hint)
+
+    def find_source(self, key: str, location: str | None, raw_name: str, expected: str) -> Path:
+        """Return a file or folder that a key of the configuration names, or else what lies in a folder of `raw`.
+
+        Args:
+            key: The key.
+            location: Its value; None to look in `data_dir/raw/<raw_name>`.
+            raw_name: Name of a data set.
+            expected: What it should be, for messages.
+
+        Raises:
+            ConfigError: If there is nothing.
+        """
+        if location:
+            path = Path(location).expanduser()
+            if not path.exists():
+                raise ConfigError(f"{key}={location} does not exist; data={self.name} expects {expected}.")
+            return path
+        folder = self.cache_dir.parent / "raw" / raw_name
+        found = [path for path in folder.iterdir() if not is_junk([path.name])] if folder.is_dir() else []
+        if not found:
+            raise ConfigError(
+                f"{key} is not set, and nothing lies in {folder}; data={self.name} expects {expected}. Put it "
+                f"there, or set {key}=..."
+            )
+        return found[0] if len(found) == 1 else folder
 
     @property
     def store(self) -> PackedStore:

@@ -219,7 +219,7 @@ def test_near_duplicates_of_a_dropped_image_stay(tmp_path: Path) -> None:
         ([{"name": "folder", "batch_size": 3}], "data.parts, folder: batch_size=3 is no option of a part"),
         ([{"name": "folder", "_target_": "os.system"}], "_target_=os.system is no option of a part"),
         ([{"name": "folder", "split_seed": "x"}], "data.parts, folder: data.split_seed=x; expected a whole number"),
-        ([{"name": "fer2013"}], "data.path is not set; data=fer2013"),
+        ([{"name": "fer2013"}], "raw/fer2013; data=fer2013"),
     ],
 )
 def test_mistakes(tmp_path: Path, parts: Any, found: str) -> None:

@@ -203,7 +203,11 @@ def test_wrong_votes_are_named(files: tuple[Path, Path], tmp_path: Path, change:
 
 @pytest.mark.parametrize(
     ("votes", "found"),
-    [(None, "data.votes_path is not set"), ("nowhere.csv", "data.votes_path=nowhere.csv is no file"), (".", "no file")],
+    [
+        (None, "data.votes_path is not set"),
+        ("nowhere.csv", "data.votes_path=nowhere.csv does not exist"),
+        (".", "no file"),
+    ],
 )
 def test_missing_votes(files: tuple[Path, Path], tmp_path: Path, votes: str | None, found: str) -> None:
     with pytest.raises(ConfigError, match=found):
