@@ -42,6 +42,7 @@ study: $(STAMP) ## Compare the heads on FER2013=<archive> and write docs/head_st
 	$(SWEEP) hydra.sweep.dir=$(STUDY)/fused head=emonet,$(HEADS)
 	$(SWEEP) hydra.sweep.dir=$(STUDY)/weighted head=linear,self_attention,multihead loss.class_weights=balanced
 	$(SWEEP) hydra.sweep.dir=$(STUDY)/sampled head=linear,self_attention,multihead data.sampler=balanced
+	$(SWEEP) hydra.sweep.dir=$(STUDY)/sized head=linear head.width=316,543
 	$(SWEEP) hydra.sweep.dir=$(STUDY)/half head=linear,self_attention,multihead data.half=first
 	$(PY) -m src.train experiment=head_study_backbone data.path=$(FER2013) hydra.run.dir=$(STUDY)/backbone ckpt_path=auto $(STUDY_OPTIONS)
 	$(SWEEP) hydra.sweep.dir=$(STUDY)/crossfit head=$(HEADS) data.half=second backbone=emonet_scratch \

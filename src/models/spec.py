@@ -7,11 +7,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, cast
 
-from src.models.arguments import check_arguments, plain_arguments
+from src.models.arguments import check_arguments, defaults_of, plain_arguments
 from src.models.emonet import EmoNet, tap_side
 from src.models.heads.base import Head
 from src.models.origin import NO_DERIVATIVES, OFFICIAL_BACKBONES, RESEARCH, Origin, describe_terms
-from src.models.registry import backbone_class, head_class
+from src.models.registry import backbone_class, has_head, head_class
 from src.utils.errors import ConfigError
 
 BACKBONE_SIZES = ("width", "n_hourglass", "n_blocks")
@@ -205,7 +205,7 @@ class ModelSpec:
 
 
 def head_arguments(config: Mapping[str, Any]) -> Plain:
-    """Return what describes a head: its name, its tap and its own arguments.
+    """Return what describes a head: its name, its tap and all of its own arguments.
 
     Args:
         config: Configuration of a head, or its description in weights.
@@ -214,6 +214,9 @@ def head_arguments(config: Mapping[str, Any]) -> Plain:
         ConfigError: If an argument is no plain value.
     """
     kept = {key: value for key, value in config.items() if key not in NOT_ARGUMENTS and not str(key).startswith("_")}
+    if has_head(str(config["name"])):
+        # Those that are not given count, too: weights of before an argument existed have the head of its default.
+        kept = {**defaults_of(head_class(str(config["name"]))), **kept}
     return plain_arguments("head", kept)
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from src.metrics.intervals import METRICS, confusion_matrices, interval
 from src.metrics.paired import bootstrap_confusions
+from src.models.heads.linear import BOTTLENECK
 from src.runs import layout
 from src.runs.finished import Run, all_classes, check_same_test_set, find_runs
 from src.utils.errors import ConfigError
@@ -26,12 +27,13 @@ CONDITIONS = {
     "fused": "Heads on the frozen `fused` features",
     "weighted": "The same with class weights in the loss (`loss.class_weights=balanced`)",
     "sampled": "The same with every class drawn equally often (`data.sampler=balanced`)",
+    "sized": "`linear` with as many parameters as an attention head (`head.width`)",
     "half": "The same with half of the training images (`data.half=first`)",
     "emotion2": "Heads on `emotion2`, its two emotion blocks trained, too",
     "crossfit": "A backbone from one half of Training, heads on the other half",
     "crossfit_seen": "The same backbone, heads on the half that it has seen",
 }
-# A head and an condition.
+# A condition and a head.
 Cell = tuple[str, str]
 
 
@@ -86,7 +88,7 @@ class Study:
         self.cells: dict[Cell, list[Run]] = {}
         for condition, members in found.items():
             for run in sorted(members, key=lambda run: int(run.config["seed"])):
-                self.cells.setdefault((condition, str(run.config["head"]["name"])), []).append(run)
+                self.cells.setdefault((condition, _head_label(run)), []).append(run)
         self.class_names = all_classes(runs)
         self.labels = runs[0].indices("label", self.class_names)
         self.split, self.data_name = runs[0].split, runs[0].data_name
@@ -98,10 +100,14 @@ class Study:
         return [condition for condition in CONDITIONS if any(cell[0] == condition for cell in self.cells)]
 
     def heads(self, condition: str) -> list[str]:
-        """Heads of an condition, the best first by weighted F1."""
+        """Heads of a condition, the best first by weighted F1."""
         return sorted(
             (h for a, h in self.cells if a == condition), key=lambda h: -self.score((condition, h), "f1_weighted")
         )
+
+    def parameters(self, cell: Cell) -> int:
+        """Return how many parameters a head trains."""
+        return int(self.cells[cell][0].metrics.get("model/trainable_parameters") or 0)
 
     def seed_scores(self, cell: Cell, metric: str) -> Floats:
         """Return a metric of each run, (n_runs,)."""
@@ -141,3 +147,10 @@ class Study:
             drawn = rng.integers(scores.shape[1], size=scores.shape)
             self._resampled[key] = np.take_along_axis(scores, drawn, axis=1).mean(axis=1)
         return self._resampled[key]
+
+
+def _head_label(run: Run) -> str:
+    """Return a head's name, with its width if that is not the usual one."""
+    head = run.config["head"]
+    width = head.get("width", BOTTLENECK)
+    return str(head["name"]) if width == BOTTLENECK else f"{head['name']} ({width})"

@@ -9,7 +9,7 @@ from typing import Literal
 from src.metrics.paired import holm
 from studies.head_study.conditions import Cell, Contrast, Study
 
-Outcome = Literal["confirmed", "refuted", "left open"]
+Outcome = Literal["confirmed", "refuted", "left open", "not applicable"]
 # Decides from contrasts and their corrected p-values.
 Rule = Callable[[Sequence[Contrast], Sequence[float]], bool]
 
@@ -28,9 +28,9 @@ class Finding:
 
     Attributes:
         claim: The claim.
-        outcome: `confirmed`, `refuted` or `left open`.
+        outcome: `confirmed`, `refuted`, `left open`, or `not applicable`: a cause of what is not so.
         rule: By what it was decided.
-        contrasts: The attribution.
+        contrasts: The evidence.
         p_values: Their p-values, corrected for their number.
         complete: Whether all runs that the claim needs are there; without, it is left open.
     """
@@ -95,10 +95,18 @@ def findings(study: Study) -> list[Finding]:
     if premise.outcome == "refuted":
         # What does help has no reason not to.
         judged[2:] = [
-            replace(cause, outcome="refuted", rule=f"{cause.rule}; refuted, too, as attention does help")
+            replace(cause, outcome="not applicable", rule=f"{cause.rule}; not applicable, as attention does help")
             for cause in judged[2:]
         ]
-    return judged
+    size = _judge(
+        "What attention gains, a linear head of as many parameters gains, too.",
+        "refuted if an attention head is better than `linear` with as many parameters (weighted F1, Holm's correction, "
+        f"5 %), confirmed if no interval reaches {100 * MARGIN:.0f} percentage point above it",
+        [_beyond_size(study, head) for head in ATTENTION],
+        confirmed=lambda c, p: all(x.high < MARGIN for x in c),
+        refuted=_some_positive,
+    )
+    return [*judged, size]
 
 
 def corrected(contrasts: Sequence[Contrast]) -> tuple[float, ...]:
@@ -123,6 +131,19 @@ def _judge(claim: str, rule: str, wanted: Sequence[Contrast | None], *, confirme
 
 def _gap(study: Study, head: str) -> Contrast | None:
     return study.contrast(f"{head} - {BASELINE}", [("fused", head)], [("fused", BASELINE)], "f1_weighted")
+
+
+def _beyond_size(study: Study, head: str) -> Contrast | None:
+    """Compare with the head of `sized` that is as large, to a hundredth."""
+    cell = ("fused", head)
+    same = [
+        other
+        for other in study.cells
+        if cell in study.cells
+        and other[0] == "sized"
+        and abs(study.parameters(other) - study.parameters(cell)) <= 0.01 * study.parameters(cell)
+    ]
+    return study.contrast(f"{head} - {same[0][1]}", [cell], same[:1], "f1_weighted") if same else None
 
 
 def _change(study: Study, head: str, condition: str, name: str) -> Contrast | None:

@@ -126,7 +126,7 @@ def _gains(study: Study) -> list[dict[str, str]]:
 
 
 def _effects(study: Study, conditions: tuple[str, ...], metric: str) -> list[dict[str, str]]:
-    """Return what an condition changes in each of its heads."""
+    """Return what a condition changes in each of its heads."""
     found = [
         study.contrast(f"{metric} of {head}: {condition} minus fused", [(condition, head)], [("fused", head)], metric)
         for condition in conditions

@@ -57,7 +57,7 @@ def test_from_the_backbone_to_the_page(tmp_path, data_dir):
     assert "from scratch, 1 epochs in 0 minutes" in text
     for condition in conditions:
         assert f"(`{condition}`)" in text
-    assert f"Not run: {CONDITIONS['sampled']}; {CONDITIONS['half']}." in text
+    assert f"Not run: {CONDITIONS['sampled']}; {CONDITIONS['sized']}; {CONDITIONS['half']}." in text
     assert "left open** (runs are missing)" in text
     assert "linear: seen minus unseen" in text
     assert "| `fused`: multihead - linear |" in text
@@ -73,8 +73,12 @@ def test_from_the_backbone_to_the_page(tmp_path, data_dir):
     assert study.split == "val"
 
 
-def fabricate(folder, condition, head, seed, accuracy, n=600):
-    path = folder / condition / f"{head}_{seed}"
+# Trained parameters of heads on 256 maps of 16 x 16, seven classes.
+SIZES = {"linear": 34_055, "self_attention": 84_040, "multihead": 144_535}
+
+
+def fabricate(folder, condition, head, seed, accuracy, n=600, width=128):
+    path = folder / condition / f"{head}_{width}_{seed}"
     path.mkdir(parents=True)
     rng = np.random.default_rng([seed, *map(ord, condition + head)])
     labels = np.arange(n) % 3
@@ -84,9 +88,12 @@ def fabricate(folder, condition, head, seed, accuracy, n=600):
     for i, name in enumerate(CLASSES):
         table[name] = np.where(predictions == i, 0.8, 0.1)
     table.to_csv(path / "predictions.csv", index=False)
-    write_json(path / "metrics.json", {"val/accuracy": accuracy, "fit/seconds": 1.0, "model/trainable_parameters": 5})
+    size = SIZES.get(head, 5) if width == 128 else 266 * width + 7
+    write_json(
+        path / "metrics.json", {"val/accuracy": accuracy, "fit/seconds": 1.0, "model/trainable_parameters": size}
+    )
     write_json(path / "status.json", {"state": "finished"})
-    cfg = {"task": "train", "seed": seed, "data": {"name": "fer2013"}, "head": {"name": head}}
+    cfg = {"task": "train", "seed": seed, "data": {"name": "fer2013"}, "head": {"name": head, "width": width}}
     OmegaConf.save(OmegaConf.create({**cfg, "trainer": {"max_epochs": 6}}), path / "config.yaml")
 
 
@@ -106,8 +113,24 @@ def outcomes(study):
 
 def test_attention_that_helps(tmp_path):
     found = findings(study_of(tmp_path, 0.2))
-    assert [v.outcome for v in found] == ["refuted"] * 4
-    assert all(v.rule.endswith("as attention does help") for v in found[2:])
+    assert [v.outcome for v in found] == ["refuted"] * 2 + ["not applicable"] * 2 + ["left open"]
+    assert all(v.rule.endswith("not applicable, as attention does help") for v in found[2:4])
+
+
+@pytest.mark.parametrize(
+    ("wide", "outcome"),
+    [({316: 0.85, 543: 0.85}, "confirmed"), ({316: 0.6, 543: 0.8}, "refuted"), ({400: 0.6}, "left open")],
+)
+def test_attention_is_not_credited_with_size(tmp_path, wide, outcome):
+    """Each attention head is compared with the linear one of its size, and with no other."""
+    study_of(tmp_path, 0.2, conditions=("fused",), n=2000)
+    for width, accuracy in wide.items():
+        for seed in range(2):
+            fabricate(tmp_path, "sized", "linear", seed, accuracy, 2000, width=width)
+    found = findings(Study(tmp_path))[-1]
+    assert (found.outcome, found.complete) == (outcome, len(wide) == 2)
+    if found.complete:
+        assert [c.name for c in found.contrasts] == ["self_attention - linear (316)", "multihead - linear (543)"]
 
 
 def test_attention_that_harms(tmp_path):
@@ -120,21 +143,21 @@ def test_attention_that_harms(tmp_path):
 
 
 def test_few_images_leave_everything_open(tmp_path):
-    assert outcomes(study_of(tmp_path, 0.0, n=90)) == ["left open"] * 4
+    assert outcomes(study_of(tmp_path, 0.0, n=90)) == ["left open"] * 5
 
 
 def test_causes(tmp_path):
     """Attention helps once the classes are balanced, and no more with all images than with half of them."""
     found = findings(study_of(tmp_path, -0.2, weighted=0.2, sampled=0.2, half=0.3, n=2000))
-    assert [v.outcome for v in found[1:]] == ["confirmed", "confirmed", "refuted"]
-    assert all(v.complete for v in found)
+    assert [v.outcome for v in found[1:4]] == ["confirmed", "confirmed", "refuted"]
+    assert all(v.complete for v in found[:4])
 
 
 def test_missing_conditions_are_said(tmp_path):
     found = findings(study_of(tmp_path, -0.1, conditions=("fused",)))
-    assert [(v.outcome, v.complete) for v in found[2:]] == [("left open", False)] * 2
+    assert [(v.outcome, v.complete) for v in found[2:]] == [("left open", False)] * 3
     text = write_page(tmp_path, tmp_path / "docs" / "study.md")
-    assert len(re.findall(r"\(runs are missing\)", text)) == 2
+    assert len(re.findall(r"\(runs are missing\)", text)) == 3
 
 
 def test_a_contrast_is_a_bootstrap_over_images_and_seeds(tmp_path):
