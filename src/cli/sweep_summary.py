@@ -53,7 +53,7 @@ class Job:
         return cls(path, str(status.get("state")), status.get("reason"), overrides, read_json(path / layout.METRICS))
 
 
-def summarise_sweep(sweep: Path, task: str) -> list[str]:
+def summarize_sweep(sweep: Path, task: str) -> list[str]:
     """Print a table of the jobs; write `summary.csv`, `summary.html` and `experiment/best.yaml`.
 
     Args:

@@ -10,7 +10,6 @@ from typing import Any, cast
 from src.models.arguments import check_arguments, defaults_of, plain_arguments
 from src.models.emonet import EmoNet, tap_side
 from src.models.heads.base import Head
-from src.models.normalization import Normalization
 from src.models.origin import NO_DERIVATIVES, OFFICIAL_BACKBONES, RESEARCH, Origin, describe_terms
 from src.models.registry import backbone_class, has_head, head_class
 from src.utils.errors import ConfigError
@@ -187,7 +186,7 @@ class ModelSpec:
         check_arguments("backbone", network, own, ("n_expression",))
         backbone = network(n_expression=n_expression, **own)
         if self.normalize is not None:
-            backbone.normalize = Normalization(self.normalize)
+            backbone.normalize_images(self.normalize)
         return backbone
 
     def build_head(self) -> Head:

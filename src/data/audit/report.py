@@ -60,8 +60,8 @@ def open_audit(store: PackedStore, class_names: Sequence[str] | None = None, **d
 
 
 def audit_table(result: Audit) -> Group:
-    """Return the tables of the counts, the copies and the other findings, for a rich console."""
-    tables: list[RenderableType] = [_counts_table(result), _copies_table(result), _findings_table(result)]
+    """Return the tables of the counts, the duplicates and the other findings, for a rich console."""
+    tables: list[RenderableType] = [_counts_table(result), _duplicates_table(result), _findings_table(result)]
     if result.origins:
         tables.append(_origins_table(result))
     return Group(*tables, *(escape(remark) for remark in result.remarks))
@@ -79,11 +79,11 @@ def _counts_table(result: Audit) -> Table:
     return table
 
 
-def _copies_table(result: Audit) -> Table:
-    table = _split_table("How many of them have a duplicate", "twin")
-    for kind, copies in (("exact duplicate", result.copies), ("near duplicate", result.near_copies)):
+def _duplicates_table(result: Audit) -> Table:
+    table = _split_table("How many of them have a duplicate", "duplicate")
+    for kind, numbers in (("exact", result.exact_duplicates), ("near", result.near_duplicates)):
         for other in SPLITS:
-            table.add_row(f"{kind} in {other}", *(f"{copies[split][other]:,}" for split in SPLITS))
+            table.add_row(f"{kind}, in {other}", *(f"{numbers[split][other]:,}" for split in SPLITS))
         table.add_section()
     return table
 
@@ -117,7 +117,7 @@ def _findings_table(result: Audit) -> Table:
         ("sizes", len(result.sizes), _listing([f"{size} ({n:,})" for size, n in result.sizes.items()])),
         ("color modes", len(result.modes), _listing([f"{mode} ({n:,})" for mode, n in result.modes.items()])),
         ("blank images", len(result.blank), _listing(result.blank)),
-        ("groups of exact duplicates", result.exact_groups, f"{result.extra_copies:,} extra duplicates"),
+        ("groups of exact duplicates", result.exact_groups, f"{result.extra_duplicates:,} extra duplicates"),
         ("groups with conflicting labels", len(result.conflicts), _listing(conflicts)),
         ("training images with data.dedup=true", result.training_after_dedup, ""),
         ("test images of test_dedup", result.clean_test, ""),

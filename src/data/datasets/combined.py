@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 
 from src.data.datamodule import StoreDataModule
 from src.data.options import CHOICES, OF_THE_RUN, RULES
-from src.data.selection.cross_duplicates import Candidates, copies
+from src.data.selection.cross_duplicates import Candidates, find_duplicates
 from src.data.store.packed_store import SPLITS, Record, Skipped
 from src.data.vocabulary import CANONICAL
 from src.utils.errors import ConfigError
@@ -151,7 +151,7 @@ class CombinedDataModule(StoreDataModule):
         listed = self._candidates()
         exact, near = np.zeros((2, len(listed.row)), bool)
         if self.dedup:
-            exact, near = copies([part.data.store for part in self._parts], listed)
+            exact, near = find_duplicates([part.data.store for part in self._parts], listed)
         else:
             log.warning("data=%s: duplicates stay (data.dedup=false); test images may be trained on.", self.name)
         self._count(listed, exact, near)

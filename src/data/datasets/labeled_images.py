@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,17 +83,12 @@ class LabeledImages(ABC):
             landmarks_path: File of the images' landmarks, see `src.data.readers.landmark_file`; None for those, if any,
                 that the data set has.
             class_names: Classes of the model that will see the images; None for the data set's own.
-
-        Raises:
-            ConfigError: If the half is unknown.
         """
         super().__init__()
         self.name: str | None = name  # as Lightning declares it
         self.path, self.cache_dir = path, Path(data_dir) / "cache"
         self.dedup, self.max_bad, self._kept_classes, self._merge = dedup, max_bad, classes, merge
         self._exclude = [exclude] if isinstance(exclude, str) else list(exclude or ())
-        if half not in (None, *get_args(Half)):
-            raise ConfigError(f"data.half={half}; expected null, first or second. Set data.half=... accordingly.")
         self._half, self._half_seed, self._max_per_class = half, half_seed, max_per_class
         self._landmarks_path = landmarks_path
         self.left_out: Counter[str] = Counter()

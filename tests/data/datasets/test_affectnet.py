@@ -263,8 +263,6 @@ def test_a_folder_without_a_form_or_with_two_is_an_error(csv_release: Path, tmp_
     with pytest.raises(ConfigError, match=r"more than one form \(csv, pickle\): set data\.release"):
         contents(_module(csv_release))
     assert contents(_module(csv_release, release="pickle"))[0].keys() == {"1.png"}
-    with pytest.raises(ConfigError, match=r"data\.release=parquet; expected auto, csv"):
-        _module(csv_release, release="parquet")
 
 
 def test_images_elsewhere_are_an_error(csv_release: Path) -> None:
