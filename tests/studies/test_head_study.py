@@ -13,9 +13,10 @@ from src.metrics.paired import holm
 from src.runs.directory import write_config, write_status
 from src.utils.atomic_files import write_json
 from src.utils.errors import ConfigError
-from studies.head_study.conditions import CONDITIONS, Study
-from studies.head_study.findings import ORIGINAL, findings
-from studies.head_study.page import write_study
+from studies.findings import ORIGINAL
+from studies.head_study.findings import findings
+from studies.head_study.page import CONDITIONS, write_study
+from studies.study import Study
 from tests.helpers.running import TINY_DATA, compose_config, tiny_config
 
 CLASSES = ("happy", "sad", "angry")
@@ -64,7 +65,7 @@ def test_from_the_backbone_to_the_page(tmp_path, data_dir):
     for block in (b.splitlines() for b in text.split("\n\n") if b.startswith("|")):
         assert len({line.count("|") for line in block}) == 1, block
     # A head on frozen features trains itself alone; on emotion2, two blocks of the backbone, too.
-    study = Study(folder)
+    study = Study.read(folder, CONDITIONS)
     head, blocks = (
         study.cells[cell][0].metrics["model/trainable_parameters"]
         for cell in (("fused", "linear"), ("emotion2", "linear"))
@@ -104,7 +105,7 @@ def study_of(folder, gain, seeds=2, conditions=("fused", "weighted", "sampled", 
             better = gains.get(condition, gain) if head in ("self_attention", "multihead") else 0.0
             for seed in range(seeds):
                 fabricate(folder, condition, head, seed, 0.6 + better, n)
-    return Study(folder)
+    return Study.read(folder, CONDITIONS)
 
 
 def outcomes(study):
@@ -127,7 +128,7 @@ def test_attention_is_not_credited_with_size(tmp_path, wide, outcome):
     for width, accuracy in wide.items():
         for seed in range(2):
             fabricate(tmp_path, "sized", "linear", seed, accuracy, 2000, width=width)
-    found = findings(Study(tmp_path))[-1]
+    found = findings(Study.read(tmp_path, CONDITIONS))[-1]
     assert (found.outcome, found.complete) == (outcome, len(wide) == 2)
     if found.complete:
         assert [c.name for c in found.contrasts] == ["self_attention - linear (316)", "multihead - linear (543)"]
@@ -138,7 +139,7 @@ def test_attention_that_harms(tmp_path):
     for head in ("linear_flat", "linear_bottleneck"):
         for seed in range(2):
             fabricate(tmp_path / "more", "fused", head, seed, 0.3)
-            study.cells["fused", head] = Study(tmp_path / "more").cells["fused", head]
+            study.cells["fused", head] = Study.read(tmp_path / "more", CONDITIONS).cells["fused", head]
     assert outcomes(study)[:2] == ["confirmed", "confirmed"]
 
 
