@@ -125,7 +125,7 @@ def draw_regions(path: Path, title: str, table: Table) -> Path:
     axis.invert_yaxis()
     axis.set(xlim=(0, 100), xlabel="percent of the attribution; last bar: percent of the pixels")
     axis.set_title(title, fontsize=10)
-    axis.legend(ncols=3, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.18), frameon=False)
+    figure.legend(ncols=len(REGIONS), fontsize=8, loc="outside lower center", frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as scratch:
         figure.savefig(scratch, dpi=110, format="png")
