@@ -40,6 +40,7 @@ RULES: Rules = {
     "derived": ("names of outputs, such as [valence_arousal], or null", Names | None),
     "calibrate": ("run directories, or null", StrictStr | Names | None),
     "rounds": ("a whole number of 1 or more", Positive),
+    "n_images": ("a whole number of 1 or more", Positive),
     "ckpt_path": ("a path", StrictStr | None),
     "input": (
         "an image, a folder, a glob, a video, the number of a camera, or a list of these",
@@ -123,7 +124,7 @@ CHOICES: Choices = {
     "tta": ("none", "flip", "crops"),
     "metric": ("f1_macro", "accuracy", "balanced_accuracy", "f1_weighted"),
     "suite": ("data", "backbone", "cache", "loop", "predict", "all"),
-    "detector": ("haar", "yunet", "none"),
+    "detector": ("retinaface", "haar", "yunet", "none"),
     "backend": ("auto", "torch", "onnx"),
     "precision": ("auto", "32-true", "bf16-mixed", "16-mixed", "64-true"),
     "table": ("csv", "jsonl"),

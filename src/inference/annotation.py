@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from src.inference.cards import CARD_WIDTH, FAINT, PAPER, Card, card_height, class_color, draw_card
+from src.inference.crop import crop_to_image
 from src.inference.drawing import Canvas, Color, Point, blend, text_width
 from src.inference.results import Box, FacePrediction, Image, Prediction
 
@@ -222,13 +223,15 @@ def _lay_heat(pixels: Image, face: FacePrediction, scale: float) -> None:
     if face.heat is None:
         return
     height, width = pixels.shape[:2]
-    box = face.crop
-    left, top = round(box.x * scale), round(box.y * scale)
-    side = (max(1, round(box.width * scale)), max(1, round(box.height * scale)))
-    heat = cv2.resize(face.heat.astype(np.float32), side, interpolation=cv2.INTER_CUBIC).clip(0, 1)
-    y0, y1, x0, x1 = max(top, 0), min(top + side[1], height), max(left, 0), min(left + side[0], width)
+    side = len(face.heat)
+    place = scale * crop_to_image(face.crop, face.roll, side)
+    place[:, 2] += (scale - 1) / 2
+    edges = place @ np.array([[-0.5, -0.5, side - 0.5, side - 0.5], [-0.5, side - 0.5, -0.5, side - 0.5], [1, 1, 1, 1]])
+    (x0, y0), (x1, y1) = np.floor(edges.min(axis=1)).astype(int), np.ceil(edges.max(axis=1)).astype(int) + 1
+    x0, y0, x1, y1 = max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)
     if y0 >= y1 or x0 >= x1:
         return
-    heat = heat[y0 - top : y1 - top, x0 - left : x1 - left]
+    place[:, 2] -= (x0, y0)
+    heat = cv2.warpAffine(face.heat.astype(np.float32), place, (x1 - x0, y1 - y0), flags=cv2.INTER_CUBIC).clip(0, 1)
     colors = cv2.applyColorMap(np.rint(255 * heat).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
     pixels[y0:y1, x0:x1] = blend(pixels[y0:y1, x0:x1], colors.astype(np.float32), HEAT_WEIGHT * heat)

@@ -11,7 +11,7 @@ import numpy as np
 from src.data.readers.images import decode_image
 from src.inference.backend import Backend, BackendOutput, TorchBackend
 from src.inference.choice import load_backend
-from src.inference.crop import crop_box, crop_rule, cut, to_tensor
+from src.inference.crop import crop_box, crop_rule, crop_to_image, cut, roll_of, to_tensor
 from src.inference.detection import Detection, Detector, build_detector
 from src.inference.results import Box, FacePrediction, Frame, Image, Prediction
 from src.inference.tracking import Tracker
@@ -47,7 +47,7 @@ class EmotionPredictor:
         self,
         weights: str | Path = DEFAULT_WEIGHTS,
         *,
-        detector: str | Detector = "haar",
+        detector: str | Detector = "retinaface",
         detector_path: str | None = None,
         backend: str | Backend = "auto",
         vocabulary: str | None = None,
@@ -61,7 +61,7 @@ class EmotionPredictor:
 
         Args:
             weights: A run directory, a `.ckpt`, a `.safetensors` or an `.onnx`.
-            detector: `haar`, `yunet`, `none` (images are crops of faces already), or one of your own.
+            detector: `retinaface`, `haar`, `yunet`, `none` (images are crops of faces already), or one of your own.
             detector_path: The ONNX file of `yunet`.
             backend: `auto` (the fastest here), `torch`, `onnx`, or one of your own, which then has the weights.
             vocabulary: Which classification of weights that have several; None takes `ferplus` if there is one.
@@ -86,7 +86,7 @@ class EmotionPredictor:
         self.gradcam = gradcam
         self.detector = build_detector(detector, detector_path) if isinstance(detector, str) else detector
         self.batch_size = batch_size
-        self._rule = crop_rule(self.backend.crop)
+        self._rule = crop_rule(self.detector, self.backend.crop)
 
     def predict(self, image: str | Path | Image) -> Prediction:
         """Predict one image.
@@ -139,10 +139,13 @@ class EmotionPredictor:
     def _run(self, waiting: list[tuple[Frame, list[Detection]]]) -> Iterator[Prediction]:
         """Predict the faces of all waiting frames, `batch_size` at a time."""
         detections = [detection for _, found in waiting for detection in found]
-        boxes = [crop_box(detection.box, self._rule) for detection in detections]
+        rolls = [roll_of(detection.points) for detection in detections]
+        boxes = [crop_box(found.box, self._rule, roll) for found, roll in zip(detections, rolls, strict=True)]
         frames = [frame for frame, found in waiting for _ in found]
         size, grayscale = self.backend.image_size, self.backend.grayscale
-        crops = [cut(frame.image, box, size, grayscale) for frame, box in zip(frames, boxes, strict=True)]
+        crops = [
+            cut(frame.image, box, size, grayscale, roll) for frame, box, roll in zip(frames, boxes, rolls, strict=True)
+        ]
         predicted = [
             face
             for i in range(0, len(crops), self.batch_size)
@@ -166,20 +169,20 @@ class EmotionPredictor:
 
     def _face(self, detection: Detection, crop: Box, output: BackendOutput) -> FacePrediction:
         """Name the outputs of one face, and put its landmarks into the image."""
-        landmarks = None
+        landmarks, roll = None, roll_of(detection.points)
         if output.landmarks is not None:
-            edge = np.array([crop.x, crop.y], np.float32)
-            scale = np.float32(crop.width / self.backend.image_size)
-            # As in OpenCV, the edges of the crop stay the edges: the centre of its first pixel moves.
-            landmarks = (edge + (output.landmarks.numpy() + 0.5) * scale - 0.5).astype(np.float32)
+            place = crop_to_image(crop, roll, self.backend.image_size)
+            landmarks = (output.landmarks.numpy() @ place[:, :2].T + place[:, 2]).astype(np.float32)
         return FacePrediction(
             box=detection.box,
             crop=crop,
+            roll=roll,
             probabilities=dict(zip(self.backend.class_names, output.probabilities.tolist(), strict=True)),
             valence=None if output.valence is None else float(output.valence),
             arousal=None if output.arousal is None else float(output.arousal),
             landmarks=landmarks,
             score=detection.score,
+            points=detection.points,
         )
 
 

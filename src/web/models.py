@@ -96,7 +96,7 @@ class ModelShelf:
         self,
         locations: list[str],
         *,
-        detector: str = "haar",
+        detector: str = "retinaface",
         detector_path: str | None = None,
         plugins: Plugins = (),
     ) -> None:
