@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from src.inference.cards import CARD_WIDTH, FAINT, PAPER, Card, card_height, class_color, draw_card
+from src.inference.cards import CARD_WIDTH, FAINT, PAPER, Card, card_height, draw_card, face_color
 from src.inference.crop import crop_to_image
 from src.inference.drawing import Canvas, Color, Point, blend, text_width
 from src.inference.results import Box, FacePrediction, Image, Prediction
@@ -190,16 +190,16 @@ def _scaled(box: Box, layout: _Layout, top: int) -> Box:
 def _draw_box(canvas: Canvas, number: int, face: FacePrediction, layout: _Layout, top: int) -> None:
     """Draw a face's box and its label, as large as the box allows."""
     box = _scaled(face.box, layout, top)
-    color = class_color(face.expression, list(face.probabilities))
+    color = face_color(face)
     thickness = max(2.0, min(3.0, box.width / 60) * layout.unit)
     corner, size = (box.x, box.y), (box.width, box.height)
     canvas.rectangle(corner, size, PAPER, thickness + 1.5)
     canvas.rectangle(corner, size, color, thickness)
     font = min(max(box.width / 9, 9.0), 17 * layout.unit)
-    text = f"{number}  {face.expression} {face.probability:.0%}"
+    text = f"{number}  {face.remark or f'{face.expression} {face.probability:.0%}'}"
     width = text_width(text, font, bold=True) + 0.9 * font
     if width > 1.6 * box.width:
-        text = f"{number} {face.expression}"
+        text = f"{number} {'?' if face.reasons else face.expression}"
         width = text_width(text, font, bold=True) + 0.9 * font
     height = 1.6 * font
     x = min(max(box.x - thickness / 2, 0.0), max(0.0, layout.image[0] - width))

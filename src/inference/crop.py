@@ -59,7 +59,8 @@ def crop_rule(detector: object, crop: str) -> CropRule:
     Raises:
         ConfigError: If there is no such crop.
     """
-    return {**FER2013_CROPS, **getattr(detector, "crops", {})}[crop_name(crop)]
+    rules: Crops = {**FER2013_CROPS, **getattr(detector, "crops", {})}
+    return rules[crop_name(crop)]
 
 
 def crop_box(box: Box, rule: CropRule, roll: float = 0.0) -> Box:
@@ -151,7 +152,7 @@ def _straight(image: Image, box: Box) -> Image:
     if left >= 0 and top >= 0 and right <= width and bottom <= height:
         return image[top:bottom, left:right]
     rows, columns = np.arange(top, bottom).clip(0, height - 1), np.arange(left, right).clip(0, width - 1)
-    return image[rows[:, None], columns]
+    return np.asarray(image[rows[:, None], columns], np.uint8)
 
 
 def to_tensor(crops: list[Image]) -> Tensor:

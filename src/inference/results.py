@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]
+# Why a prediction is not to be trusted, as tables name it, and in words.
+REASONS = {"small": "too small", "cut": "cut by the edge", "turned": "turned away", "blurred": "blurred"}
 
 
 class Box(NamedTuple):
@@ -61,6 +63,7 @@ class FacePrediction:
             person, in pixels of the image as `landmarks`, (5, 2); None if the detector does not tell.
         heat: How much each pixel of the crop speaks for the class, in [0, 1], (S, S); None unless asked for.
         track: Number of the person within a video from 1 up; None for an image.
+        reasons: Why the prediction is not to be trusted, of `REASONS`; empty if it is.
         roll: How far that square is turned about its centre, clockwise in degrees, as the face is.
     """
 
@@ -75,11 +78,17 @@ class FacePrediction:
     heat: NDArray[np.float32] | None = field(default=None, repr=False)
     track: int | None = None
     roll: float = 0.0
+    reasons: tuple[str, ...] = ()
 
     @property
     def expression(self) -> str:
         """The most probable class."""
         return max(self.probabilities, key=self.probabilities.__getitem__)
+
+    @property
+    def remark(self) -> str:
+        """Why the prediction is not to be trusted, in words; empty if it is."""
+        return ", ".join(REASONS[reason] for reason in self.reasons)
 
     @property
     def probability(self) -> float:

@@ -97,7 +97,7 @@ class RetinaFaceDetector:
         scores = confidences[sure, 1]
         middles = centres + OFFSET * sides * offsets[sure, :2]
         halves = sides * np.exp(SIZE * offsets[sure, 2:]) / 2
-        corners = np.concatenate([middles - halves, middles + halves], axis=1)
+        corners = np.concatenate([middles - halves, middles + halves], axis=1, dtype=np.float32)
         places = centres[:, None] + OFFSET * sides[:, None] * points[sure].reshape(-1, 5, 2)
         best = nms(torch.from_numpy(corners), torch.from_numpy(scores), OVERLAP).numpy()
         return _Faces(corners / np.float32(scale), scores, places / np.float32(scale)).where(best)

@@ -161,6 +161,15 @@ def face(**changes):
     return FacePrediction(**values)
 
 
+def test_cards_say_why_a_face_is_not_to_be_trusted():
+    frame = Frame("x", np.zeros((9, 9, 3), np.uint8))
+    html = faces_html(Prediction(frame, (face(reasons=("small", "blurred")), face())))
+    unsure, sure = html.split("</article>")[:2]
+    assert 'class="face unsure"' in unsure
+    assert '<strong style="color:#767c84">Too small, blurred<' in unsure
+    assert "unsure" not in sure
+
+
 def test_cards_show_trained_outputs_only():
     frame = Frame("x", np.zeros((9, 9, 3), np.uint8))
     plain = faces_html(Prediction(frame, (face(),)))
