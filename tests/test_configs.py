@@ -15,7 +15,7 @@ CONF = ROOT / "conf"
 # wandb_sweep.yaml is Weights & Biases' own, see test_wandb_run.py.
 FILES = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml") if path.name != "wandb_sweep.yaml")
 OPTIONS = [p for p in FILES if len(p.parts) == 2 and p.parts[0] != "local"]
-ENTRY_POINTS = [p.stem for p in FILES if len(p.parts) == 1 and p.stem != "run"]
+ENTRY_POINTS = [p.stem for p in FILES if len(p.parts) == 1 and p.stem not in ("run", "faces")]
 TRAIN_GROUPS = {"data", "backbone", "head", "optimizer", "scheduler", "loss", "transform", "trainer"}
 TRAIN_GROUPS |= {"logger", "callbacks", "sweep"}
 # Groups whose files define nothing: they change what others define.

@@ -122,7 +122,7 @@ def _classifier(width: int, side: int, n_hourglass: int) -> ExpressionClassifier
         class_names=("neutral", "happy", "sad", "surprise", "fear", "disgust", "angry", "contempt"),
         image_size=side,
         grayscale=False,
-        crop="as the data set gives it",
+        crop="fer2013",
         outputs=("expression", "valence_arousal"),
         trained_on="nothing",
         precision="auto",

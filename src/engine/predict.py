@@ -19,6 +19,7 @@ from src.data.readers.images import UnreadableImage
 from src.inference.annotation import Annotator
 from src.inference.camera import read_camera
 from src.inference.predictor import DEFAULT_WEIGHTS, EmotionPredictor, as_frame
+from src.inference.quality import QualityLimits
 from src.inference.results import Frame, Prediction
 from src.inference.sources import Source, find_sources
 from src.inference.tables import PredictionTable
@@ -197,6 +198,7 @@ def predict(cfg: DictConfig) -> None:
         cfg.ckpt_path or DEFAULT_WEIGHTS,
         detector=cfg.detector,
         detector_path=cfg.detector_path,
+        quality=QualityLimits(**cfg.quality),
         backend=cfg.backend,
         vocabulary=cfg.head.vocabulary,
         batch_size=cfg.batch_size,

@@ -35,6 +35,7 @@ def serve(cfg: DictConfig) -> None:
     with own_folder() as folder, stop_requests.deferred():
         os.environ.update(OFFLINE, GRADIO_TEMP_DIR=str(folder))
         logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio asks itself whether it runs
+        from src.inference.quality import QualityLimits
         from src.web.analysis import Analyst
         from src.web.demo import STYLE, build_demo, theme
         from src.web.examples import draw_examples
@@ -43,7 +44,11 @@ def serve(cfg: DictConfig) -> None:
 
         log.info("Loading the model ...")
         shelf = ModelShelf(
-            list(cfg.models), detector=cfg.detector, detector_path=cfg.detector_path, plugins=cfg.plugins
+            list(cfg.models),
+            detector=cfg.detector,
+            detector_path=cfg.detector_path,
+            quality=QualityLimits(**cfg.quality),
+            plugins=cfg.plugins,
         )
         demo = build_demo(Analyst(shelf, folder, cfg.max_seconds), draw_examples(folder), cfg.max_mb)
         demo.queue(max_size=32)

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from src.inference.cards import CARD_WIDTH, FAINT, PAPER, Card, card_height, class_color, draw_card
+from src.inference.cards import CARD_WIDTH, FAINT, PAPER, Card, card_height, draw_card, face_color
+from src.inference.crop import crop_to_image
 from src.inference.drawing import Canvas, Color, Point, blend, text_width
 from src.inference.results import Box, FacePrediction, Image, Prediction
 
@@ -189,16 +190,16 @@ def _scaled(box: Box, layout: _Layout, top: int) -> Box:
 def _draw_box(canvas: Canvas, number: int, face: FacePrediction, layout: _Layout, top: int) -> None:
     """Draw a face's box and its label, as large as the box allows."""
     box = _scaled(face.box, layout, top)
-    color = class_color(face.expression, list(face.probabilities))
+    color = face_color(face)
     thickness = max(2.0, min(3.0, box.width / 60) * layout.unit)
     corner, size = (box.x, box.y), (box.width, box.height)
     canvas.rectangle(corner, size, PAPER, thickness + 1.5)
     canvas.rectangle(corner, size, color, thickness)
     font = min(max(box.width / 9, 9.0), 17 * layout.unit)
-    text = f"{number}  {face.expression} {face.probability:.0%}"
+    text = f"{number}  {face.remark or f'{face.expression} {face.probability:.0%}'}"
     width = text_width(text, font, bold=True) + 0.9 * font
     if width > 1.6 * box.width:
-        text = f"{number} {face.expression}"
+        text = f"{number} {'?' if face.reasons else face.expression}"
         width = text_width(text, font, bold=True) + 0.9 * font
     height = 1.6 * font
     x = min(max(box.x - thickness / 2, 0.0), max(0.0, layout.image[0] - width))
@@ -222,13 +223,15 @@ def _lay_heat(pixels: Image, face: FacePrediction, scale: float) -> None:
     if face.heat is None:
         return
     height, width = pixels.shape[:2]
-    box = face.crop
-    left, top = round(box.x * scale), round(box.y * scale)
-    side = (max(1, round(box.width * scale)), max(1, round(box.height * scale)))
-    heat = cv2.resize(face.heat.astype(np.float32), side, interpolation=cv2.INTER_CUBIC).clip(0, 1)
-    y0, y1, x0, x1 = max(top, 0), min(top + side[1], height), max(left, 0), min(left + side[0], width)
+    side = len(face.heat)
+    place = scale * crop_to_image(face.crop, face.roll, side)
+    place[:, 2] += (scale - 1) / 2
+    edges = place @ np.array([[-0.5, -0.5, side - 0.5, side - 0.5], [-0.5, side - 0.5, -0.5, side - 0.5], [1, 1, 1, 1]])
+    (x0, y0), (x1, y1) = np.floor(edges.min(axis=1)).astype(int), np.ceil(edges.max(axis=1)).astype(int) + 1
+    x0, y0, x1, y1 = max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)
     if y0 >= y1 or x0 >= x1:
         return
-    heat = heat[y0 - top : y1 - top, x0 - left : x1 - left]
+    place[:, 2] -= (x0, y0)
+    heat = cv2.warpAffine(face.heat.astype(np.float32), place, (x1 - x0, y1 - y0), flags=cv2.INTER_CUBIC).clip(0, 1)
     colors = cv2.applyColorMap(np.rint(255 * heat).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
     pixels[y0:y1, x0:x1] = blend(pixels[y0:y1, x0:x1], colors.astype(np.float32), HEAT_WEIGHT * heat)

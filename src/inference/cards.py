@@ -21,6 +21,7 @@ COLORS: dict[str, Color] = {
     "contempt": (30, 148, 150),
 }
 OTHERS: tuple[Color, ...] = ((160, 82, 45), (199, 21, 133), (85, 107, 47), (0, 110, 190), (184, 134, 11))
+UNSURE: Color = (118, 124, 132)
 # In units, of which an image of 720 px has one a pixel.
 CARD_WIDTH, TITLE_HEIGHT, BAR_HEIGHT, PADDING = 400, 40, 17, 14
 NAME_WIDTH, VALUE_WIDTH, CIRCLE = 70, 40, 132
@@ -46,6 +47,11 @@ def class_color(name: str, classes: Sequence[str]) -> Color:
     return COLORS.get(name) or OTHERS[list(classes).index(name) % len(OTHERS)]
 
 
+def face_color(face: FacePrediction) -> Color:
+    """Return the color of a face: that of its class, or gray if its prediction is not to be trusted."""
+    return UNSURE if face.reasons else class_color(face.expression, list(face.probabilities))
+
+
 def card_height(n_classes: int) -> float:
     """Return the height of a card in units."""
     return TITLE_HEIGHT + max(n_classes * BAR_HEIGHT, CIRCLE + 20) + 2 * PADDING
@@ -61,14 +67,15 @@ def draw_card(canvas: Canvas, corner: Point, card: Card, unit: float) -> None:
         unit: Pixels of a unit.
     """
     face = card.face
-    classes = list(face.probabilities)
-    color = class_color(face.expression, classes)
+    color = face_color(face)
     x, y = corner[0] + PADDING * unit, corner[1] + PADDING * unit
     canvas.circle((x + 12 * unit, y + 13 * unit), 12 * unit, color)
     canvas.text((x + 12 * unit, y + 13 * unit), str(card.number), 13 * unit, PAPER, anchor="mm", bold=True)
-    canvas.text((x + 34 * unit, y + 13 * unit), face.expression, 18 * unit, INK, anchor="lm", bold=True)
+    ink = FAINT if face.reasons else INK
+    canvas.text((x + 34 * unit, y + 13 * unit), face.expression, 18 * unit, ink, anchor="lm", bold=True)
     edge = corner[0] + (CARD_WIDTH - PADDING) * unit
-    canvas.text((edge, y + 13 * unit), f"{face.probability:.0%}", 18 * unit, color, anchor="rm", bold=True)
+    text, size = (face.remark, 13) if face.reasons else (f"{face.probability:.0%}", 18)
+    canvas.text((edge, y + 13 * unit), text, size * unit, color, anchor="rm", bold=True)
     top = y + TITLE_HEIGHT * unit
     has_affect = face.valence is not None and face.arousal is not None
     right = edge - (CIRCLE + 24) * unit if has_affect else edge
@@ -77,13 +84,12 @@ def draw_card(canvas: Canvas, corner: Point, card: Card, unit: float) -> None:
         trail = card.trail or ((face.valence, face.arousal),)
         center = (edge - CIRCLE / 2 * unit, top + (CIRCLE / 2 + 4) * unit)
         _draw_circumplex(canvas, center, CIRCLE / 2 * unit, trail, color, unit)
-    bottom = corner[1] + card_height(len(classes)) * unit
+    bottom = corner[1] + card_height(len(face.probabilities)) * unit
     canvas.line((x, bottom), (edge, bottom), RULE)
 
 
 def _draw_bars(canvas: Canvas, corner: Point, width: float, face: FacePrediction, unit: float) -> None:
     x, y = corner
-    classes = list(face.probabilities)
     start, length = x + NAME_WIDTH * unit, width - (NAME_WIDTH + VALUE_WIDTH) * unit
     for name, value in face.probabilities.items():
         top = name == face.expression
@@ -92,7 +98,7 @@ def _draw_bars(canvas: Canvas, corner: Point, width: float, face: FacePrediction
         height = (BAR_HEIGHT - 7) * unit
         canvas.rectangle((start, middle - height / 2), (length, height), RULE)
         if value * length >= 1:
-            color = class_color(name, classes) if top else BAR
+            color = face_color(face) if top else BAR
             canvas.rectangle((start, middle - height / 2), (value * length, height), color)
         canvas.text((x + width, middle), f"{value:.0%}", 11.5 * unit, INK if top else FAINT, anchor="rm", bold=top)
         y += BAR_HEIGHT * unit

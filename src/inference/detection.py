@@ -1,4 +1,4 @@
-"""Where the faces are: OpenCV's Haar cascade, YuNet, or the whole image."""
+"""Where the faces are: RetinaFace, OpenCV's Haar cascade, YuNet, or the whole image."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.data.readers.images import shrink
+from src.inference.crop import FER2013_CROPS, WIDER_FACE_CROPS, CropRule
 from src.inference.results import Box, Image
+from src.models.crops import CROPS
 from src.utils.errors import ConfigError
 
-DETECTORS = ("haar", "yunet", "none")
+DETECTORS = ("retinaface", "haar", "yunet", "none")
 # Longest side in which faces are looked for: larger images are reduced, so that time does not grow with their size.
 SEARCH_SIDE = 1280
 # Of the cascades that OpenCV ships, this one found most synthetic faces (280 of 288; the `default` one 269) with the
@@ -37,14 +39,22 @@ class Detection(NamedTuple):
     Attributes:
         box: Its box in pixels of the image.
         score: The detector's confidence, or None.
+        points: x and y of the right eye, the left eye, the nose and the right and left corner of the mouth, of the
+            person, in pixels of the image, 0 being the centre of the first one, (5, 2); None if the detector does not
+            tell.
     """
 
     box: Box
     score: float | None
+    points: NDArray[np.float32] | None = None
 
 
 class Detector(Protocol):
-    """Finds the faces of an image; those here may be called from several threads."""
+    """Finds the faces of an image; those here may be called from several threads.
+
+    A detector may have an attribute `crops`, a `src.inference.crop.Crops`: which square about its boxes shows what a
+    model was trained on. Without it, its boxes are taken for those of FER2013.
+    """
 
     def __call__(self, image: Image) -> list[Detection]:
         """Return the faces of an RGB image (H, W, 3), from left to right."""
@@ -53,6 +63,8 @@ class Detector(Protocol):
 
 class WholeImage:
     """Takes the whole image for a face, which is cropped already."""
+
+    crops = dict.fromkeys(CROPS, CropRule())
 
     def __call__(self, image: Image) -> list[Detection]:
         """Return the image's rectangle."""
@@ -63,6 +75,8 @@ class WholeImage:
 class HaarDetector:
     """A cascade for frontal faces (Viola and Jones, CVPR 2001) that OpenCV ships; its boxes are squares."""
 
+    crops = FER2013_CROPS
+
     def __init__(self) -> None:
         """Load the cascade."""
         # OpenCV keeps the image that it searches in the cascade: another thread would find this one's faces.
@@ -71,18 +85,20 @@ class HaarDetector:
 
     def __call__(self, image: Image) -> list[Detection]:
         """Return the faces of an RGB image (H, W, 3), from left to right."""
-        small, scale = _search_size(image)
+        small, scale = search_size(image)
         gray = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
         with self._lock:
             boxes, _, scores = self._cascade.detectMultiScale3(
                 gray, SCALE_STEP, NEIGHBORS, minSize=(SMALLEST_FACE, SMALLEST_FACE), outputRejectLevels=True
             )
         found = zip(np.asarray(boxes).reshape(-1, 4), np.ravel(scores), strict=True)
-        return _sorted([Detection(_about(_scaled(box, scale)), float(score)) for box, score in found])
+        return by_position([Detection(_about(_scaled(box, scale)), float(score)) for box, score in found])
 
 
 class YunetDetector:
     """YuNet (Wu et al., Machine Intelligence Research 20, 2023), from an ONNX file of OpenCV's model zoo."""
+
+    crops = WIDER_FACE_CROPS
 
     def __init__(self, path: str | None) -> None:
         """Load the network.
@@ -95,7 +111,7 @@ class YunetDetector:
         """
         wanted = (
             "expected the ONNX file of YuNet, such as face_detection_yunet_2023mar.onnx of "
-            "https://github.com/opencv/opencv_zoo; or use detector=haar, which needs none."
+            "https://github.com/opencv/opencv_zoo; or use detector=retinaface, whose file is shipped."
         )
         path = None if path is None else os.path.expanduser(path)
         if path is None or not Path(path).is_file():
@@ -111,24 +127,30 @@ class YunetDetector:
 
     def __call__(self, image: Image) -> list[Detection]:
         """Return the faces of an RGB image (H, W, 3), from left to right."""
-        small, scale = _search_size(image)
+        small, scale = search_size(image)
         with self._lock:
             self._network.setInputSize(small.shape[1::-1])
             _, faces = self._network.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
         rows = [] if faces is None else faces
-        return _sorted([Detection(_scaled(row[:4], scale), float(row[-1])) for row in rows])
+        return by_position(
+            [Detection(_scaled(row[:4], scale), float(row[-1]), _points(row[4:14], scale)) for row in rows]
+        )
 
 
 def build_detector(name: str, path: str | None = None) -> Detector:
     """Return a detector.
 
     Args:
-        name: `haar`, `yunet` or `none`.
+        name: One of `DETECTORS`.
         path: File of YuNet.
 
     Raises:
         ConfigError: If the name is unknown or the file cannot be used.
     """
+    if name == "retinaface":
+        from src.inference.retinaface import RetinaFaceDetector
+
+        return RetinaFaceDetector()
     if name == "haar":
         return HaarDetector()
     if name == "yunet":
@@ -138,7 +160,7 @@ def build_detector(name: str, path: str | None = None) -> Detector:
     raise ConfigError(f"detector={name}; expected one of {', '.join(DETECTORS)}.")
 
 
-def _search_size(image: Image) -> tuple[Image, float]:
+def search_size(image: Image) -> tuple[Image, float]:
     """Return the image in which faces are looked for, and how many of its pixels are one of the original."""
     longest = max(image.shape[:2])
     if longest >= SMALLEST_SEARCH:
@@ -152,11 +174,16 @@ def _scaled(box: NDArray[Any], scale: float) -> Box:
     return Box(*(float(value) / scale for value in box))
 
 
+def _points(values: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
+    return (values.reshape(5, 2) + np.float32(0.5)) / np.float32(scale) - np.float32(0.5)
+
+
 def _about(box: Box) -> Box:
     """Return the larger box that the `default` cascade would have drawn."""
     width, height = box.width / CASCADE_SCALE, box.height / CASCADE_SCALE
     return Box(box.x - (width - box.width) / 2, box.y - (height - box.height) / 2, width, height)
 
 
-def _sorted(found: list[Detection]) -> list[Detection]:
+def by_position(found: list[Detection]) -> list[Detection]:
+    """Return faces from left to right."""
     return sorted(found, key=lambda detection: detection.box)

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from src.data.readers.images import decode_image
 from src.inference.backend import Backend, BackendOutput, TorchBackend
 from src.inference.choice import load_backend
-from src.inference.crop import crop_box, crop_rule, cut, to_tensor
+from src.inference.crop import crop_box, crop_rule, crop_to_image, cut, roll_of, to_tensor
 from src.inference.detection import Detection, Detector, build_detector
+from src.inference.quality import QualityLimits
 from src.inference.results import Box, FacePrediction, Frame, Image, Prediction
 from src.inference.tracking import Tracker
 from src.models.registry import Plugins, load_plugins
@@ -25,6 +27,16 @@ MAX_WAITING_FRAMES = 32
 MAX_WAITING_PIXELS = 2**25
 
 
+class _Face(NamedTuple):
+    """A face that was found, and what the model is to see of it; see `FacePrediction`."""
+
+    detection: Detection
+    crop: Box
+    roll: float
+    pixels: Image
+    reasons: tuple[str, ...]
+
+
 class EmotionPredictor:
     """Finds the faces of images and predicts them, in batches across faces and images.
 
@@ -34,6 +46,7 @@ class EmotionPredictor:
     Attributes:
         backend: What runs the model.
         detector: What finds the faces.
+        quality: What a face must have to be predicted with confidence.
         batch_size: Largest number of faces that the model sees at once.
         gradcam: Whether faces get their `heat`.
 
@@ -47,8 +60,9 @@ class EmotionPredictor:
         self,
         weights: str | Path = DEFAULT_WEIGHTS,
         *,
-        detector: str | Detector = "haar",
+        detector: str | Detector = "retinaface",
         detector_path: str | None = None,
+        quality: QualityLimits | None = None,
         backend: str | Backend = "auto",
         vocabulary: str | None = None,
         batch_size: int = 32,
@@ -61,8 +75,9 @@ class EmotionPredictor:
 
         Args:
             weights: A run directory, a `.ckpt`, a `.safetensors` or an `.onnx`.
-            detector: `haar`, `yunet`, `none` (images are crops of faces already), or one of your own.
+            detector: `retinaface`, `haar`, `yunet`, `none` (images are crops of faces already), or one of your own.
             detector_path: The ONNX file of `yunet`.
+            quality: What a face must have to be predicted with confidence; None for the default.
             backend: `auto` (the fastest here), `torch`, `onnx`, or one of your own, which then has the weights.
             vocabulary: Which classification of weights that have several; None takes `ferplus` if there is one.
             batch_size: Largest number of faces that the model sees at once.
@@ -85,8 +100,9 @@ class EmotionPredictor:
             raise ConfigError("gradcam=true needs gradients, which only backend=torch has; leave one of them out.")
         self.gradcam = gradcam
         self.detector = build_detector(detector, detector_path) if isinstance(detector, str) else detector
+        self.quality = quality or QualityLimits()
         self.batch_size = batch_size
-        self._rule = crop_rule(self.backend.crop)
+        self._rule = crop_rule(self.detector, self.backend.crop)
 
     def predict(self, image: str | Path | Image) -> Prediction:
         """Predict one image.
@@ -138,48 +154,48 @@ class EmotionPredictor:
 
     def _run(self, waiting: list[tuple[Frame, list[Detection]]]) -> Iterator[Prediction]:
         """Predict the faces of all waiting frames, `batch_size` at a time."""
-        detections = [detection for _, found in waiting for detection in found]
-        boxes = [crop_box(detection.box, self._rule) for detection in detections]
-        frames = [frame for frame, found in waiting for _ in found]
-        size, grayscale = self.backend.image_size, self.backend.grayscale
-        crops = [cut(frame.image, box, size, grayscale) for frame, box in zip(frames, boxes, strict=True)]
-        predicted = [
-            face
-            for i in range(0, len(crops), self.batch_size)
-            for face in self._faces(crops[i : i + self.batch_size], detections[i:], boxes[i:])
-        ]
+        faces = [self._cut(frame.image, detection) for frame, found in waiting for detection in found]
+        parts = (faces[i : i + self.batch_size] for i in range(0, len(faces), self.batch_size))
+        predicted = [face for part in parts for face in self._faces(part)]
         start = 0
         for frame, found in waiting:
             end = start + len(found)
             yield Prediction(frame, tuple(predicted[start:end]))
             start = end
 
-    def _faces(self, crops: list[Image], detections: list[Detection], boxes: list[Box]) -> list[FacePrediction]:
-        """Predict a batch; detections and boxes are those of the crops, and maybe of more."""
-        images = to_tensor(crops)
-        rows = _rows(self.backend(images))
-        faces = [self._face(detections[i], boxes[i], row) for i, row in enumerate(rows)]
+    def _cut(self, image: Image, detection: Detection) -> _Face:
+        """Cut a face out of its image, and judge how well it can be seen."""
+        roll = roll_of(detection.points)
+        crop = crop_box(detection.box, self._rule, roll)
+        pixels = cut(image, crop, self.backend.image_size, self.backend.grayscale, roll)
+        return _Face(detection, crop, roll, pixels, self.quality.reasons(image, detection, crop, pixels))
+
+    def _faces(self, found: list[_Face]) -> list[FacePrediction]:
+        """Predict a batch."""
+        images = to_tensor([face.pixels for face in found])
+        faces = [self._face(face, row) for face, row in zip(found, _rows(self.backend(images)), strict=True)]
         if self.gradcam and isinstance(self.backend, TorchBackend):
             heat = self.backend.explain(images, [face.expression for face in faces]).numpy()
             faces = [replace(face, heat=one) for face, one in zip(faces, heat, strict=True)]
         return faces
 
-    def _face(self, detection: Detection, crop: Box, output: BackendOutput) -> FacePrediction:
+    def _face(self, face: _Face, output: BackendOutput) -> FacePrediction:
         """Name the outputs of one face, and put its landmarks into the image."""
         landmarks = None
         if output.landmarks is not None:
-            edge = np.array([crop.x, crop.y], np.float32)
-            scale = np.float32(crop.width / self.backend.image_size)
-            # As in OpenCV, the edges of the crop stay the edges: the centre of its first pixel moves.
-            landmarks = (edge + (output.landmarks.numpy() + 0.5) * scale - 0.5).astype(np.float32)
+            place = crop_to_image(face.crop, face.roll, self.backend.image_size)
+            landmarks = (output.landmarks.numpy() @ place[:, :2].T + place[:, 2]).astype(np.float32)
         return FacePrediction(
-            box=detection.box,
-            crop=crop,
+            box=face.detection.box,
+            crop=face.crop,
+            roll=face.roll,
             probabilities=dict(zip(self.backend.class_names, output.probabilities.tolist(), strict=True)),
             valence=None if output.valence is None else float(output.valence),
             arousal=None if output.arousal is None else float(output.arousal),
             landmarks=landmarks,
-            score=detection.score,
+            score=face.detection.score,
+            points=face.detection.points,
+            reasons=face.reasons,
         )
 
 

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]
+# Why a prediction is not to be trusted, as tables name it, and in words.
+REASONS = {"small": "too small", "cut": "cut by the edge", "turned": "turned away", "blurred": "blurred"}
 
 
 class Box(NamedTuple):
@@ -50,15 +52,19 @@ class FacePrediction:
 
     Attributes:
         box: The detector's box.
-        crop: Square that the model saw, in pixels of the image.
+        crop: Square that the model saw, in pixels of the image, before it is turned.
         probabilities: Probability of each class, by name, in the model's order; they sum to 1.
         valence: Towards [-1, 1]; None if it is no trained output.
         arousal: Likewise.
         landmarks: x and y of the 68 iBUG points in pixels of the image, 0 being the centre of the first one, (68, 2);
             None if they are no trained output.
         score: The detector's confidence, on a scale of its own; None if it gives none.
+        points: x and y of the right eye, the left eye, the nose and the right and left corner of the mouth, of the
+            person, in pixels of the image as `landmarks`, (5, 2); None if the detector does not tell.
         heat: How much each pixel of the crop speaks for the class, in [0, 1], (S, S); None unless asked for.
         track: Number of the person within a video from 1 up; None for an image.
+        reasons: Why the prediction is not to be trusted, of `REASONS`; empty if it is.
+        roll: How far that square is turned about its centre, clockwise in degrees, as the face is.
     """
 
     box: Box
@@ -68,13 +74,21 @@ class FacePrediction:
     arousal: float | None = None
     landmarks: NDArray[np.float32] | None = field(default=None, repr=False)
     score: float | None = None
+    points: NDArray[np.float32] | None = field(default=None, repr=False)
     heat: NDArray[np.float32] | None = field(default=None, repr=False)
     track: int | None = None
+    roll: float = 0.0
+    reasons: tuple[str, ...] = ()
 
     @property
     def expression(self) -> str:
         """The most probable class."""
         return max(self.probabilities, key=self.probabilities.__getitem__)
+
+    @property
+    def remark(self) -> str:
+        """Why the prediction is not to be trusted, in words; empty if it is."""
+        return ", ".join(REASONS[reason] for reason in self.reasons)
 
     @property
     def probability(self) -> float:

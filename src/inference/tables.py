@@ -13,7 +13,7 @@ from src.inference.results import FacePrediction, Prediction
 from src.runs import layout
 
 FORMATS = ("csv", "jsonl")
-PLACES = ("source", "frame", "time", "track", "face", "x", "y", "width", "height", "score")
+PLACES = ("source", "frame", "time", "track", "face", "x", "y", "width", "height", "score", "quality")
 AFFECT = ("valence", "arousal")
 
 
@@ -21,7 +21,8 @@ class PredictionTable:
     """`predictions.csv` or `predictions.jsonl`: a row for each face; what is not known is empty, or null.
 
     Columns: `source`; `frame` and `time` (seconds), for videos; `track`, the person in a video; `face`, its number in
-    the image; `x`, `y`, `width`, `height`, the box in pixels; `score` of the detector; `prediction`, the class; a
+    the image; `x`, `y`, `width`, `height`, the box in pixels; `score` of the detector; `quality`, `ok` or why the
+    prediction is not to be trusted (see `src.inference.results.REASONS`); `prediction`, the class; a
     probability for each class; `valence` and `arousal` if they are trained outputs.
     """
 
@@ -69,9 +70,10 @@ def _row(prediction: Prediction, number: int, face: FacePrediction) -> dict[str,
     place = {"source": frame.source, "frame": frame.index, "time": _rounded(frame.time), "track": face.track}
     box = {name: _rounded(value, 1) for name, value in face.box._asdict().items()}
     known = {"face": number, "score": _rounded(face.score), "prediction": face.expression}
+    quality = {"quality": " ".join(face.reasons) or "ok"}
     probabilities = {name: _rounded(value, 6) for name, value in face.probabilities.items()}
     affect = {"valence": _rounded(face.valence, 6), "arousal": _rounded(face.arousal, 6)}
-    return {**place, **box, **known, **affect, **probabilities}
+    return {**place, **box, **known, **quality, **affect, **probabilities}
 
 
 def _rounded(value: float | None, digits: int = 4) -> float | None:

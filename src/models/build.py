@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from src.models.arguments import arguments_of, plain_arguments
 from src.models.classifier import ExpressionClassifier
+from src.models.crops import crop_name
 from src.models.emonet import EmoNet
 from src.models.heads.base import Head
 from src.models.heads.emonet import EmoNetHead
@@ -56,7 +57,7 @@ def new_spec(
         class_names=class_names,
         image_size=image_size,
         grayscale=grayscale if known is None else known,
-        crop=backbone["crop"],
+        crop=crop_name(backbone["crop"]),
         normalize=backbone["normalize"],
         **contract,
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from src.models.crops import CROPS
 from src.models.prediction import Prediction
 from src.models.spec import ModelSpec
 from src.utils.errors import ConfigError
@@ -49,6 +50,7 @@ def write_metadata(spec: ModelSpec, output_names: tuple[str, ...], precision: st
         "grayscale": spec.grayscale,
         "grayscale_note": "the graph takes the colors away itself" if spec.grayscale else "colors are used",
         "crop": spec.crop,
+        "crop_note": CROPS[spec.crop],
     }
     return {
         SPEC_KEY: json.dumps(spec.to_dict()),

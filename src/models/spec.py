@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, cast
 
 from src.models.arguments import check_arguments, defaults_of, plain_arguments
+from src.models.crops import crop_name
 from src.models.emonet import EmoNet, tap_side
 from src.models.heads.base import Head
 from src.models.origin import NO_DERIVATIVES, OFFICIAL_BACKBONES, RESEARCH, Origin, describe_terms
@@ -42,7 +43,7 @@ class ModelSpec:
             outputs; `class_names` are those of one of them. Empty for a model with one.
         image_size: Native side of the images in pixels.
         grayscale: Whether the model expects images without colors (still three channels).
-        crop: What of a face the images show, in words.
+        crop: What of a face the images show: a name of `src.models.crops.CROPS`.
         outputs: Trained outputs, of `expression`, `valence_arousal`, `landmarks`; others must not be shown.
         derived: Those of them whose targets nobody annotated: they were computed from other annotations.
         trained_on: Data set, with its fingerprint, that the classes were trained on.
@@ -156,7 +157,7 @@ class ModelSpec:
                 class_names=tuple(str(name) for name in data["class_names"]),
                 image_size=int(data["image_size"]),
                 grayscale=bool(data["grayscale"]),
-                crop=str(data["crop"]),
+                crop=crop_name(str(data["crop"])),
                 outputs=tuple(str(name) for name in data["outputs"]),
                 trained_on=str(data["trained_on"]),
                 precision=str(data["precision"]),

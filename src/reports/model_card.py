@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from src.metrics.calibration import expected_calibration_error, negative_log_likelihood, retemper
 from src.metrics.intervals import confusion_matrices, label_fractions
+from src.models.crops import CROPS
 from src.models.spec import ONLY_VOCABULARY, VALUE_RANGE, ModelSpec
 from src.models.weights import file_sha256, load_weights, read_origin
 from src.reports.numbers import shown_metric
@@ -54,6 +55,7 @@ def write_card(weights: Path, runs: Sequence[Run]) -> Path:
         size=f"{weights.stat().st_size / 1e6:.1f} MB",
         sha256=digest,
         spec=loaded.spec,
+        crops=CROPS,
         value_range=VALUE_RANGE,
         parameters=f"{sum(v.numel() for k, v in loaded.state.items() if _is_parameter(k)) / 1e6:.2f} M",
         vocabularies=loaded.spec.vocabularies or {ONLY_VOCABULARY: loaded.spec.class_names},

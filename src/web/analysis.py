@@ -91,7 +91,7 @@ class Analyst:
         predictor, remark = self._predictor(model, heat)
         prediction = predictor.predict(image)
         n = len(prediction.faces)
-        text = "No face found. Faces must look towards the camera and be 24 pixels wide or more."
+        text = "No face found. Faces must be 24 pixels wide or more."
         if n:
             text = f"{n} face{'s' if n > 1 else ''}. {remark}".strip()
         return View(notice(text), Annotator(cards=False).draw(prediction), faces=faces_html(prediction))

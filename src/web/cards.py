@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from html import escape
 
-from src.inference.cards import class_color
+from src.inference.cards import face_color
 from src.inference.results import FacePrediction, Prediction
 
 RADIUS = 60
@@ -31,18 +31,19 @@ def notice(text: str, kind: str = "status") -> str:
 
 
 def _card(number: int, face: FacePrediction) -> str:
-    classes = list(face.probabilities)
-    color = _css(class_color(face.expression, classes))
+    color = _css(face_color(face))
     bars = "".join(
         _bar(name, fraction, name == face.expression, color) for name, fraction in face.probabilities.items()
     )
     affect = ""
     if face.valence is not None and face.arousal is not None:
         affect = _circumplex(face.valence, face.arousal, color)
+    kind = "face unsure" if face.reasons else "face"
+    said = escape(face.remark.capitalize()) or f"{face.probability:.0%}"
     return (
-        f'<article class="face"><header><span class="number" style="background:{color}">{number}</span>'
+        f'<article class="{kind}"><header><span class="number" style="background:{color}">{number}</span>'
         f'<strong class="expression">{escape(face.expression)}</strong>'
-        f'<strong style="color:{color}">{face.probability:.0%}</strong></header>'
+        f'<strong style="color:{color}">{said}</strong></header>'
         f'<div class="body"><div class="bars">{bars}</div>{affect}</div></article>'
     )
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from src.inference import EmotionPredictor
 from src.inference.backend import TorchBackend
 from src.inference.detection import build_detector
+from src.inference.quality import QualityLimits
 from src.models.registry import Plugins, load_plugins
 from src.models.weights import peek_spec
 from src.runs import layout
@@ -96,8 +97,9 @@ class ModelShelf:
         self,
         locations: list[str],
         *,
-        detector: str = "haar",
+        detector: str = "retinaface",
         detector_path: str | None = None,
+        quality: QualityLimits | None = None,
         plugins: Plugins = (),
     ) -> None:
         """Find the models and load the first one.
@@ -106,6 +108,7 @@ class ModelShelf:
             locations: See `find_models`.
             detector: See `EmotionPredictor`.
             detector_path: See `EmotionPredictor`.
+            quality: See `EmotionPredictor`.
             plugins: See `EmotionPredictor`.
 
         Raises:
@@ -113,7 +116,7 @@ class ModelShelf:
         """
         load_plugins(plugins)
         self.choices = find_models(locations)
-        self._detector = build_detector(detector, detector_path)
+        self._detector, self._quality = build_detector(detector, detector_path), quality
         self._loaded: OrderedDict[tuple[str, str], EmotionPredictor] = OrderedDict()
         self.predictor(next(iter(self.choices)))
 
@@ -137,7 +140,11 @@ class ModelShelf:
         key = (name, backend)
         if key not in self._loaded:
             self._loaded[key] = EmotionPredictor(
-                choice.location, backend=backend, vocabulary=choice.vocabulary, detector=self._detector
+                choice.location,
+                backend=backend,
+                vocabulary=choice.vocabulary,
+                detector=self._detector,
+                quality=self._quality,
             )
         self._loaded.move_to_end(key)
         while len(self._loaded) > MAX_LOADED:

@@ -71,6 +71,7 @@ def test_images_become_tables_and_annotated_images(tmp_path, inputs, weights, ca
     assert np.allclose(table[list(SEVEN)].sum(axis=1), 1, atol=1e-3)
     assert (table[list(SEVEN)].idxmax(axis=1) == table["prediction"]).all()
     assert table[["x", "y", "width", "height", "score", "valence", "arousal"]].notna().all(axis=None)
+    assert set(table["quality"]) == {"ok"}
     assert table[["frame", "time", "track"]].isna().all(axis=None)
     rows = items(folder)
     assert [rows[name]["status"] for name in ("one.png", "four.png")] == ["ok", "ok"]

@@ -31,7 +31,7 @@ def make(
         class_names=CLASSES,
         image_size=size,
         grayscale=False,
-        crop="",
+        crop="fer2013",
         outputs=outputs,
         trained_on="",
         precision="32-true",

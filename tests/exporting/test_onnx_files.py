@@ -57,7 +57,8 @@ def test_a_file_is_complete_and_says_what_it_takes(exported):
         assert list(json.loads(metadata["outputs"])) == list(OUTPUTS)
         contract = json.loads(metadata["input"])
         assert (contract["colour"], contract["range"], contract["grayscale"]) == ("RGB", [0, 255], True)
-        assert (contract["crop"], contract["shape"]) == ("as the data set gives it", ["batch", 3, 64, 64])
+        assert (contract["crop"], contract["shape"]) == ("fer2013", ["batch", 3, 64, 64])
+        assert "forehead" in contract["crop_note"]
         assert ModelSpec.from_dict(json.loads(metadata["model_spec"])) == exported.deployed.spec
         assert "nothing-0123" in metadata["licence"]
         assert "Research use" in metadata["licence"]

@@ -29,7 +29,7 @@ def tiny_model(head="emonet", *, grayscale=True, outputs=TRAINED, class_names=CL
         class_names=class_names,
         image_size=64,
         grayscale=grayscale,
-        crop="as the data set gives it",
+        crop="fer2013",
         outputs=outputs,
         trained_on="nothing-0123",
         precision="32-true",

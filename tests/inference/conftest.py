@@ -21,7 +21,7 @@ def tiny_model(*, outputs=("expression", "valence_arousal"), grayscale=True, **c
         class_names=SEVEN,
         image_size=64,
         grayscale=grayscale,
-        crop="as the data set gives it",
+        crop="fer2013",
         outputs=outputs,
         trained_on="nothing",
         precision="32-true",

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from src.inference.annotation import CARD_SECONDS, SMALLEST_HEIGHT, Annotator
-from src.inference.cards import COLORS
+from src.inference.cards import COLORS, UNSURE
 from src.inference.results import Box, FacePrediction, Frame, Prediction
 from tests.inference.conftest import SEVEN
 
@@ -127,6 +127,23 @@ def test_landmarks_only_on_request():
     assert len(changed)
     assert changed.min(axis=0).tolist() >= [95, 55]
     assert (changed.max(axis=0) <= [105, 145]).all()
+
+
+def test_a_face_that_is_not_to_be_trusted_is_gray():
+    sure = Annotator().draw(scene(640, 480, face(200, 150, 100)))
+    unsure = Annotator().draw(scene(640, 480, face(200, 150, 100, reasons=("blurred",))))
+    assert near(sure, COLORS["happy"]).sum() > 500
+    assert not near(unsure, COLORS["happy"]).any()
+    assert near(unsure, UNSURE).sum() > 500
+
+
+def test_heat_turns_with_the_crop():
+    heat = np.zeros((64, 64), np.float32)
+    heat[:32] = 1  # the upper half, which a quarter turn clockwise takes to the right
+    image = Annotator(cards=False).draw(scene(640, 480, face(200, 100, 200, heat=heat, roll=90.0)))
+    colored = (image[..., 0].astype(int) > image[..., 1].astype(int) + 40)[130:270]
+    assert colored[:, 310:385].all()
+    assert not colored[:, 215:290].any()
 
 
 def test_heat_is_laid_over_the_crop():

@@ -3,7 +3,6 @@ import torch
 
 from src.inference import backend as backend_module
 from src.inference.backend import TorchBackend, choose_vocabulary
-from src.inference.crop import LANDMARK_BOX, crop_rule
 from src.models.emonet import EmoNet
 from src.models.weights import save_safetensors
 from src.utils.errors import ConfigError
@@ -101,7 +100,7 @@ def test_the_authors_weights_are_predicted_as_their_network_would(tmp_path, n, o
     backend = TorchBackend.from_weights(str(tmp_path / f"emonet_{n}.pth"), precision="32-true")
     assert len(backend.class_names) == n
     assert (backend.image_size, backend.grayscale) == (256, False)
-    assert crop_rule(backend.crop) == LANDMARK_BOX
+    assert backend.crop == "landmarks"
     images = torch.nn.functional.interpolate(faces_tensor(1), size=256)
     output = backend(images)
     with torch.no_grad():

@@ -126,7 +126,7 @@ def test_yunet_boxes_are_scaled_back(tmp_path, monkeypatch):
         def detect(self, image):
             assert image.shape[1::-1] == self.size
             row = np.zeros(15, np.float32)
-            row[:4], row[14] = (10, 20, 30, 40), 0.9
+            row[:4], row[4:14], row[14] = (10, 20, 30, 40), np.arange(10), 0.9
             return 1, row[None] if image.any() else None
 
     monkeypatch.setattr(cv2.FaceDetectorYN, "create", lambda *arguments: Network())
@@ -136,11 +136,14 @@ def test_yunet_boxes_are_scaled_back(tmp_path, monkeypatch):
     (plain,) = detector(np.ones((400, 500, 3), np.uint8))
     assert plain.box == Box(10, 20, 30, 40)
     assert plain.score == pytest.approx(0.9)
+    assert np.array_equal(plain.points, np.arange(10).reshape(5, 2))
     (reduced,) = detector(np.ones((100, 2 * SEARCH_SIDE, 3), np.uint8))
     assert reduced.box == Box(20, 40, 60, 80)
+    # Edges of the image stay edges: the centre of a pixel of the search is between two of the image.
+    assert reduced.points[0].tolist() == [0.5, 2.5]
 
 
 def test_yunet_refuses_what_is_no_network(tmp_path):
     (tmp_path / "broken.onnx").write_text("no network")
-    with pytest.raises(ConfigError, match=r"broken.onnx cannot be used by YuNet .* detector=haar"):
+    with pytest.raises(ConfigError, match=r"broken.onnx cannot be used by YuNet .* detector=retinaface"):
         YunetDetector(str(tmp_path / "broken.onnx"))

@@ -18,7 +18,7 @@ from tests.inference.conftest import SEVEN, assert_close, tiny_model
 class Counting:
     """A backend whose outputs tell which crops it was shown."""
 
-    class_names, image_size, grayscale, crop, outputs = SEVEN, 64, False, "", ("expression", "landmarks")
+    class_names, image_size, grayscale, crop, outputs = SEVEN, 64, False, "fer2013", ("expression", "landmarks")
 
     def __init__(self):
         self.batches = []
@@ -154,7 +154,7 @@ def test_a_broken_file_says_why(tmp_path):
 
 def test_mistakes_name_the_argument(weights):
     for options, message in [
-        ({"detector": "hog"}, "detector=hog; expected one of haar, yunet, none"),
+        ({"detector": "hog"}, "detector=hog; expected one of retinaface, haar, yunet, none"),
         ({"detector": "yunet"}, "detector_path=None is not set"),
         ({"detector": "yunet", "detector_path": "nowhere.onnx"}, "detector_path=nowhere.onnx does not exist"),
         ({"detector": "yunet", "detector_path": weights}, "cannot be used by YuNet"),

@@ -34,7 +34,7 @@ def make_spec() -> MakeSpec:
             "class_names": CLASSES,
             "image_size": 64,
             "grayscale": True,
-            "crop": "as the data set gives it",
+            "crop": "fer2013",
             "outputs": ("expression",),
             "trained_on": "test-0123",
             "precision": "32-true",

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from src.data.faces.generator import draw_scene
+from src.inference.crop import crop_to_image
 from src.inference.results import Box, FacePrediction, Frame, Prediction
 from src.models.weights import save_safetensors
 from src.web import analysis
@@ -45,6 +46,13 @@ def test_an_image(analyst, image):
     assert all(f"<span>{name}</span>" in view.faces for name in CLASSES)
 
 
+def _offsets(shape, crop):
+    """Where the pixels of the image, enlarged by 1.5, are from the crop's centre, in pixels of the original."""
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    centre = crop.x + crop.width / 2, crop.y + crop.height / 2
+    return np.stack([(columns.ravel() + 0.5) / 1.5 - centre[0], (rows.ravel() + 0.5) / 1.5 - centre[1]])
+
+
 def test_heat_is_laid_over_the_crop_only(analyst, image):
     plain = analyst.file(image, "tiny", False, silent)
     warm = analyst.file(image, "tiny", True, silent)
@@ -52,8 +60,10 @@ def test_heat_is_laid_over_the_crop_only(analyst, image):
     changed = (np.abs(plain.image.astype(int) - warm.image) > 8).any(axis=2)
     assert changed.any()
     (face,) = analyst.shelf.predictor("tiny").predict(image).faces
-    x, y, width, height = (round(1.5 * value) for value in face.crop)
-    changed[max(y - 2, 0) : y + height + 2, max(x - 2, 0) : x + width + 2] = False
+    # The crop is turned as the face is: what lies within it, where it would be upright.
+    side = face.crop.width
+    x, y = np.linalg.solve(crop_to_image(face.crop, face.roll, 1)[:, :2], _offsets(changed.shape, face.crop))
+    changed[(np.maximum(abs(x), abs(y)) < 0.5 + 3 / side).reshape(changed.shape)] = False
     assert not changed.any()
 
 
@@ -149,6 +159,15 @@ def face(**changes):
     fractions = dict(zip(("happy", "<i>new</i>"), (0.75, 0.25), strict=True))
     values = {"box": Box(0, 0, 9, 9), "crop": Box(0, 0, 9, 9), "probabilities": fractions, **changes}
     return FacePrediction(**values)
+
+
+def test_cards_say_why_a_face_is_not_to_be_trusted():
+    frame = Frame("x", np.zeros((9, 9, 3), np.uint8))
+    html = faces_html(Prediction(frame, (face(reasons=("small", "blurred")), face())))
+    unsure, sure = html.split("</article>")[:2]
+    assert 'class="face unsure"' in unsure
+    assert '<strong style="color:#767c84">Too small, blurred<' in unsure
+    assert "unsure" not in sure
 
 
 def test_cards_show_trained_outputs_only():
