@@ -59,7 +59,7 @@ class ResumePoint:
             )
         for part in ("state_dict", "current_model_state", "optimizer_states"):
             require_finite(checkpoint.get(part), self.path, part)
-        self.spec = ModelSpec.from_dict(checkpoint.get(SPEC_KEY) or {})
+        self.spec = ModelSpec.from_dict(checkpoint.get(SPEC_KEY), self.path)
         self._training: Plain = checkpoint.get(TRAINING_KEY, {})
         self._refuse_unless_equal("head", self.spec.head["name"], cfg.head.name)
         done = int(checkpoint["epoch"]) + 1

@@ -63,7 +63,7 @@ def load_weights(path: Path) -> Weights:
         raise ConfigError(f"{path} is not a checkpoint of this framework (no {SPEC_KEY!r} in it).")
     state = {k: v for k, v in checkpoint["state_dict"].items() if k.startswith(MODEL_PREFIXES)}
     require_finite(state, path)
-    return Weights(ModelSpec.from_dict(checkpoint[SPEC_KEY]), state, path)
+    return Weights(ModelSpec.from_dict(checkpoint[SPEC_KEY], path), state, path)
 
 
 def read_checkpoint(path: Path, argument: str | None = None) -> dict[str, Any]:
@@ -143,9 +143,9 @@ def _read_spec(path: Path, metadata: dict[str, str]) -> ModelSpec:
         raise ConfigError(f"{path} is not a weights file of this framework (no {SPEC_KEY!r} in its metadata).")
     try:
         spec = json.loads(metadata[SPEC_KEY])
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} has a broken model description ({error}); use another file.") from error
-    return ModelSpec.from_dict(spec)
+    return ModelSpec.from_dict(spec, path)
 
 
 def read_origin(path: Path) -> dict[str, Any]:
