@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from src.data.readers.archives import open_table
 from src.data.readers.file_tree import is_junk, outside
 from src.data.store.packed_store import Skipped, Split
 from src.utils.errors import ConfigError
@@ -132,20 +132,16 @@ RELEASES: dict[str, tuple[Callable[[Path], bool], Callable[[Path], Iterator[Anno
 
 def _lines(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield the lines of a table with their numbers, with or without a line of column names."""
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as text:
-            lines = csv.reader(text)
-            for values in lines:
-                if not values or values[0] == COLUMNS[0]:
-                    continue
-                if len(values) != len(COLUMNS):
-                    raise ConfigError(
-                        f"{table}: line {lines.line_num} has {len(values)} fields; expected {','.join(COLUMNS)}. "
-                        "Get AffectNet's file again."
-                    )
-                yield lines.line_num, dict(zip(COLUMNS, values, strict=True))
-    except (UnicodeDecodeError, csv.Error, OSError) as error:
-        raise ConfigError(f"{table} cannot be read ({error}); get AffectNet's file again.") from error
+    with open_table(table, "data.path", f"AffectNet's file of {','.join(COLUMNS)}") as lines:
+        for values in lines:
+            if not values or values[0] == COLUMNS[0]:
+                continue
+            if len(values) != len(COLUMNS):
+                raise ConfigError(
+                    f"{table}: line {lines.line_num} has {len(values)} fields; expected {','.join(COLUMNS)}. "
+                    "Get AffectNet's file again."
+                )
+            yield lines.line_num, dict(zip(COLUMNS, values, strict=True))
 
 
 def _image_folder(root: Path, names: Iterable[str]) -> Path:

@@ -106,8 +106,9 @@ class LabeledImages(ABC):
         if not self.path:
             raise ConfigError(f"data.path is not set; data={self.name} expects {self.source_hint}. Set data.path=...")
         path = Path(self.path).expanduser()
-        if not path.exists():
-            raise ConfigError(f"data.path={self.path} does not exist; data={self.name} expects {self.source_hint}.")
+        if not (path.is_file() or path.is_dir()):
+            found = "is neither a file nor a folder" if path.exists() else "does not exist"
+            raise ConfigError(f"data.path={self.path} {found}; data={self.name} expects {self.source_hint}.")
         return path
 
     @property
