@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired
 
+from annotated_types import Ge
 from omegaconf import DictConfig
+from typing_extensions import TypedDict
 
-from src.models.classifier import SPEC_KEY, TRAINING_KEY, ExpressionClassifier
+from src.models.classifier import SPEC_KEY, ExpressionClassifier
 from src.models.spec import ModelSpec
-from src.models.weights import read_checkpoint, require_finite
 from src.runs import layout
 from src.utils.errors import ConfigError
+from src.utils.schemas import checked
+from src.utils.torch_files import read_checkpoint, require_finite
 
 Plain = dict[str, Any]
+
+
+class Checkpoint(TypedDict):
+    """What of Lightning's checkpoints is looked at before Lightning reads them."""
+
+    epoch: Annotated[int, Ge(0)]
+    callbacks: NotRequired[dict[str, Progress]]
+    training_options: NotRequired[Plain]
+
+
+class Progress(TypedDict):
+    """What of a callback's state is looked at."""
+
+    wait_count: NotRequired[int]
 
 
 def find_resume_point(cfg: DictConfig) -> ResumePoint | None:
@@ -52,17 +69,14 @@ class ResumePoint:
         """
         self._name = str(cfg.ckpt_path)
         self.path = self._find(cfg)
-        checkpoint = read_checkpoint(self.path, "ckpt_path")
-        if "epoch" not in checkpoint:
-            raise ConfigError(
-                f"ckpt_path={self._name} ({self.path}) is no checkpoint of a training; expected last.ckpt."
-            )
+        content = read_checkpoint(self.path, "ckpt_path")
+        checkpoint = checked(Checkpoint, content, f"ckpt_path={self._name} ({self.path})", "Expected a last.ckpt.")
         for part in ("state_dict", "current_model_state", "optimizer_states"):
-            require_finite(checkpoint.get(part), self.path, part)
-        self.spec = ModelSpec.from_dict(checkpoint.get(SPEC_KEY), self.path)
-        self._training: Plain = checkpoint.get(TRAINING_KEY, {})
+            require_finite(content.get(part), self.path, part)
+        self.spec = ModelSpec.from_dict(content.get(SPEC_KEY), self.path)
+        self._training: Plain = checkpoint.get("training_options", {})
         self._refuse_unless_equal("head", self.spec.head["name"], cfg.head.name)
-        done = int(checkpoint["epoch"]) + 1
+        done = checkpoint["epoch"] + 1
         run_dir = Path(cfg.run_dir)
         untested = self.path == run_dir / layout.LAST_CHECKPOINT and not (run_dir / layout.METRICS).exists()
         may_end_here = untested or self._name == "auto"
@@ -109,10 +123,10 @@ class ResumePoint:
             )
 
 
-def _stopped_early(checkpoint: Plain, cfg: DictConfig) -> bool:
+def _stopped_early(checkpoint: Checkpoint, cfg: DictConfig) -> bool:
     """Return whether early stopping ended the training in this checkpoint's epoch."""
     stopping = cfg.callbacks.get("early_stopping")
     if not stopping:
         return False
-    states = [state for name, state in checkpoint["callbacks"].items() if name.startswith("EarlyStopping")]
-    return any(state["wait_count"] >= stopping.patience for state in states)
+    states = [state for name, state in checkpoint.get("callbacks", {}).items() if name.startswith("EarlyStopping")]
+    return any(state.get("wait_count", 0) >= stopping.patience for state in states)

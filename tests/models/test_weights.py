@@ -25,7 +25,6 @@ from src.models.weights import (
     build_from_weights,
     git_blob_id,
     load_weights,
-    read_checkpoint,
     read_official,
     save_safetensors,
     weights_digest,
@@ -33,6 +32,7 @@ from src.models.weights import (
 from src.utils.errors import ConfigError
 from src.utils.groups import load_group
 from src.utils.paths import ROOT
+from src.utils.torch_files import read_checkpoint
 from tests.models.conftest import CLASSES, MakeClassifier, MakeSpec
 from tests.models.reference import reference_state
 
