@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,12 @@ from filelock import FileLock
 from src.data.store.packed_store import PackedStore, Record, write_store  # first of all: it sets OpenMP up
 
 MakeStore = Callable[[Sequence[Record]], PackedStore]
+
+
+def pytest_configure() -> None:
+    """Let the tests see SIGHUP even where `nohup`, which starts a suite in the background, has it ignored."""
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)

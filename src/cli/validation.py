@@ -87,6 +87,7 @@ RULES: Rules = {
     "scheduler.patience": ("a whole number of 0 or more", Natural),
     "auxiliary_weight": ("a number of 0 or more", Annotated[Number, Ge(0)]),
     "loss.auxiliary_weight": ("a number of 0 or more", Annotated[Number, Ge(0)]),
+    "loss.landmark_weight": ("a number of 0 or more, or null", Annotated[Number, Ge(0)] | None),
     "loss.label_smoothing": ("a number in [0, 1)", Annotated[Number, Interval(ge=0, lt=1)]),
     "loss.gamma": ("a number of 0 or more", Annotated[Number, Ge(0)]),
     "explain.compare": ("names of methods, such as [gradcam, occlusion]", Names),

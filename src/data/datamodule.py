@@ -184,15 +184,21 @@ class StoreDataModule(LabeledImages, LightningDataModule):
         return batch
 
     def _mix_with_targets(self, batch: Batch) -> None:
-        """Mix images, and what is known of them in the same shares: what half of a mixture lacks, it lacks."""
+        """Mix images, and what is known of them in the same shares: what half of a mixture lacks, it lacks.
+
+        Landmarks, which have no mean, are those of the image with the larger share.
+        """
         own = batch.get("target", F.one_hot(batch["label"], len(self.class_names)))
         parts = {"target": own, "valence": batch["valence"][:, None], "arousal": batch["arousal"][:, None]}
         if "second_target" in batch:
             parts["second_target"] = batch["second_target"]
         targets = torch.cat([part.float() for part in parts.values()], dim=1)
-        batch["image"], mixed = self.mix(batch["image"], targets)
-        if mixed is targets:
+        batch["image"], mixed, share = self.mix(batch["image"], targets)
+        if share is None:
             return
+        if "landmarks" in batch:
+            own = batch["landmarks"]
+            batch["landmarks"] = torch.where(share < 0.5, own.roll(1, 0), own)
         values = dict(zip(parts, mixed.split([part.shape[1] for part in parts.values()], dim=1), strict=True))
         values.update({name: values[name].squeeze(1) for name in ("valence", "arousal")})
         batch.update(cast(Batch, {**values, "label": values["target"].argmax(dim=1)}))

@@ -29,7 +29,7 @@ class Inputs(TypedDict, total=False):
             (B, C); absent where images are served.
         landmarks: x and y of the 68 iBUG points in pixels of `image`, 0 being the centre of the first one,
             (B, 68, 2), NaN where missing; absent without `image` and if the store has none. They follow the
-            augmentation of an image and may lie outside it. MixUp and CutMix leave them as they are.
+            augmentation of an image and may lie outside it. In a mixture they are those of the larger part.
     """
 
     image: Tensor

@@ -25,6 +25,8 @@ RULES: Rules = {
     "data.exclude": ("names of data sets, such as fer2013 or [fer2013, rafdb], or null", StrictStr | Names | None),
     "data.votes_path": ("a path", StrictStr | None),
     "data.parts": ("data sets, such as [{name: fer2013, path: ...}, ...]", list[dict[StrictStr, Any]] | None),
+    "data.landmarks_path": ("a path", StrictStr | None),
+    "data.max_per_class": ("a whole number of 1 or more", Positive | None),
     "data.max_bad": ("a fraction in [0, 1]", Fraction),
     "data.n_train": ("a whole number of 1 or more", Positive),
     "data.n_val": ("a whole number of 1 or more", Positive),

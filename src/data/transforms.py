@@ -229,17 +229,22 @@ class BatchMix:
         """Whether any mixing is on."""
         return bool(self._choices)
 
-    def __call__(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Mix a batch.
+    def __call__(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Mix each image of a batch with the one before it, the first with the last.
 
         Args:
             images: (B, 3, S, S).
             targets: What is known of them, class probabilities and other values, (B, n).
 
         Returns:
-            The images and the targets, both mixed in the same shares, or both unchanged.
+            The images and the targets, both mixed in the same shares, and the share in a mixture of the image whose
+            place it has; None where nothing is mixed.
         """
         if not self._choices or float(torch.rand(())) >= self.probability:
-            return images, targets
+            return images, targets, None
         choice = self._choices[int(torch.randint(len(self._choices), ()))]
-        return cast(tuple[Tensor, Tensor], choice(images, targets))
+        # torchvision does not tell the share: a column in which only the last image has something shows it.
+        marked = torch.cat((targets, torch.zeros_like(targets[:, :1])), dim=1)
+        marked[-1, -1] = 1
+        images, mixed = choice(images, marked)
+        return images, mixed[:, :-1], mixed[-1, -1]

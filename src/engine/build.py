@@ -22,7 +22,7 @@ from src.data.datamodule import StoreDataModule
 from src.engine.checkpoint_io import AtomicCheckpointIO
 from src.loggers.wandb_logger import run_loggers
 from src.metrics.affect import affect_metric_names
-from src.metrics.landmarks import LANDMARK_METRIC
+from src.metrics.landmarks import LANDMARK_METRIC, region_metric
 from src.models.classifier import ExpressionClassifier
 from src.reports.numbers import shown_metric
 from src.reports.run_report import write_report
@@ -36,7 +36,7 @@ from src.utils.processes import is_main_process
 log = logging.getLogger(__name__)
 
 TABLE_ROWS = ("accuracy", "balanced_accuracy", "f1_macro", "f1_weighted", "ece")
-FURTHER_ROWS = (*affect_metric_names(), LANDMARK_METRIC)
+FURTHER_ROWS = (*affect_metric_names(), LANDMARK_METRIC, region_metric("inner"))
 
 
 def plain(cfg: Any) -> dict[str, Any]:

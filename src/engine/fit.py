@@ -35,7 +35,7 @@ from src.loggers.wandb_logger import closed_wandb
 from src.metrics.affect import affect_metric_names
 from src.metrics.classification import metric_names
 from src.metrics.directions import monitor_mode
-from src.metrics.landmarks import LANDMARK_METRIC
+from src.metrics.landmarks import LANDMARK_METRIC, REGIONS, region_metric
 from src.models.build import build_model, continue_spec, find_origin, new_spec
 from src.models.classifier import ExpressionClassifier
 from src.models.losses import MultiTaskLoss
@@ -148,8 +148,6 @@ def new_model(
         outputs.append("valence_arousal")
     if _has_landmarks(cfg, data, start):
         outputs.append("landmarks")
-    if cfg.backbone.landmarks:
-        _check_mixing(data)
     origin = find_origin(cfg.backbone.weights, start)
     if resumed:
         origin = resumed.origin or origin.at_least(resumed.license)
@@ -189,8 +187,12 @@ def build_loss(cfg: DictConfig, class_counts: Sequence[int]) -> MultiTaskLoss:
         class_counts: Training images per class, (n_classes,).
     """
     options = plain(cfg.loss)
-    weight = options.pop("auxiliary_weight", cfg.auxiliary_weight)  # a loss of one's own need not list it
-    return MultiTaskLoss(instantiate(options, class_counts=class_counts, _convert_="all"), auxiliary_weight=weight)
+    # A loss of one's own need not list them.
+    weights = {
+        "auxiliary_weight": options.pop("auxiliary_weight", cfg.auxiliary_weight),
+        "landmark_weight": options.pop("landmark_weight", None),
+    }
+    return MultiTaskLoss(instantiate(options, class_counts=class_counts, _convert_="all"), **weights)
 
 
 def _has_landmarks(cfg: DictConfig, data: StoreDataModule, start: Weights | None) -> bool:
@@ -207,17 +209,6 @@ def _has_landmarks(cfg: DictConfig, data: StoreDataModule, start: Weights | None
             "are; set backbone.freeze=none, or backbone.landmarks=false to keep what the weights have."
         )
     return True
-
-
-def _check_mixing(data: StoreDataModule) -> None:
-    """Refuse to train landmarks on mixed images, which show two faces."""
-    for key in ("mixup", "cutmix"):
-        value = getattr(data.transform, key)
-        if value:
-            raise ConfigError(
-                f"transform.{key}={value} with backbone.landmarks=true: a mixed image shows two faces; expected "
-                f"transform.{key}=0. Set it, or leave the landmarks out."
-            )
 
 
 def _check_nodes(cfg: DictConfig) -> None:
@@ -248,7 +239,7 @@ def _check_monitor(cfg: DictConfig, model: ExpressionClassifier) -> None:
     if "valence_arousal" in model.spec.outputs:
         known += [f"val/{name}" for name in affect_metric_names()]
     if "landmarks" in model.spec.outputs:
-        known.append(f"val/{LANDMARK_METRIC}")
+        known += [f"val/{name}" for name in (LANDMARK_METRIC, *map(region_metric, REGIONS))]
     if cfg.monitor not in known:
         raise ConfigError(
             f"monitor={cfg.monitor} is no metric of the validation split; expected one of {', '.join(known)}."

@@ -13,7 +13,7 @@ from src.utils.errors import ConfigError
 
 Mode = Literal["max", "min"]
 
-# Without the split; `f1/<class>` stands for the F1 of each class.
+# Without the split; `f1/<class>` stands for the F1 of each class, and so on.
 HIGHER_IS_BETTER = {
     "loss": False,
     "accuracy": True,
@@ -37,7 +37,14 @@ HIGHER_IS_BETTER = {
     "arousal_rmse": False,
     "arousal_sagr": True,
     "landmarks_nme": False,
+    "landmarks_median/<region>": False,
 }
+
+
+def family(metric: str) -> str:
+    """Return the entry of the table that a metric, without its split, belongs to: `f1/<class>` for `f1/happy`."""
+    start = metric.partition("/")[0] + "/<"
+    return next((known for known in HIGHER_IS_BETTER if known.startswith(start)), metric)
 
 
 def mode_of(name: str) -> Mode | None:
@@ -46,8 +53,7 @@ def mode_of(name: str) -> Mode | None:
     Args:
         name: With its split, such as `val/f1_macro` or `test/f1/happy`.
     """
-    metric = name.partition("/")[2]
-    higher = HIGHER_IS_BETTER.get("f1/<class>" if metric.startswith("f1/") else metric)
+    higher = HIGHER_IS_BETTER.get(family(name.partition("/")[2]))
     return None if higher is None else "max" if higher else "min"
 
 

@@ -202,18 +202,22 @@ def _start_head(head: Head, spec: ModelSpec, start: Weights) -> None:
     elif isinstance(head, EmoNetHead):
         source = cast(EmoNetHead, theirs.build_head())
         load_strictly(source, state, start.path)
-        known = theirs.with_vocabulary(None, spec.class_names)
-        first, own = known.columns().start, spec.columns().start
-        names = known.class_names
-        rows = {
-            own + spec.class_names.index(name): first + names.index(name) for name in spec.class_names if name in names
-        }
+        rows = _matching_rows(theirs.with_vocabulary(None, spec.class_names), spec)
+        for name, classes in spec.vocabularies.items():
+            if name in theirs.vocabularies and classes != spec.class_names:
+                rows |= _matching_rows(theirs.with_vocabulary(name), spec.with_vocabulary(name))
         if head.valence_arousal and source.valence_arousal:
             rows |= {head.n_classes + i: source.n_classes + i for i in range(2)}
         _copy_rows(source.fc, head, rows)
     else:
         return
     log.info("The head starts from %s, too.", start.path)
+
+
+def _matching_rows(theirs: ModelSpec, ours: ModelSpec) -> dict[int, int]:
+    """Return the head's outputs of the chosen classes that both have: ours -> theirs."""
+    first, own, names = theirs.columns().start, ours.columns().start, theirs.class_names
+    return {own + index: first + names.index(name) for index, name in enumerate(ours.class_names) if name in names}
 
 
 def _copy_classifier(source: nn.Sequential, head: EmoNetHead, names: tuple[str, ...], wanted: tuple[str, ...]) -> None:

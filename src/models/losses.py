@@ -17,16 +17,20 @@ from src.utils.errors import ConfigError
 class MultiTaskLoss(nn.Module):
     """The loss of the classes, and those of all else that a model predicts and a batch has targets for."""
 
-    def __init__(self, classification: nn.Module, *, auxiliary_weight: float = 1.0) -> None:
+    def __init__(
+        self, classification: nn.Module, *, auxiliary_weight: float = 1.0, landmark_weight: float | None = None
+    ) -> None:
         """Create the loss.
 
         Args:
             classification: Loss of logits (B, n_classes) and class indices (B,) or probabilities (B, n_classes).
             auxiliary_weight: Weight of each other loss beside it: of valence and arousal together, of a second
                 vocabulary, and of landmarks.
+            landmark_weight: Weight of the loss of landmarks, if another one.
         """
         super().__init__()
         self.classification, self.auxiliary_weight = classification, auxiliary_weight
+        self.landmark_weight = auxiliary_weight if landmark_weight is None else landmark_weight
 
     def forward(self, prediction: Prediction, batch: Mapping[str, Tensor]) -> Tensor:
         """Return the sum for a batch; see `src.data.dataset.Batch`."""
@@ -39,7 +43,7 @@ class MultiTaskLoss(nn.Module):
             second = partial_cross_entropy(prediction.second_logits, batch["second_target"])
             loss = loss + self.auxiliary_weight * second
         if prediction.heatmaps and "landmarks" in batch:
-            loss = loss + self.auxiliary_weight * heatmap_loss(prediction.heatmaps, batch["landmarks"])
+            loss = loss + self.landmark_weight * heatmap_loss(prediction.heatmaps, batch["landmarks"])
         return loss
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hydra.utils import instantiate
+from pytorch_lightning import Trainer
 
 from src.data.datamodule import StoreDataModule
 from src.engine.build import build_data
@@ -46,3 +49,23 @@ def test_options_given_to_build_data_replace_those_of_the_configuration(tmp_path
     cfg = compose_config("train", "transform=strong", f"data_dir={tmp_path}", f"run_dir={tmp_path}")
     assert not build_data(cfg, transform={"name": "mine"}).transform.rotate
     assert cfg.transform.rotate
+
+
+@pytest.mark.parametrize("mixing", [{"mixup": 1.0}, {"cutmix": 1.0}])
+def test_a_mixture_has_the_landmarks_of_its_larger_part(tmp_path: Path, data_dir: Path, mixing: dict[str, Any]) -> None:
+    cfg = compose_config("train", *TINY_DATA, f"data_dir={data_dir}", f"run_dir={tmp_path}")
+    data = build_data(cfg, transform={"name": "none", **mixing}, image_size=64)
+    before = next(iter(data.train_dataloader()))
+    data.trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    data.trainer.training = True
+    own, other = before["landmarks"], before["landmarks"].roll(1, 0)
+    label = F.one_hot(before["label"], len(data.class_names)).float()
+    pair = int(torch.nonzero(before["label"] != before["label"].roll(1))[0])
+    chosen = set()
+    for seed in range(8):
+        torch.manual_seed(seed)
+        after = data.on_after_batch_transfer(before, 0)
+        larger = bool((after["target"][pair] * label[pair]).sum() > 0.5)
+        chosen.add(larger)
+        assert torch.equal(after["landmarks"], own if larger else other)
+    assert chosen == {True, False}

@@ -138,7 +138,7 @@ def batch() -> tuple[Tensor, Tensor]:
 def test_no_mixing(batch: tuple[Tensor, Tensor]) -> None:
     mix = BatchMix(TransformConfig("test"))
     assert not mix
-    images, labels = mix(*batch)
+    images, labels, _ = mix(*batch)
     assert images is batch[0]
     assert labels is batch[1]
 
@@ -148,7 +148,7 @@ def test_mixed_labels_are_probabilities(batch: tuple[Tensor, Tensor], keys: dict
     mix = BatchMix(TransformConfig("test", **keys))
     assert mix
     for _ in range(10):
-        _, labels = mix(*batch)
+        _, labels, _ = mix(*batch)
         assert labels.shape == (8, 10)
         assert (labels >= 0).all()
         torch.testing.assert_close(labels.sum(dim=1), torch.ones(8))
@@ -165,16 +165,29 @@ def partner_of(labels: Tensor, own: Tensor) -> Tensor:
 def test_mixup_mixes_images_as_labels(batch: tuple[Tensor, Tensor]) -> None:
     images, targets = batch
     own = targets.argmax(dim=1)
-    mixed, labels = BatchMix(TransformConfig("test", mixup=5.0))(images, targets)
+    mixed, labels, _ = BatchMix(TransformConfig("test", mixup=5.0))(images, targets)
     fraction = labels[torch.arange(8), own][:, None, None, None]
     assert 0 < fraction[0].item() < 1
     torch.testing.assert_close(mixed, fraction * images + (1 - fraction) * images[partner_of(labels, own)])
 
 
+@pytest.mark.parametrize("keys", [{"mixup": 1.0}, {"cutmix": 1.0}])
+def test_the_share_of_the_own_image_is_told(batch: tuple[Tensor, Tensor], keys: dict[str, float]) -> None:
+    mix = BatchMix(TransformConfig("test", **keys))
+    shares = []
+    for _ in range(10):
+        _, labels, share = mix(*batch)
+        assert share is not None
+        torch.testing.assert_close(labels[torch.arange(8), batch[1].argmax(dim=1)], share.expand(8))
+        shares.append(float(share))
+    assert min(shares) < 0.5 < max(shares)
+    assert BatchMix(TransformConfig("test"))(*batch)[2] is None
+
+
 def test_cutmix_pastes_a_box_of_the_labels_share(batch: tuple[Tensor, Tensor]) -> None:
     images, targets = batch
     own = targets.argmax(dim=1)
-    mixed, labels = BatchMix(TransformConfig("test", cutmix=5.0))(images, targets)
+    mixed, labels, _ = BatchMix(TransformConfig("test", cutmix=5.0))(images, targets)
     pasted = images[partner_of(labels, own)]
     kept = (mixed == images).all(dim=1)
     assert torch.equal(mixed, torch.where(kept[:, None], images, pasted))
@@ -213,7 +226,7 @@ def test_mixing_follows_the_global_seed(batch: tuple[Tensor, Tensor]) -> None:
 
 def test_a_image_without_a_partner_stays_as_it_is() -> None:
     images, targets = torch.rand(1, 3, 8, 8), torch.tensor([[0.2, 0.8]])
-    mixed, labels = BatchMix(TransformConfig("test", mixup=1.0))(images, targets)
+    mixed, labels, _ = BatchMix(TransformConfig("test", mixup=1.0))(images, targets)
     torch.testing.assert_close(mixed, images)
     torch.testing.assert_close(labels, targets)
 

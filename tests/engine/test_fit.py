@@ -258,12 +258,10 @@ MISTAKES = {
     "checkpoint": (["ckpt_path=nowhere"], "ckpt_path=nowhere does not exist"),
     "transform": (["transform.erase=2"], "transform.erase=2"),
     "unknown step": (["+transform.tilt=2"], "transform.tilt=2 is unknown; expected one of"),
-    "mixed landmarks": (["backbone.landmarks=true", "transform.mixup=0.2"], "transform.mixup=0.2 with"),
     "frozen landmarks": (
         ["backbone.landmarks=true", "backbone.freeze=fan"],
         "backbone.landmarks=true with backbone.fr",
     ),
-    "cut landmarks": (["backbone.landmarks=true", "transform.cutmix=1"], "transform.cutmix=1 with"),
 }
 
 

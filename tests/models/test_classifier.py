@@ -17,7 +17,7 @@ from torch import Tensor
 
 from src.data.faces.generator import draw_face
 from src.metrics.affect import agreement
-from src.metrics.landmarks import normalised_errors
+from src.metrics.landmarks import normalized_distances
 from src.models.classifier import SPEC_KEY, ExpressionClassifier
 from src.models.landmarks import draw_heatmaps, find_landmarks, heatmap_loss
 from src.models.losses import CrossEntropy, MultiTaskLoss, valence_arousal_loss
@@ -242,7 +242,7 @@ def test_landmark_error_is_logged_where_both_sides_have_landmarks(
         model.test_step(images, 0)
         found = model(images["image"], landmarks=True).landmarks
     model.on_test_epoch_end()
-    torch.testing.assert_close(logged["test/landmarks_nme"], normalised_errors(found, images["landmarks"]).mean())
+    torch.testing.assert_close(logged["test/landmarks_nme"], normalized_distances(found, images["landmarks"]).mean())
     logged.clear()
     with torch.no_grad():
         model.test_step(batch(), 0)

@@ -183,6 +183,9 @@ def test_all_tasks_are_summed_and_absent_ones_left_out() -> None:
     ]
     torch.testing.assert_close(loss(prediction, {**targets, **affect}), plain + 0.3 * sum(auxiliary[:2]))
     torch.testing.assert_close(loss(prediction, {**targets, **affect, **further}), plain + 0.3 * sum(auxiliary))
+    other = MultiTaskLoss(classification, auxiliary_weight=0.3, landmark_weight=2.0)
+    expected = plain + 0.3 * sum(auxiliary[:3]) + 2 * auxiliary[3]
+    torch.testing.assert_close(other(prediction, {**targets, **affect, **further}), expected)
 
 
 def test_classes_are_fitted_to_probabilities_where_there_are_any() -> None:

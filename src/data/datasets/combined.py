@@ -46,9 +46,14 @@ class Part:
 
     @cached_property
     def _distributions(self) -> NDArray[np.float32] | None:
-        """Distributions over the classes that are taken from it, (N, 8), or None if its store has none."""
-        known = self.data.store.distribution
-        return None if known is None else self.data.selection.targets(known, CANONICAL)
+        """Distributions over the classes that are taken from it, (N, 8), or None if its store has none.
+
+        Those of a second vocabulary stay as they are.
+        """
+        known: NDArray[np.float32] | None = self.data.store.distribution
+        if known is None or self.data.second_vocabulary is not None:
+            return known
+        return self.data.selection.targets(known, CANONICAL)
 
     def record(self, row: int, label: str) -> Record:
         """Return an image of its store; `label` is its class."""
@@ -103,6 +108,10 @@ class CombinedDataModule(StoreDataModule):
             names[name] += 1
             label = name if names[name] == 1 else f"{name}_{names[name]}"
             self._parts.append(self._part(name, label, options))
+        # Images of the other parts have no target of it.
+        second = [part.data.second_vocabulary for part in self._parts if part.data.second_vocabulary is not None]
+        self.second_vocabulary = second[0] if second else None
+        self.derived = tuple(dict.fromkeys(name for part in self._parts for name in part.data.derived))
 
     def _part(self, name: str, label: str, options: Mapping[str, Any]) -> Part:
         if name == self.name:
@@ -129,7 +138,12 @@ class CombinedDataModule(StoreDataModule):
         return {"parts": parts, "chosen": chosen.hexdigest(), **({} if self.dedup else {"dedup": False})}
 
     def records(self) -> Iterator[Record | Skipped]:
-        """Yield the images of the parts, without duplicates."""
+        """Yield the images of the parts, without duplicates.
+
+        Raises:
+            ConfigError: If one part has votes for its classes, another those of a second vocabulary.
+        """
+        self._check_votes()
         listed = self._candidates()
         exact, near = np.zeros((2, len(listed.row)), bool)
         if self.dedup:
@@ -142,6 +156,15 @@ class CombinedDataModule(StoreDataModule):
         for i in np.flatnonzero(~(exact | near)):
             part = self._parts[listed.part[i]]
             yield part.record(int(listed.row[i]), part.data.own_classes[listed.label[i]])
+
+    def _check_votes(self) -> None:
+        """Refuse votes of two kinds: a store has one distribution an image."""
+        for part in self._parts if self.second_vocabulary else ():
+            if part.data.second_vocabulary != self.second_vocabulary and part.data.store.distribution is not None:
+                raise ConfigError(
+                    f"data.parts: {part.label} has votes for its classes, another part votes of a second vocabulary, "
+                    "beside its labels; expected one kind. Leave one of them out, or take fer2013 for fer2013_votes."
+                )
 
     def _candidates(self) -> Candidates:
         columns = []

@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from src.data.readers.fingerprint import source_fingerprint
+from src.data.readers.landmark_file import LandmarkFile
 from src.data.selection.classes import ClassSelection
 from src.data.selection.exact_duplicates import clean_rows, training_rows
 from src.data.selection.exclusion import excluded_rows
 from src.data.selection.halves import Half, in_half
+from src.data.selection.limit import within_limit
 from src.data.store.packed_store import DamagedStore, PackedStore, Record, Skipped, Split, write_store
 from src.utils.errors import ConfigError
 
@@ -42,8 +44,8 @@ class LabeledImages(ABC):
     source_hint: ClassVar[str]
     generated: ClassVar[bool] = False
     shows_people: ClassVar[bool] = True
-    second_vocabulary: ClassVar[tuple[str, tuple[str, ...]] | None] = None
-    derived: ClassVar[tuple[str, ...]] = ()
+    second_vocabulary: tuple[str, tuple[str, ...]] | None = None
+    derived: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -57,6 +59,8 @@ class LabeledImages(ABC):
         exclude: str | Sequence[str] | None = None,
         half: Half | None = None,
         half_seed: int = 0,
+        max_per_class: int | None = None,
+        landmarks_path: str | None = None,
         class_names: Sequence[str] | None = None,
     ) -> None:
         """Store the options; `conf/data/default.yaml` documents them.
@@ -72,6 +76,9 @@ class LabeledImages(ABC):
             exclude: Data sets whose images are left out.
             half: `first` or `second` half of the training split; None for all of it.
             half_seed: Seed of the halves.
+            max_per_class: Training images of a class at most; None for all.
+            landmarks_path: File of the images' landmarks, see `src.data.readers.landmark_file`; None for those, if any,
+                that the data set has.
             class_names: Classes of the model that will see the images; None for the data set's own.
 
         Raises:
@@ -84,7 +91,8 @@ class LabeledImages(ABC):
         self._exclude = [exclude] if isinstance(exclude, str) else list(exclude or ())
         if half not in (None, *get_args(Half)):
             raise ConfigError(f"data.half={half}; expected null, first or second. Set data.half=... accordingly.")
-        self._half, self._half_seed = half, half_seed
+        self._half, self._half_seed, self._max_per_class = half, half_seed, max_per_class
+        self._landmarks_path = landmarks_path
         self.left_out: Counter[str] = Counter()
         self._model_classes = tuple(class_names or ())
         self._store: PackedStore | None = None
@@ -119,9 +127,13 @@ class LabeledImages(ABC):
         return self._store
 
     def _open(self) -> PackedStore:
-        source = None if self.generated else self.source()
+        source, memo = None if self.generated else self.source(), self.cache_dir / "sources.json"
         options = {"name": self.name, **self.store_options()}
-        fingerprint = source_fingerprint(source, options, self.cache_dir / "sources.json")
+        landmarks = None
+        if self._landmarks_path:
+            landmarks = LandmarkFile(self._landmarks_path)
+            options["landmarks"] = source_fingerprint(Path(self._landmarks_path).expanduser(), {}, memo)
+        fingerprint = source_fingerprint(source, options, memo)
         folder = self.cache_dir / f"{self.name}-{fingerprint}"
         log.info("Data: %s", folder.name)
         if folder.exists():
@@ -129,7 +141,8 @@ class LabeledImages(ABC):
                 return PackedStore(folder)
             except DamagedStore as damage:
                 log.warning("Building a store anew: %s", damage)
-        entries = track(self.records(), description=f"Preparing {self.name}")
+        records = self.records() if landmarks is None else landmarks.added_to(self.records())
+        entries = track(records, description=f"Preparing {self.name}")
         store = write_store(folder, entries, self.max_bad, self.left_out)
         for entry in store.skipped:
             log.warning("%s: skipped %s: %s", self.name, entry.id, entry.reason)
@@ -220,6 +233,9 @@ class LabeledImages(ABC):
         rows, labels, n_unknown = rows[known], labels[known], int((~known).sum())
         if split == "train" and self._half is not None:
             kept = in_half(store.digests[rows], labels, self._half, self._half_seed)
+            rows, labels = rows[kept], labels[kept]
+        if split == "train" and self._max_per_class is not None:
+            kept = within_limit(store.digests[rows], labels, self._max_per_class, self._half_seed)
             rows, labels = rows[kept], labels[kept]
         return rows, labels, n_unknown
 

@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from src.data.datamodule import StoreDataModule
@@ -16,6 +17,7 @@ from src.data.datasets.combined import WHOLE_KEYS
 from src.data.faces.generator import draw_face
 from src.data.selection.cross_duplicates import Candidates, copies
 from src.data.store.packed_store import SPLITS, PackedStore, Record, write_store
+from src.data.vocabulary import CANONICAL
 from src.engine.build import build_data
 from src.utils.errors import ConfigError
 from src.utils.groups import load_group
@@ -126,14 +128,58 @@ def test_classes_of_the_whole(folders: list[Path], tmp_path: Path) -> None:
     assert data.class_counts("test").tolist() == [2, 2]
 
 
-def test_distributions_and_labels_together(folders: list[Path], tmp_path: Path) -> None:
+def voted(folder: Path) -> dict[str, str]:
+    """A FER2013 of three happy faces, and votes of which the first image's say sad and angry."""
     rows = [(20, "Training", "0,0,0,6,4,0,0,0,0,0"), (21, "PublicTest", "0,9,0,0,0,0,0,0,0,0")]
     rows.append((22, "PrivateTest", "9,0,0,0,0,0,0,0,0,0"))
     images = [f"{KAGGLE.index('happy')},{text(face(str(i)).ravel())},{usage}" for i, usage, _ in rows]
     votes = [f"{usage},x,{numbers}" for _, usage, numbers in rows]
-    (tmp_path / "fer2013.csv").write_text("\n".join(["emotion,pixels,Usage", *images, ""]))
-    (tmp_path / "votes.csv").write_text("\n".join([HEADER, *votes, ""]))
-    ferplus = {"name": "ferplus", "path": str(tmp_path / "fer2013.csv"), "votes_path": str(tmp_path / "votes.csv")}
+    (folder / "fer2013.csv").write_text("\n".join(["emotion,pixels,Usage", *images, ""]))
+    (folder / "votes.csv").write_text("\n".join([HEADER, *votes, ""]))
+    return {"path": str(folder / "fer2013.csv"), "votes_path": str(folder / "votes.csv")}
+
+
+def test_votes_beside_the_labels_stay_a_second_vocabulary(folders: list[Path], tmp_path: Path) -> None:
+    other = {"name": "folder", "path": str(folders[0])}
+    data = combined(tmp_path, {**voted(tmp_path), "name": "fer2013_votes", "mode": "soft"}, other)
+    names = ("neutral", "happy", "sad", "fear", "angry")
+    assert data.vocabularies == {"combined": names, "ferplus": CANONICAL}
+    assert data.derived == ("valence_arousal",)
+    batch = next(iter(data.train_dataloader()))
+    first = [data.store.ids[row] for row in batch["row"].tolist()].index("fer2013_votes/0")
+    assert names[batch["label"][first]] == "happy"
+    votes = batch["second_target"][first]
+    assert (votes[CANONICAL.index("sad")], votes[CANONICAL.index("angry")]) == pytest.approx((0.6, 0.4))
+    others = torch.arange(len(batch["row"])) != first
+    assert torch.isnan(batch["second_target"][others]).all() and torch.isnan(batch["valence"][others]).all()
+    assert "target" not in batch
+
+
+def test_votes_of_two_kinds_are_refused(tmp_path: Path) -> None:
+    files = voted(tmp_path)
+    parts = [{**files, "name": name, "mode": "soft"} for name in ("fer2013_votes", "ferplus")]
+    with pytest.raises(ConfigError, match=r"data\.parts: ferplus has votes for its classes, another part"):
+        _ = combined(tmp_path, *parts, dedup=False).store
+
+
+def test_a_part_brings_its_landmarks_and_at_most_so_many_images_of_a_class(folders: list[Path], tmp_path: Path) -> None:
+    store = build("folder", folders[0], tmp_path).store
+    points = np.random.default_rng(0).uniform(0, 1, (len(store), 68, 2))
+    np.savez(tmp_path / "points.npz", ids=store.ids, points=points)
+    first, second = ({"name": "folder", "path": str(path)} for path in folders)
+    data = combined(tmp_path, {**first, "landmarks_path": str(tmp_path / "points.npz")}, second)
+    assert data.has_landmarks
+    for row, name in enumerate(data.store.ids):
+        part, image = name.split("/", 1)
+        expected = points[list(store.ids).index(image)] * 48 - 0.5 if part == "folder" else np.nan
+        np.testing.assert_allclose(data.store.landmarks[row], np.broadcast_to(expected, (68, 2)), atol=1e-4)
+    limited = combined(tmp_path, {**first, "max_per_class": 1}, second)
+    assert limited.store.left_out["folder, train: by its classes or exclude"] == 1
+    assert limited.fingerprint != both(folders, tmp_path).fingerprint
+
+
+def test_distributions_and_labels_together(folders: list[Path], tmp_path: Path) -> None:
+    ferplus = {**voted(tmp_path), "name": "ferplus"}
     data = combined(tmp_path, ferplus | {"mode": "soft"}, {"name": "folder", "path": str(folders[0])})
     targets = {}
     for batch in data.train_dataloader():

@@ -154,6 +154,21 @@ def test_a_head_starts_from_the_weights(trained, files, tmp_path):
     assert results["test/n"] == expected["test/n"]
 
 
+def test_a_head_starts_from_both_vocabularies_whatever_the_labels_are_called(trained, files, tmp_path):
+    """The classes of another data set take the labels' outputs by name, the votes those of their own name."""
+    run_dir, _ = trained
+    options = dict(option.removeprefix("data.").split("=", 1) for option in files[:2])
+    part = ", ".join(f"{key}: {value}" for key, value in options.items())
+    start = [f"backbone.weights={run_dir}", "head=emonet", "trainer.limit_train_batches=1", "trainer.max_epochs=1"]
+    frozen = ["backbone.freeze=all", "optimizer.lr=1e-12", "data=combined", "data.batch_size=6"]
+    parts = f"data.parts=[{{name: fer2013_votes, {part}}}]"
+    fit_and_test(tiny_config(tmp_path, run_dir / "data", *start, *frozen, parts, "test=false"))
+    ours, theirs = (load_weights(folder / "checkpoints" / "best.safetensors") for folder in (tmp_path, run_dir))
+    assert list(ours.spec.vocabularies) == ["combined", "ferplus"]
+    key = "head.fc.3.weight"
+    torch.testing.assert_close(ours.state[key], theirs.state[key][:15], atol=1e-6, rtol=0)
+
+
 @pytest.mark.parametrize("mixing", [{"mixup": 1.0}, {"cutmix": 1.0}])
 def test_images_and_all_their_targets_are_mixed_in_the_same_shares(files, tmp_path, mixing):
     cfg = compose_config("train", "data=fer2013_votes", *files, f"data_dir={tmp_path}")
