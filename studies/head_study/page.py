@@ -16,9 +16,8 @@ from rich.console import Console
 
 from src.reports.numbers import brackets, with_interval
 from src.reports.plots import colors
-from src.runs import layout
 from src.runs.config import read_config
-from src.utils.atomic_files import read_json
+from src.runs.records import read_metrics
 from studies.head_study.conditions import CONDITIONS, Contrast, Study
 from studies.head_study.findings import ATTENTION, BASELINE, corrected, findings
 
@@ -64,7 +63,7 @@ def write_study(cfg: DictConfig) -> Path:
         epochs=epochs,
     )
     page.write_text(text, encoding="utf-8")
-    Console(stderr=True).print(f"Page: {page}", soft_wrap=True, highlight=False)
+    Console(stderr=True, markup=False).print(f"Page: {page}", soft_wrap=True, highlight=False)
     return page
 
 
@@ -147,7 +146,7 @@ def _seen(study: Study) -> list[dict[str, str]]:
 
 def _backbone(run_dir: Path) -> dict[str, str] | None:
     """Return what is to be said of the backbone of the cross-fit conditions; None if there is none."""
-    metrics = read_json(run_dir / layout.METRICS)
+    metrics = read_metrics(run_dir)
     if "val/accuracy" not in metrics:
         return None
     return {

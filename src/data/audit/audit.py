@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,10 @@ from src.data.selection.exact_duplicates import clean_rows, conflicting_groups, 
 from src.data.selection.near_duplicates import Fingerprints, NearDuplicates, find_near_duplicates, fingerprints
 from src.data.store.packed_store import SPLITS, PackedStore
 from src.data.vocabulary import canonical_order, index_map
+from src.utils.errors import ConfigError
+from src.utils.schemas import checked, read_json
+
+log = logging.getLogger(__name__)
 
 FORMAT = 1
 EXAMPLES = 20  # near duplicates listed per pair of splits
@@ -74,9 +80,25 @@ class Audit:
         return {"store": content.pop("store"), "pictures": content.pop("images"), **content}
 
     @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> Audit:
-        """Return what `to_dict` returned."""
-        return cls(images=content["pictures"], **{key: value for key, value in content.items() if key != "pictures"})
+    def from_dict(cls, content: dict[str, Any], source: object = "this audit") -> Audit:
+        """Return what `to_dict` returned.
+
+        Raises:
+            ConfigError: If it is something else.
+        """
+        return checked(cls, {"images": content.get("pictures"), **content}, source, "It is made anew.")
+
+    @classmethod
+    def read(cls, file: Path) -> Audit | None:
+        """Return an audit that was written, None if there is none of today's format, or a broken one."""
+        content = read_json(file, dict[str, Any])
+        if content.get("format") != FORMAT:
+            return None
+        try:
+            return cls.from_dict(content, file)
+        except ConfigError as error:
+            log.warning("%s", error)
+            return None
 
 
 def audit(store: PackedStore, class_names: Sequence[str] | None = None) -> Audit:

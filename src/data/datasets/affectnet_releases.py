@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from src.data.readers.archives import open_table
 from src.data.readers.file_tree import is_junk, outside
 from src.data.store.packed_store import Skipped, Split
+from src.utils.arrays import read_array
 from src.utils.errors import ConfigError
 
 N_LANDMARKS = 68
@@ -89,7 +90,7 @@ def read_csv_release(root: Path) -> Iterator[Annotation | Skipped]:
                     box=(x, y, width, height),
                     landmarks=_points(points) if points != [""] else None,
                 )
-            except ValueError as error:
+            except (ValueError, OverflowError) as error:
                 yield Skipped(id, f"line {number} of {name} is broken ({error})")
 
 
@@ -107,7 +108,7 @@ def read_annotation_release(root: Path) -> Iterator[Annotation | Skipped]:
             id = image.relative_to(root).as_posix()
             landmarks = annotations / f"{stem}_lnd.npy"
             try:
-                expression, valence, arousal = (_array(annotations / f"{stem}_{part}.npy").item() for part in PARTS)
+                expression, valence, arousal = (read_array(annotations / f"{stem}_{part}.npy").item() for part in PARTS)
                 yield Annotation(
                     id=id,
                     image=image,
@@ -115,11 +116,11 @@ def read_annotation_release(root: Path) -> Iterator[Annotation | Skipped]:
                     expression=int(expression),
                     valence=_affect(valence),
                     arousal=_affect(arousal),
-                    landmarks=_points(_array(landmarks)) if landmarks.exists() else None,
+                    landmarks=_points(read_array(landmarks)) if landmarks.exists() else None,
                 )
             except FileNotFoundError as error:
                 yield Skipped(id, f"no annotation {Path(error.filename).name}")
-            except (OSError, ValueError, EOFError) as error:
+            except (OSError, ValueError, OverflowError) as error:
                 yield Skipped(id, f"its annotation is broken ({error})")
 
 
@@ -158,10 +159,6 @@ def _image_folder(root: Path, names: Iterable[str]) -> Path:
 
 def _visible(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if not is_junk([path.name])] if folder.is_dir() else []
-
-
-def _array(path: Path) -> NDArray[Any]:
-    return np.asarray(np.load(path, allow_pickle=False))
 
 
 def _affect(value: Any) -> float:

@@ -9,7 +9,8 @@ from typing import Any
 
 from src.data.readers.file_tree import visible_files
 from src.data.store.packed_store import FORMAT
-from src.utils.atomic_files import read_json, write_json
+from src.utils.atomic_files import write_json
+from src.utils.schemas import read_json
 
 
 def source_fingerprint(source: Path | None, options: dict[str, Any], memo: Path) -> str:
@@ -34,10 +35,10 @@ def _content_hash(source: Path, memo: Path) -> str:
         return hashlib.blake2b(json.dumps(listing).encode(), digest_size=16).hexdigest()
     stat = source.stat()
     key = f"{source.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
-    known = read_json(memo)
+    known = read_json(memo, dict[str, str])
     if key not in known:
         with source.open("rb") as file:
             known[key] = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
         memo.parent.mkdir(parents=True, exist_ok=True)
         write_json(memo, known)
-    return str(known[key])
+    return known[key]

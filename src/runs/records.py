@@ -1,0 +1,67 @@
+"""What the files of a run directory hold. A run may be a stranger's: see `src.utils.schemas`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict, with_config
+from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
+
+from src.runs import layout
+from src.utils.schemas import read_json
+
+# Content of `metrics.json`: numbers, intervals, and None for what is not a number.
+Metrics = dict[str, int | float | list[float] | None]
+
+
+class Status(TypedDict, total=False):
+    """Content of `status.json`."""
+
+    state: str
+    reason: str | None
+
+
+@with_config(ConfigDict(extra="allow"))
+class Provenance(TypedDict, total=False):
+    """Content of `provenance.json`."""
+
+    overrides: list[str]
+    choices: dict[str, Any]
+    git_sha: str | None
+    git_dirty: bool
+    data: str | None
+    weights: str | None
+    pictures: str | None
+    wandb_id: str | None
+
+
+@with_config(ConfigDict(extra="allow"))
+class Config(TypedDict, total=False):
+    """Content of `config.yaml`, as far as it is looked at; interpolations stay text."""
+
+    task: str | None
+    seed: int | None
+    tta: str | None
+    monitor: str | None
+    ckpt_path: str | None
+    run_dir: str | None
+    data: dict[str, Any] | None
+    head: dict[str, Any] | None
+    backbone: dict[str, Any] | None
+    trainer: dict[str, Any] | None
+
+
+def read_status(run_dir: Path) -> dict[str, Any]:
+    """Return what `status.json` says, {} if it is absent or broken."""
+    return dict(read_json(run_dir / layout.STATUS, Status))
+
+
+def read_provenance(run_dir: Path) -> dict[str, Any]:
+    """Return what `provenance.json` says, {} if it is absent or broken."""
+    return dict(read_json(run_dir / layout.PROVENANCE, Provenance))
+
+
+def read_metrics(run_dir: Path) -> dict[str, Any]:
+    """Return what `metrics.json` says, {} if it is absent or broken."""
+    return dict(read_json(run_dir / layout.METRICS, Metrics))
