@@ -69,6 +69,10 @@ class HaarDetector:
         self._lock = threading.Lock()
         self._cascade = cv2.CascadeClassifier(str(Path(cv2.__file__).parent / "data" / CASCADE))
 
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        """Return how to load it elsewhere."""
+        return HaarDetector, ()
+
     def __call__(self, image: Image) -> list[Detection]:
         """Return the faces of an RGB image (H, W, 3), from left to right."""
         small, scale = _search_size(image)
@@ -101,6 +105,7 @@ class YunetDetector:
         if path is None or not Path(path).is_file():
             reason = "is not set" if path is None else "does not exist"
             raise ConfigError(f"detector_path={path} {reason}, but detector=yunet needs it; {wanted}")
+        self._path = path
         self._lock = threading.Lock()  # the network remembers the size of what it searches
         try:
             self._network = cv2.FaceDetectorYN.create(path, "", (320, 320), YUNET_SCORE)
@@ -108,6 +113,10 @@ class YunetDetector:
         except (cv2.error, ValueError) as error:
             reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
             raise ConfigError(f"detector_path={path} cannot be used by YuNet ({reason}); {wanted}") from None
+
+    def __reduce__(self) -> tuple[type, tuple[str]]:
+        """Return how to load it elsewhere, from the same file."""
+        return YunetDetector, (self._path,)
 
     def __call__(self, image: Image) -> list[Detection]:
         """Return the faces of an RGB image (H, W, 3), from left to right."""
