@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -101,7 +102,7 @@ def fit_and_test(cfg: DictConfig) -> Results:
             if resume.epochs_to_end:
                 trainer.fit_loop.max_epochs = resume.epochs_to_end
         serve_features(cfg, model, data, trainer)
-        with stop_requests.deferred():
+        with stop_requests.deferred(), resume.restored_by(trainer) if resume else nullcontext():
             trainer.fit(model, datamodule=data, ckpt_path=str(resume.path) if resume else None)
         results = _speed(callbacks)
         _load_best(trainer, model)

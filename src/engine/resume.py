@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NotRequired
 
 from annotated_types import Ge
 from omegaconf import DictConfig
+from pytorch_lightning import Callback, LightningModule, Trainer
 from typing_extensions import TypedDict
 
 from src.models.classifier import SPEC_KEY, ExpressionClassifier
@@ -115,12 +118,48 @@ class ResumePoint:
         for key, value in model.training_options().items():
             self._refuse_unless_equal(key, self._training.get(key, value), value)
 
+    @contextmanager
+    def restored_by(self, trainer: Trainer) -> Iterator[None]:
+        """Blame the checkpoint for what fails within the block before the first batch, while Lightning takes it on.
+
+        Raises:
+            ConfigError: If something of it is not as Lightning and the callbacks write it.
+        """
+        start = _Start()
+        trainer.callbacks.append(start)  # type: ignore[attr-defined]
+        try:
+            yield
+        except ConfigError:
+            raise
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, AssertionError) as error:
+            if start.reached:
+                raise
+            raise ConfigError(
+                f"ckpt_path={self._name} ({self.path}) cannot be gone on from ({type(error).__name__}: {error}): it is "
+                "damaged, or of another version. Use another last.ckpt, or start from its weights: "
+                "backbone.weights=<the .ckpt>."
+            ) from error
+
     def _refuse_unless_equal(self, what: str, theirs: Any, ours: Any) -> None:
         if theirs != ours:
             raise ConfigError(
                 f"ckpt_path={self._name} ({self.path}) was trained with {what} {theirs}, not {ours}; resume with the "
                 "same options, or start afresh without ckpt_path."
             )
+
+
+class _Start(Callback):
+    """Notices that nothing of a checkpoint is left to be read."""
+
+    reached = False
+
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Notice it."""
+        self.reached = True
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Notice it."""
+        self.reached = True
 
 
 def _stopped_early(checkpoint: Checkpoint, cfg: DictConfig) -> bool:
