@@ -14,6 +14,7 @@ from pathlib import Path
 import cv2
 from omegaconf import DictConfig, OmegaConf
 
+from src.data.readers.file_tree import printable
 from src.data.readers.images import UnreadableImage
 from src.inference.annotation import Annotator
 from src.inference.camera import read_camera
@@ -108,7 +109,8 @@ class PredictionJob:
             self._table = stack.enter_context(
                 PredictionTable(self.folder, self.cfg.table, backend.class_names, backend.outputs)
             )
-            file = stack.enter_context((self.folder / layout.ITEMS).open("w", encoding="utf-8", newline=""))
+            path = self.folder / layout.ITEMS
+            file = stack.enter_context(path.open("w", encoding="utf-8", errors="surrogateescape", newline=""))
             self._items = csv.DictWriter(file, list(Item.__dataclass_fields__))
             self._items.writeheader()
             for kind, group in groupby(self.sources, key=lambda source: source.kind):
@@ -176,7 +178,7 @@ class PredictionJob:
             item.status = "no face"
         self.items.append(item)
         self._items.writerow(asdict(item))
-        place = f"[{len(self.items)}/{len(self.sources)}] {item.source}"
+        place = f"[{len(self.items)}/{len(self.sources)}] {printable(item.source)}"
         if item.status in ("failed", "incomplete"):
             log.error("%s: %s: %s%s", place, item.status, item.reason, f" ({summary})" if item.frames else "")
         elif item.status == "no face":
@@ -210,7 +212,7 @@ def predict(cfg: DictConfig) -> None:
     if bad:
         raise ConfigError(
             f"{len(bad)} of {len(items)} items of input={cfg.input} could not be read, or not to their end, such as "
-            f"{bad[0].source} ({bad[0].reason}); see items.csv. What could be read is in {cfg.run_dir}."
+            f"{printable(bad[0].source)} ({bad[0].reason}); see items.csv. What could be read is in {cfg.run_dir}."
         )
 
 

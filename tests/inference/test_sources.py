@@ -95,3 +95,12 @@ def test_pipes_and_devices_are_not_waited_for(tmp_path):
         as_frame(tmp_path / "a.gif")
     with pytest.raises(UnreadableImage, match="not a file"):
         as_frame("/dev/zero")
+
+
+def test_a_gif_of_billions_of_pixels_is_no_video(tmp_path):
+    path = tmp_path / "a.gif"
+    Image.new("P", (2, 2)).save(path)
+    content = bytearray(path.read_bytes())
+    content[6:10] = b"\xff" * 4
+    path.write_bytes(content)
+    assert find_sources(str(path))[0].kind == "picture"

@@ -158,7 +158,7 @@ def _folder_tree(root: Path) -> Tree:
         folder, prefix, above = pending.pop()
         for name in _names(folder, prefix, tree.skipped):
             path = folder / name
-            shown = prefix + _printable(name)
+            shown = prefix + printable(name)
             try:
                 status = path.stat()
             except OSError as error:
@@ -197,7 +197,7 @@ def _names(folder: Path, prefix: str, skipped: list[Skipped]) -> list[str]:
         return []
 
 
-def _printable(name: str) -> str:
+def printable(name: str) -> str:
     """Write bytes of a file name that are no UTF-8 as escapes, since such a name cannot be printed."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
@@ -232,10 +232,10 @@ class _Listing:
 
     def add(self, member: Member) -> None:
         """Add a member, or note why it is left alone."""
-        parts = [_printable(part) for part in member.name.split("/") if part not in ("", ".")]
+        parts = [printable(part) for part in member.name.split("/") if part not in ("", ".")]
         path = "/".join(parts)
         if reason := outside(member.name):
-            self.tree.skipped.append(Skipped(_printable(member.name), f"{reason} in the archive"))
+            self.tree.skipped.append(Skipped(printable(member.name), f"{reason} in the archive"))
         elif not parts or is_junk(parts):
             return
         elif len(parts) > MAX_DEPTH:

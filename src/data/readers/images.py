@@ -26,7 +26,7 @@ FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "JPEG2000", "PPM"
 # What Pillow's decoders raise on broken files, beside OSError; found by feeding them 60,000 damaged images.
 BROKEN = (
     *(SyntaxError, ValueError, IndexError, KeyError, TypeError, EOFError, OverflowError, RuntimeError),
-    *(struct.error, zlib.error),
+    *(struct.error, zlib.error, Image.DecompressionBombError),
 )
 _ORIENTATION = 0x0112
 
