@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ConfigDict, with_config
+from annotated_types import Len
+from pydantic import AfterValidator, ConfigDict, with_config
 from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
 from src.runs import layout
 from src.utils.schemas import read_json
 
+
+def _intervals(metrics: dict[str, Any]) -> dict[str, Any]:
+    for name, value in metrics.items():
+        if isinstance(value, list) != name.endswith("_ci95") and value is not None:
+            raise ValueError(f"{name}: expected {'an interval' if name.endswith('_ci95') else 'a number'}")
+    return metrics
+
+
 # Content of `metrics.json`: numbers, intervals, and None for what is not a number.
-Metrics = dict[str, int | float | list[float] | None]
+Interval = Annotated[list[float], Len(2, 2)]
+Metrics = Annotated[dict[str, int | float | Interval | None], AfterValidator(_intervals)]
+
+
+@with_config(ConfigDict(extra="allow"))
+class Named(TypedDict, total=False):
+    """A group of a configuration."""
+
+    name: str | None
 
 
 class Status(TypedDict, total=False):
@@ -34,6 +51,8 @@ class Provenance(TypedDict, total=False):
     weights: str | None
     pictures: str | None
     wandb_id: str | None
+    started: str | None
+    versions: dict[str, str]
 
 
 @with_config(ConfigDict(extra="allow"))
@@ -46,9 +65,9 @@ class Config(TypedDict, total=False):
     monitor: str | None
     ckpt_path: str | None
     run_dir: str | None
-    data: dict[str, Any] | None
-    head: dict[str, Any] | None
-    backbone: dict[str, Any] | None
+    data: Named | None
+    head: Named | None
+    backbone: Named | None
     trainer: dict[str, Any] | None
 
 
