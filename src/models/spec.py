@@ -216,7 +216,7 @@ class ModelSpec:
         network = backbone_class(self.backbone.get("architecture", EMONET))
         own = {key: value for key, value in self.backbone.items() if key not in ("name", "architecture")}
         check_arguments("backbone", network, own, ("n_expression",))
-        backbone = network(n_expression=n_expression, **own)
+        backbone = cast(EmoNet, _built("backbone", network, {"n_expression": n_expression, **own}))
         if self.normalize is not None:
             backbone.normalize = Normalization(self.normalize)
         return backbone
@@ -233,7 +233,24 @@ class ModelSpec:
         sizes = {"channels": int(self.backbone["width"]), "side": side, "n_classes": self.n_logits}
         check_arguments("head", head, own, sizes)
         # Not instantiate: it would run a _target_, and resolve an interpolation, found in a value.
-        return cast(Head, head(**own, **sizes))
+        return cast(Head, _built("head", head, {**own, **sizes}))
+
+
+def _built(group: str, kind: Any, arguments: Plain) -> Any:
+    """Return an object of a class, given arguments that may be of any kind.
+
+    Raises:
+        ConfigError: If the class can do nothing with them.
+    """
+    try:
+        return kind(**arguments)
+    except ConfigError:
+        raise
+    except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+        given = ", ".join(f"{group}.{key}={value}" for key, value in arguments.items())
+        raise ConfigError(
+            f"{kind.__name__} cannot be built from {given} ({error}). Use other weights, or other values."
+        ) from error
 
 
 def head_arguments(config: Mapping[str, Any]) -> Plain:

@@ -363,6 +363,13 @@ def test_models_that_fit_into_no_memory_are_refused(make_spec: MakeSpec, change:
         ModelSpec.from_dict(data, "any.ckpt").build_head()
 
 
+@pytest.mark.parametrize("value", [None, "four", 0, -4, 2.5, [4]])
+def test_arguments_that_a_head_can_do_nothing_with_are_refused(make_spec: MakeSpec, value: object) -> None:
+    spec = make_spec(head={"name": "multihead", "embed_dim": value})
+    with pytest.raises(ConfigError, match=r"embed_dim"):
+        spec.build_head()
+
+
 def test_descriptions_nested_without_end_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "deep.safetensors"
     save_file({"a": torch.zeros(1)}, path, {SPEC_KEY: "[" * 200_000})
