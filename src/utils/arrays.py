@@ -37,13 +37,14 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """
     if path.exists() and not path.is_file():
         raise ValueError("not a file")
+    content = path.read_bytes()
     try:
-        with zipfile.ZipFile(path) as bundle:
+        with zipfile.ZipFile(io.BytesIO(content)) as bundle:
             infos = bundle.infolist()
-            if sum(info.file_size for info in infos) > path.stat().st_size:
+            if sum(info.file_size for info in infos) > len(content):
                 raise ValueError("it unpacks to more than it has")
             return {info.filename.removesuffix(".npy"): _parsed(bundle.read(info)) for info in infos}
-    except (zipfile.BadZipFile, EOFError, RuntimeError, LookupError) as error:
+    except (zipfile.BadZipFile, EOFError, OSError, RuntimeError, LookupError) as error:
         raise ValueError(str(error) or "it breaks off") from error
 
 

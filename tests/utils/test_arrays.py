@@ -61,6 +61,20 @@ def test_broken_and_hostile_arrays_are_refused(tmp_path, content):
         read_arrays(tmp_path / "a.npz")
 
 
+def test_an_archive_whose_end_is_damaged_is_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", a=np.zeros(3))
+    content = bytearray((tmp_path / "a.npz").read_bytes())
+    end = content.rindex(b"PK\x05\x06")
+    for place in range(end + 4, len(content)):
+        changed = bytearray(content)
+        changed[place] ^= 0x80
+        (tmp_path / "b.npz").write_bytes(changed)
+        try:
+            assert read_arrays(tmp_path / "b.npz").keys() <= {"a"}
+        except ValueError as error:
+            assert str(error)
+
+
 def test_packed_arrays_are_refused(tmp_path):
     np.savez_compressed(tmp_path / "a.npz", a=np.zeros(10**6))
     with pytest.raises(ValueError, match="unpacks to more than it has"):
