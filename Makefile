@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 LOWEST := $(VENV)/lowest
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock train study test lint types unit test-slow test-browser test-slurm test-lowest docs format clean
+.PHONY: help install lock train study original test lint types unit test-slow test-browser test-slurm test-lowest docs format clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -42,6 +42,7 @@ study: $(STAMP) ## Compare the heads on FER2013=<archive> and write docs/head_st
 	$(SWEEP) hydra.sweep.dir=$(STUDY)/fused head=emonet,$(HEADS)
 	$(SWEEP) hydra.sweep.dir=$(STUDY)/weighted head=linear,self_attention,multihead loss.class_weights=balanced
 	$(SWEEP) hydra.sweep.dir=$(STUDY)/sampled head=linear,self_attention,multihead data.sampler=balanced
+	$(SWEEP) hydra.sweep.dir=$(STUDY)/sized head=linear head.width=316,543
 	$(SWEEP) hydra.sweep.dir=$(STUDY)/half head=linear,self_attention,multihead data.half=first
 	$(PY) -m src.train experiment=head_study_backbone data.path=$(FER2013) hydra.run.dir=$(STUDY)/backbone ckpt_path=auto $(STUDY_OPTIONS)
 	$(SWEEP) hydra.sweep.dir=$(STUDY)/crossfit head=$(HEADS) data.half=second backbone=emonet_scratch \
@@ -50,6 +51,19 @@ study: $(STAMP) ## Compare the heads on FER2013=<archive> and write docs/head_st
 		backbone.freeze=all backbone.weights=$(STUDY)/backbone/checkpoints/last.ckpt
 	$(SWEEP) hydra.sweep.dir=$(STUDY)/emotion2 head=$(HEADS) head.tap=emotion2 backbone.freeze=fused trainer.max_epochs=3
 	$(PY) -m studies.head_study runs=$(STUDY)
+
+ORIGINAL := outputs/original_experiment
+DEFECT = $(PY) -m src.train -m experiment=original_experiment seed=0,1,2 sweep.resume=true $(STUDY_OPTIONS)
+
+original: $(STAMP) ## Repeat the student project's experiment, with and without its defects, on the data in data/raw
+	$(DEFECT) hydra.sweep.dir=$(ORIGINAL)/mended head=$(HEADS)
+	$(DEFECT) hydra.sweep.dir=$(ORIGINAL)/doubled head=linear data.dedup=false
+	$(DEFECT) hydra.sweep.dir=$(ORIGINAL)/imagenet head=linear backbone.normalize=imagenet
+	$(DEFECT) hydra.sweep.dir=$(ORIGINAL)/drifting head=linear callbacks.train_mode_once.enabled=true cache=false
+	$(DEFECT) hydra.sweep.dir=$(ORIGINAL)/upside_down head=linear transform.vertical_flip=0.5 cache=false
+	$(DEFECT) hydra.sweep.dir=$(ORIGINAL)/all head=linear data.dedup=false backbone.normalize=imagenet cache=false \
+		callbacks.train_mode_once.enabled=true transform.vertical_flip=0.5
+	$(PY) -m studies.original_experiment runs=$(ORIGINAL)
 
 test: lint types unit ## Run everything that must be green: lint, types, tests
 

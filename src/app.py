@@ -1,4 +1,4 @@
-"""`python -m src.app`: a page on this computer that shows what models see in images, videos and a camera."""
+"""`python -m src.app`: a demo on this computer that shows what models see in images, videos and a camera."""
 
 import hydra
 from omegaconf import DictConfig

@@ -20,7 +20,6 @@ FLOORS = (
     {"utils"},
 )
 HEIGHT = {room: -floor for floor, rooms in enumerate(FLOORS) for room in rooms}
-# Names that a job is called by; it is imported when it runs.
 FILES = sorted((ROOT / "src").rglob("*.py"))
 
 
@@ -58,6 +57,18 @@ def test_imports_point_one_way(path: Path):
     module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
     refused = against_the_direction(room(module), imported(ast.parse(path.read_text(encoding="utf-8"))))
     assert not refused, f"{module} imports {', '.join(refused)}"
+
+
+def test_cfg_stops_at_the_engine():
+    below = set().union(*FLOORS[FLOORS.index({"engine"}) + 1 :])
+    takers = set()
+    for path in FILES:
+        own = path.relative_to(ROOT)
+        if room(".".join(own.with_suffix("").parts)) in below:
+            names = imported(ast.parse(path.read_text(encoding="utf-8")))
+            takers |= {own.as_posix() for name in names if name in ("omegaconf", "omegaconf.DictConfig")}
+    # The run directory keeps the configuration itself; validation looks into it for the command line.
+    assert takers == {"src/runs/directory.py", "src/utils/validation.py"}
 
 
 def test_every_room_has_its_floor():

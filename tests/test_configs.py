@@ -166,7 +166,7 @@ def test_rules_name_keys_that_exist(known_keys):
 
 def test_a_rule_for_a_key_of_another_group_is_noticed(known_keys):
     """Some key ends in each of these."""
-    assert not {"optimizer.gamma", "data.lr", "head.width", "explain.precision", "patience"} & known_keys
+    assert not {"optimizer.gamma", "data.lr", "head.gamma", "explain.precision", "patience"} & known_keys
     assert {"loss.gamma", "optimizer.lr", "trainer.precision", "scheduler.patience"} <= known_keys
 
 

@@ -107,6 +107,13 @@ def test_links_lead_to_files(path):
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=relative)
+def test_modules_that_are_named_exist(path):
+    for name in re.findall(r"`(src(?:\.\w+)+)`", path.read_text()):
+        place = ROOT.joinpath(*name.split("."))
+        assert place.is_dir() or place.with_suffix(".py").is_file(), name
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=relative)
 def test_shell_blocks_say_that_they_are(path):
     """Commands in blocks of no language would go unchecked."""
     for block in blocks(path, ""):

@@ -9,7 +9,7 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from src.engine.evaluate import test as run_evaluation
+from src.engine.evaluate import evaluate as run_evaluation
 from src.engine.export import export
 from src.engine.fit import fit_and_test
 from src.engine.release import release

@@ -15,7 +15,7 @@ from PIL import Image
 
 from src.data.faces.generator import draw_face
 from src.engine import build as pipeline
-from src.engine.evaluate import test as run_evaluation
+from src.engine.evaluate import evaluate as run_evaluation
 from src.engine.explain import explain_model
 from src.engine.export import export
 from src.engine.fit import fit_and_test

@@ -7,7 +7,7 @@ import torch
 
 from src.data.faces.generator import draw_face
 from src.engine.build import build_data, plain
-from src.engine.evaluate import test as evaluate
+from src.engine.evaluate import evaluate
 from src.engine.fit import fit_and_test
 from src.models.emonet import EmoNet
 from src.models.weights import load_weights

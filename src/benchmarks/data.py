@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-from src.benchmarks.measure import Row, compare, peak_memory, scratch_folder, summarise, time_rounds
+from src.benchmarks.measure import Row, compare, peak_memory, scratch_folder, summarize, time_rounds
 from src.data.audit.report import open_audit
 from src.data.datamodule import StoreDataModule
 from src.data.store.packed_store import PackedStore
@@ -50,10 +50,10 @@ def data_suite(cfg: DictConfig) -> list[Row]:
         seconds = time.perf_counter() - start
         peak = peak_memory()
         note = "" if peak is None else f"peak memory {peak / 1024:.2f} GiB"
-        ready = summarise(SUITE, f"{data.name}: source to audited store", [seconds], note)
+        ready = summarize(SUITE, f"{data.name}: source to audited store", [seconds], note)
         path = data.store.path
         opened = time_rounds({"open": lambda: PackedStore(path)}, 9)["open"]
-        return [ready, summarise(SUITE, "open the store again", opened), *_serving(cfg, data, Path(folder))]
+        return [ready, summarize(SUITE, "open the store again", opened), *_serving(cfg, data, Path(folder))]
 
 
 def _serving(cfg: DictConfig, data: StoreDataModule, folder: Path) -> list[Row]:

@@ -84,12 +84,12 @@ def against(
     """
     standard = statistics.median(times[baseline])
     notes = notes or {}
-    rows = [summarise(suite, name, seconds, notes.get(name, "")) for name, seconds in times.items() if name != baseline]
+    rows = [summarize(suite, name, seconds, notes.get(name, "")) for name, seconds in times.items() if name != baseline]
     compared = [replace(row, baseline=baseline, ratio=standard / row.seconds) for row in rows]
-    return [*compared, summarise(suite, baseline, times[baseline], notes.get(baseline, ""))]
+    return [*compared, summarize(suite, baseline, times[baseline], notes.get(baseline, ""))]
 
 
-def summarise(suite: str, name: str, times: list[float], note: str = "") -> Row:
+def summarize(suite: str, name: str, times: list[float], note: str = "") -> Row:
     """Return the row of a measurement without a baseline."""
     return Row(suite, name, None, statistics.median(times), min(times), max(times), note=note)
 

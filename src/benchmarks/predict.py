@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from src.benchmarks.backends import backend_rows
-from src.benchmarks.measure import Row, compare, scratch_folder, summarise
+from src.benchmarks.measure import Row, compare, scratch_folder, summarize
 from src.data.faces.generator import draw_face, draw_scene
 from src.inference.backend import TorchBackend
 from src.inference.crop import to_tensor
@@ -90,7 +90,7 @@ def _memory() -> list[Row]:
             if peak and shortest:
                 note += f", {peak / shortest:.2f} times that of {N_FRAMES[0]:,} frames"
             shortest = shortest or peak
-            rows.append(summarise(SUITE, f"a video of {n:,} frames", [seconds], note))
+            rows.append(summarize(SUITE, f"a video of {n:,} frames", [seconds], note))
     return rows
 
 

@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
+from hydra.utils import get_class
+from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 
 from src.data.datamodule import StoreDataModule
-from src.engine.build import build_callbacks, build_data, build_loggers, build_trainer
+from src.data.store.packed_store import Split
+from src.engine.build import build_callbacks, build_loggers, build_trainer, plain
 from src.engine.fit import new_model
 from src.engine.load import starting_weights
 from src.models.classifier import ExpressionClassifier
@@ -88,24 +92,27 @@ def prepare(cfg: DictConfig, data_dir: Path | str, n: int, *changes: str, **grou
         **groups: Groups to take another option of, such as `head="linear"`.
     """
     replaced = {name: load_group(name, option) for name, option in groups.items()}
-    options = ["trainer.max_epochs=1", "trainer.limit_val_batches=0", "trainer.enable_checkpointing=false", *changes]
+    fixed = ["trainer.max_epochs=1", "trainer.limit_val_batches=0", "trainer.enable_checkpointing=false", *changes]
     OmegaConf.set_struct(cfg, False)  # the trainer knows more keys than its group
-    merged = OmegaConf.merge(cfg, replaced, OmegaConf.from_dotlist(options), {"data_dir": str(data_dir)})
+    merged = OmegaConf.merge(cfg, replaced, OmegaConf.from_dotlist(fixed), {"data_dir": str(data_dir)})
     chosen = cast(DictConfig, merged)
     precision = resolve_precision(chosen.trainer.precision, chosen.trainer.accelerator)
     start = starting_weights(chosen.backbone.weights)
-    data = build_data(chosen, image_size=chosen.backbone.image_size)
+    options = {key: value for key, value in plain(chosen.data).items() if not key.startswith("_")}
+    options["image_size"] = chosen.backbone.image_size
+    data = _first(n, get_class(chosen.data._target_))(**options)
     data.prepare_data()
-    _keep_first(data, n)
-    return Training(chosen, new_model(chosen, data, start, precision), data, precision)
+    model = new_model(chosen, data, start, precision)
+    data.serve_grayscale(model.spec.grayscale)
+    return Training(chosen, model, data, precision)
 
 
-def _keep_first(data: StoreDataModule, n: int) -> None:
-    """Let every split serve its first n images only."""
-    served = data.served_rows
+def _first(n: int, data_set: Any) -> type[StoreDataModule]:
+    """Return a data set of which every split serves its first n images only."""
 
-    def first(split: Any) -> Any:
-        rows, labels, left_out = served(split)
-        return rows[:n], labels[:n], left_out
+    class First(data_set):  # type: ignore[misc]  # a class that the configuration names
+        def served_rows(self, split: Split) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+            rows, labels, left_out = super().served_rows(split)
+            return rows[:n], labels[:n], left_out
 
-    data.served_rows = first  # type: ignore[method-assign]
+    return First

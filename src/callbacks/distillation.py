@@ -1,7 +1,8 @@
-"""A teacher whose predictions are part of what a smaller model learns."""
+"""Teachers whose predictions are part of what a model learns."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -10,67 +11,77 @@ import torch.nn.functional as F
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from src.models.classifier import ExpressionClassifier
+from src.models.spec import ModelSpec
 from src.models.weights import build_from_weights, load_weights
 from src.runs.layout import find_checkpoint
 from src.utils.errors import ConfigError
 
 
 class Distillation(Callback):
-    """Mixes the targets of training images with what a teacher predicts for them, as they are after augmentation.
+    """Mixes the targets of training images with what teachers predict for them, as they are after augmentation.
 
     G. Hinton, O. Vinyals and J. Dean, "Distilling the knowledge in a neural network" (2015), with the student's own
-    temperature at 1. The loss must take class probabilities; validation is not touched.
+    temperature at 1; several teachers are an ensemble, the mean of their probabilities. The loss must take class
+    probabilities; validation is not touched.
     """
 
-    def __init__(self, teacher: str, weight: float, temperature: float) -> None:
-        """Store the options; the teacher is read when training starts.
+    def __init__(self, teacher: str | Sequence[str], weight: float, temperature: float) -> None:
+        """Store the options; the teachers are read when training starts.
 
         Args:
-            teacher: A run directory, a `.ckpt` or a `.safetensors`, of a model with the student's classes.
-            weight: Fraction of the teacher in the targets, in [0, 1].
-            temperature: What the teacher's logits are divided by, above 0.
+            teacher: A run directory, a `.ckpt` or a `.safetensors`, of a model with the student's classes; or several.
+            weight: Fraction of the teachers in the targets, in [0, 1].
+            temperature: What the teachers' logits are divided by, above 0.
 
         Raises:
             ConfigError: If an option is outside its range.
         """
+        self.locations = [teacher] if isinstance(teacher, str) else list(teacher)
+        if not self.locations:
+            raise ConfigError("callbacks.distillation.teacher=[]; expected at least one model, or callbacks=default.")
         if not 0 <= weight <= 1:
             raise ConfigError(f"callbacks.distillation.weight={weight}; expected a fraction in [0, 1].")
         if not temperature > 0:
             raise ConfigError(f"callbacks.distillation.temperature={temperature}; expected a number above 0.")
-        self.location, self.weight, self.temperature = teacher, weight, temperature
-        self._teacher: ExpressionClassifier | None = None
-        self._order: list[int] = []
+        self.weight, self.temperature = weight, temperature
+        # Each with the places of the student's classes among its own.
+        self._teachers: list[tuple[ExpressionClassifier, list[int]]] = []
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Read the teacher.
+        """Read the teachers.
 
         Raises:
-            ConfigError: If it lacks a class of the student, or wants other images.
+            ConfigError: If one lacks a class of the student, or wants other images.
         """
         student = cast(ExpressionClassifier, pl_module).spec
-        weights = load_weights(find_checkpoint(self.location, argument="callbacks.distillation.teacher"))
-        spec = weights.spec.with_vocabulary(None, student.class_names)
-        lacking = [name for name in student.class_names if name not in spec.class_names]
-        contract = (spec.image_size, spec.grayscale)
-        if lacking or contract != (student.image_size, student.grayscale):
-            wanted = ", ".join(student.class_names)
-            raise ConfigError(
-                f"callbacks.distillation.teacher={self.location} predicts {', '.join(spec.class_names)} for images "
-                f"of {spec.image_size} px (grayscale={spec.grayscale}); expected {wanted} for {student.image_size} px "
-                f"(grayscale={student.grayscale}). Choose another teacher, or other data."
-            )
-        self._teacher = build_from_weights(replace(weights, spec=spec), freeze="all").eval().to(pl_module.device)
-        self._order = [spec.class_names.index(name) for name in student.class_names]
+        self._teachers = []
+        for location in self.locations:
+            weights = load_weights(find_checkpoint(location, argument="callbacks.distillation.teacher"))
+            spec = weights.spec.with_vocabulary(None, student.class_names)
+            _check(location, spec, student)
+            model = build_from_weights(replace(weights, spec=spec), freeze="all").eval().to(pl_module.device)
+            self._teachers.append((model, [spec.class_names.index(name) for name in student.class_names]))
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: dict[str, Any], batch_idx: int
     ) -> None:
         """Put the mixed targets, (B, n_classes), into the batch."""
-        if self._teacher is None:
-            return
-        with torch.no_grad(), trainer.strategy.precision_plugin.forward_context():
-            logits = self._teacher(batch["image"]).logits[:, self._order].float()
+        taught = []
+        for model, order in self._teachers:
+            with torch.no_grad(), trainer.strategy.precision_plugin.forward_context():
+                logits = model(batch["image"]).logits[:, order].float()
+            taught.append((logits / self.temperature).softmax(dim=1))
         target = batch.get("target", batch["label"])
-        own = F.one_hot(target, len(self._order)).float() if target.ndim == 1 else target
-        taught = (logits / self.temperature).softmax(dim=1)
-        batch["target"] = (1 - self.weight) * own + self.weight * taught
+        own = F.one_hot(target, taught[0].shape[1]).float() if target.ndim == 1 else target
+        batch["target"] = (1 - self.weight) * own + self.weight * torch.stack(taught).mean(dim=0)
+
+
+def _check(location: str, teacher: ModelSpec, student: ModelSpec) -> None:
+    lacking = [name for name in student.class_names if name not in teacher.class_names]
+    contract = (teacher.image_size, teacher.grayscale)
+    if lacking or contract != (student.image_size, student.grayscale):
+        raise ConfigError(
+            f"callbacks.distillation.teacher={location} predicts {', '.join(teacher.class_names)} for images of "
+            f"{teacher.image_size} px (grayscale={teacher.grayscale}); expected {', '.join(student.class_names)} for "
+            f"{student.image_size} px (grayscale={student.grayscale}). Choose another teacher, or other data."
+        )

@@ -118,7 +118,6 @@ class EvaluationTableCollector(Callback):
     """Collects the predictions of all processes, once, and hands them as a table to every writer.
 
     Attributes:
-        split: Split whose evaluation counts: `test`, or `val`, which must then be validated outside of a fit.
         results: What the writers returned, for `metrics.json`; empty before the evaluation.
     """
 
@@ -133,9 +132,13 @@ class EvaluationTableCollector(Callback):
         """
         self.run_dir = Path(run_dir)
         self.writers = [writer for writer in writers.values() if writer is not None]
-        self.split: Split = "test"
+        self._split: Split = "test"
         self.results: Results = {}
         self._outputs: list[EvaluationOutput] = []
+
+    def collect(self, split: Split) -> None:
+        """Choose the split whose evaluation counts: `test`, or `val`, which must then be validated outside of a fit."""
+        self._split = split
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget an earlier evaluation."""
@@ -147,7 +150,7 @@ class EvaluationTableCollector(Callback):
             self.on_test_start(trainer, pl_module)
 
     def _collects_validation(self, trainer: Trainer) -> bool:
-        return self.split == "val" and trainer.state.fn == TrainerFn.VALIDATING
+        return self._split == "val" and trainer.state.fn == TrainerFn.VALIDATING
 
     def on_test_batch_end(
         self,
@@ -190,7 +193,7 @@ class EvaluationTableCollector(Callback):
         self._outputs = []
         if trainer.is_global_zero and outputs:
             data = cast(StoreDataModule, trainer.datamodule)  # type: ignore[attr-defined]
-            table = _table(outputs, data, cast(ExpressionClassifier, pl_module), self.split)
+            table = _table(outputs, data, cast(ExpressionClassifier, pl_module), self._split)
             for writer in self.writers:
                 self.results |= writer.write(table, self.run_dir, trainer)
 

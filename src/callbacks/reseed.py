@@ -1,4 +1,4 @@
-"""The global random state at the start of each epoch."""
+"""Seeds the global random state at the start of each epoch."""
 
 from __future__ import annotations
 

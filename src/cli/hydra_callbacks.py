@@ -92,11 +92,11 @@ class SweepSummary(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Print the table, and write it and the best job's options."""
-        from src.cli.sweep_summary import summarise_sweep  # pandas would slow down every start
+        from src.cli.sweep_summary import summarize_sweep  # pandas would slow down every start
 
         sweep = Path(config.hydra.sweep.dir)
         try:
-            states = summarise_sweep(sweep, str(config.hydra.job.config_name))
+            states = summarize_sweep(sweep, str(config.hydra.job.config_name))
         except OSError as error:  # of which Hydra would make a warning
             _refuse(
                 f"the summary of {sweep} cannot be written ({error.filename or sweep}: {error.strerror or error}). Its "

@@ -60,7 +60,7 @@ class Job:
         return cls(path, state, reason, overrides, read_metrics(path), str(monitor))
 
 
-def summarise_sweep(sweep: Path, task: str) -> list[str]:
+def summarize_sweep(sweep: Path, task: str) -> list[str]:
     """Print a table of the jobs; write `summary.csv`, `summary.html` and `experiment/best.yaml`.
 
     Args:

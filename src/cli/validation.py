@@ -75,6 +75,7 @@ RULES: Rules = {
     "head.valence_arousal": ("true or false", StrictBool),
     "head.key_channels": ("a whole number of 1 or more", Positive),
     "head.embed_dim": ("a whole number of 1 or more", Positive),
+    "head.width": ("a whole number of 1 or more", Positive),
     "head.n_heads": ("a whole number of 1 or more", Positive),
     "optimizer.lr": ("a number above 0", PositiveNumber),
     "optimizer.weight_decay": ("a number of 0 or more", Annotated[Number, Ge(0)]),

@@ -87,7 +87,9 @@ def _identity(run: Run) -> Flat:
     flat = {
         key: _without_place(key, value, place)
         for key, value in _flatten(config)
-        if not any(_belongs(key, allowed) for allowed in MAY_DIFFER)
+        # A key that a run from before it existed lacks is null now. Data without a transform are not such a key: those
+        # of the run's transform lack it here.
+        if (value is not None or key == "data.transform") and not any(_belongs(key, name) for name in MAY_DIFFER)
     }
     for old, new in RENAMED.items():
         if old in flat:
@@ -97,8 +99,11 @@ def _identity(run: Run) -> Flat:
     start = flat.pop("ckpt_path", None)
     if tested or not (start is None or start in ("last", "auto") or _lies_in(str(start), place)):
         flat["ckpt_path"] = start
+    # Of runs from before there was a choice.
     if "backbone.name" in flat:
-        flat.setdefault("backbone.architecture", "emonet")  # of runs from before there was a choice
+        flat.setdefault("backbone.architecture", "emonet")
+    if flat.get("head.name") == "linear":
+        flat.setdefault("head.width", 128)
     return flat or {"run": run.name}
 
 

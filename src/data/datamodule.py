@@ -27,11 +27,7 @@ IMAGE_SIZE = 64
 
 
 class StoreDataModule(LabeledImages, LightningDataModule):
-    """Serves a data set in batches; a subclass states what `LabeledImages` asks for.
-
-    Attributes:
-        features: What to serve instead of images, in splits for which it is complete; None for images.
-    """
+    """Serves a data set in batches; a subclass states what `LabeledImages` asks for."""
 
     def __init__(
         self,
@@ -66,7 +62,15 @@ class StoreDataModule(LabeledImages, LightningDataModule):
         self.image_size, self.grayscale, self.batch_size = image_size or IMAGE_SIZE, grayscale, batch_size
         self.num_workers, self.seed, self.sampler = num_workers, seed, sampler
         self.transform = TransformConfig.from_keys(transform or {"name": "none"})
-        self.features: FeatureStore | None = None
+        self._features: FeatureStore | None = None
+
+    def serve_grayscale(self, grayscale: bool) -> None:
+        """Serve images with or without colors, as a model expects them; before anything is served."""
+        self.grayscale = grayscale
+
+    def serve_features(self, features: FeatureStore) -> None:
+        """Serve features instead of images, in splits for which they are complete; before anything is served."""
+        self._features = features
 
     def prepare_data(self) -> None:
         """Build the store unless it exists, and say what is not served."""
@@ -95,7 +99,7 @@ class StoreDataModule(LabeledImages, LightningDataModule):
             **{"store": self.store, "rows": rows, "labels": labels, "image_size": self.image_size},
             **{"grayscale": self.grayscale, "transform": transform, "targets": targets, "second_targets": second},
         }
-        features = self.features
+        features = self._features
         if features and all(len(features.missing(rows, view)) == 0 for view in self.views(split)):
             return FeatureDataset(features, **served)
         return StoreDataset(**served)
@@ -184,21 +188,21 @@ class StoreDataModule(LabeledImages, LightningDataModule):
         return batch
 
     def _mix_with_targets(self, batch: Batch) -> None:
-        """Mix images, and what is known of them in the same shares: what half of a mixture lacks, it lacks.
+        """Mix images, and what is known of them in the same proportions: what half of a mixture lacks, it lacks.
 
-        Landmarks, which have no mean, are those of the image with the larger share.
+        Landmarks, which have no mean, are those of the image with the larger fraction.
         """
         own = batch.get("target", F.one_hot(batch["label"], len(self.class_names)))
         parts = {"target": own, "valence": batch["valence"][:, None], "arousal": batch["arousal"][:, None]}
         if "second_target" in batch:
             parts["second_target"] = batch["second_target"]
         targets = torch.cat([part.float() for part in parts.values()], dim=1)
-        batch["image"], mixed, share = self.mix(batch["image"], targets)
-        if share is None:
+        batch["image"], mixed, fraction = self.mix(batch["image"], targets)
+        if fraction is None:
             return
         if "landmarks" in batch:
             own = batch["landmarks"]
-            batch["landmarks"] = torch.where(share < 0.5, own.roll(1, 0), own)
+            batch["landmarks"] = torch.where(fraction < 0.5, own.roll(1, 0), own)
         values = dict(zip(parts, mixed.split([part.shape[1] for part in parts.values()], dim=1), strict=True))
         values.update({name: values[name].squeeze(1) for name in ("valence", "arousal")})
         batch.update(cast(Batch, {**values, "label": values["target"].argmax(dim=1)}))

@@ -237,13 +237,13 @@ class BatchMix:
             targets: What is known of them, class probabilities and other values, (B, n).
 
         Returns:
-            The images and the targets, both mixed in the same shares, and the share in a mixture of the image whose
-            place it has; None where nothing is mixed.
+            The images and the targets, both mixed in the same proportions, and the fraction in a mixture of the image
+            whose place it has; None where nothing is mixed.
         """
         if not self._choices or float(torch.rand(())) >= self.probability:
             return images, targets, None
         choice = self._choices[int(torch.randint(len(self._choices), ()))]
-        # torchvision does not tell the share: a column in which only the last image has something shows it.
+        # torchvision does not tell the fraction: a column in which only the last image has something shows it.
         marked = torch.cat((targets, torch.zeros_like(targets[:, :1])), dim=1)
         marked[-1, -1] = 1
         images, mixed = choice(images, marked)

@@ -67,8 +67,18 @@ def build_loggers(cfg: DictConfig) -> list[Logger]:
     return [logger for logger in loggers if logger is not None]
 
 
-def build_trainer(cfg: DictConfig, callbacks: list[Callback], loggers: list[Logger], precision: str) -> Trainer:
-    """Build Lightning's trainer; callbacks that need what is switched off are left out."""
+def build_trainer(
+    cfg: DictConfig, callbacks: list[Callback], loggers: list[Logger], precision: str, max_epochs: int | None = None
+) -> Trainer:
+    """Build Lightning's trainer; callbacks that need what is switched off are left out.
+
+    Args:
+        cfg: Whole configuration.
+        callbacks: Callbacks.
+        loggers: Loggers.
+        precision: Numeric precision.
+        max_epochs: Epochs to train for; None for those of `trainer.max_epochs`.
+    """
     kept = callbacks
     if not loggers:
         kept = [c for c in kept if not isinstance(c, LearningRateMonitor)]
@@ -83,11 +93,13 @@ def build_trainer(cfg: DictConfig, callbacks: list[Callback], loggers: list[Logg
         "callbacks": kept,
         "logger": loggers or False,
         "plugins": plugins,
+        "default_root_dir": cfg.run_dir,
     }
     if precision in ("16-mixed", "bf16-mixed") and device_kind(cfg.trainer.accelerator) == "cpu":
         options["precision"] = None
         plugins.append(CpuMixedPrecision(precision))
-    options["default_root_dir"] = cfg.run_dir
+    if max_epochs is not None:
+        options["max_epochs"] = max_epochs
     try:
         return cast(Trainer, instantiate(cfg.trainer, **options, _convert_="all"))
     except InstantiationException as error:
@@ -105,7 +117,7 @@ def choose_precision(cfg: DictConfig) -> str:
     return precision
 
 
-def evaluate(
+def evaluate_splits(
     cfg: DictConfig,
     model: ExpressionClassifier,
     data: StoreDataModule,
@@ -116,24 +128,24 @@ def evaluate(
     validate: bool,
     test: bool = True,
 ) -> Results:
-    """Test a model and return the numbers of `metrics.json`; the callbacks write the rest.
+    """Evaluate a model and return the numbers of `metrics.json`; the callbacks write the rest.
 
     Args:
         cfg: Whole configuration.
-        model: Model with the weights to test.
+        model: Model with the weights to evaluate.
         data: Data set.
         loggers: Loggers that also get the numbers.
         precision: Numeric precision.
-        callbacks: Callbacks; those of a test are used.
+        callbacks: Callbacks; those of an evaluation are used.
         validate: Whether to add the metrics of the validation split.
-        test: Whether to look at the test split. Without, predictions, intervals and figures are those of validation.
+        test: Whether to evaluate on the test split. If not, predictions, intervals and figures are those of validation.
     """
     used: list[Callback] = [
         c for c in callbacks if isinstance(c, EvaluationTableCollector | GradCamFigure | ProgressBar)
     ]
     for callback in used:
         if isinstance(callback, EvaluationTableCollector):
-            callback.split = "test" if test else "val"
+            callback.collect("test" if test else "val")
     trainer = build_trainer(cfg, used, loggers, precision)
     results: Results = {}
     if validate:

@@ -30,7 +30,7 @@ def compare_runs(cfg: DictConfig) -> Comparison:
     plain = OmegaConf.to_container(cfg, resolve=True)
     runs = find_runs(plain["runs"])  # type: ignore[index,call-overload]  # a mapping
     if cfg.dedup:
-        runs = [run.without_copies() for run in runs]
+        runs = [run.without_duplicates() for run in runs]
     check_same_test_set(runs)
     if runs[0].predictions.empty:
         raise ConfigError(f"dedup={cfg.dedup}: no image is left; expected dedup=false for these runs.")

@@ -16,9 +16,9 @@ from torch import Tensor
 from src.engine.load import load_model_and_data, weights_id
 from src.explanation.class_panels import Study, asked_pair, class_targets, confused_pair, draw_panels
 from src.explanation.explainer import Explainer
-from src.explanation.images import Images, drawn, predict_split
+from src.explanation.images import Images, predict_split, random_indices
 from src.explanation.methods import METHODS
-from src.explanation.scores import Scores, random_maps, score_maps, summarise
+from src.explanation.scores import Scores, random_maps, score_maps, summarize
 from src.models.classifier import ExpressionClassifier
 from src.models.heads.base import AttentionHead
 from src.reports.numbers import with_interval
@@ -51,22 +51,31 @@ def explain_model(cfg: DictConfig) -> dict[str, Any]:
         ConfigError: If there is no model, or the configuration cannot work.
     """
     run_dir = Path(cfg.run_dir)
-    model, data = load_model_and_data(cfg)
+    model, data = load_model_and_data(cfg, drop_absent=True)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     explainer = Explainer(model, cfg.explain.method, cfg.explain.layer)  # refuses before anything is computed
     methods = _compared(cfg, model, explainer.method)
-    asked = asked_pair(cfg, model.spec.class_names)
+    asked = asked_pair(cfg.explain.against, model.spec.class_names)
     data.prepare_data()
     data.setup()
-    model.absent_classes = data.absent_classes
-    indices = drawn(data, cfg.explain.split, cfg.explain.searched, cfg.seed)
-    study = Study(cfg, model, data, explainer.method, predict_split(model, data, cfg.explain.split, indices))
+    split = cfg.explain.split
+    indices = random_indices(data, split, cfg.explain.searched, cfg.seed)
+    study = Study(
+        run_dir=run_dir,
+        model=model,
+        data=data,
+        split=split,
+        method=explainer.method,
+        layer=cfg.explain.layer,
+        n_images=cfg.explain.pictures,
+        found=predict_split(model, data, split, indices),
+    )
     pair = asked or confused_pair(study.found)
     panels = draw_panels(study, methods, pair)
-    scores = _scores(study, methods) if cfg.explain.scored else {}
+    scores = _scores(study, methods, cfg.explain.scored) if cfg.explain.scored else {}
     result = {
         "data": data.fingerprint,
-        "split": cfg.explain.split,
+        "split": split,
         "method": explainer.method,
         "layer": explainer.layer.name,
         "layer_side": explainer.layer.side,
@@ -97,18 +106,18 @@ def _compared(cfg: DictConfig, model: ExpressionClassifier, method: str) -> list
     return list(dict.fromkeys([*cfg.explain.compare, method, *(["attention"] if attends else [])]))
 
 
-def _scores(study: Study, methods: Sequence[str]) -> Summary:
-    """Score the methods, and random maps, on the attribution for the predicted class."""
-    images = study.read(study.found.indices[: study.cfg.explain.scored].tolist())
+def _scores(study: Study, methods: Sequence[str], n: int) -> Summary:
+    """Score the methods, and random maps, on the attribution for the predicted class of n images."""
+    images = study.read(study.found.indices[:n].tolist())
     targets = class_targets(images, images.classes)
     control = _score(study, images, random_maps(len(images.ids), images.images.shape[-1]))
     summary: Summary = {}
     for method in methods:
         with study.explainer(method) as explain:
             maps = explain(images.images, targets)
-        summary[method] = summarise(_score(study, images, maps), control)
+        summary[method] = summarize(_score(study, images, maps), control)
         log.info("Scored %s.", METHODS[method].label)
-    summary["random"] = summarise(control, control)
+    summary["random"] = summarize(control, control)
     return summary
 
 

@@ -107,7 +107,7 @@ def _serve(cfg: DictConfig, model: ExpressionClassifier, data: StoreDataModule, 
             shutil.rmtree(store.path, ignore_errors=True)
             continue
         log.info("Features of the frozen backbone: %s", store.path)
-        data.features = store
+        data.serve_features(store)
         return None
     return None
 

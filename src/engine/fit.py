@@ -25,7 +25,7 @@ from src.engine.build import (
     build_loggers,
     build_trainer,
     choose_precision,
-    evaluate,
+    evaluate_splits,
     plain,
     write_results,
 )
@@ -35,7 +35,6 @@ from src.engine.resume import find_resume_point
 from src.loggers.wandb_logger import closed_wandb
 from src.metrics.affect import affect_metric_names
 from src.metrics.classification import metric_names
-from src.metrics.directions import monitor_mode
 from src.metrics.landmarks import LANDMARK_METRIC, REGIONS, region_metric
 from src.models.build import build_model, continue_spec, find_origin, new_spec
 from src.models.classifier import ExpressionClassifier
@@ -78,7 +77,6 @@ def fit_and_test(cfg: DictConfig) -> Results:
     seed_everything(cfg.seed, workers=True, verbose=False)
     _check_nodes(cfg)
     load_plugins(cfg.plugins)
-    monitor_mode(cfg.monitor)  # refuses a metric that nobody knows before anything is made
     resume = find_resume_point(cfg)
     start = starting_weights(cfg.backbone.weights, cfg.backbone.sha256)
     with closed_wandb():
@@ -87,11 +85,12 @@ def fit_and_test(cfg: DictConfig) -> Results:
         for logger in loggers:
             logger.log_hyperparams({**plain(cfg), "precision": precision})
         callbacks = [*build_callbacks(cfg), StopOnSignal()]
-        trainer = build_trainer(cfg, callbacks, loggers, precision)
+        trainer = build_trainer(cfg, callbacks, loggers, precision, resume.epochs_to_end if resume else None)
         size = cfg.data.image_size or (start.spec.image_size if start else cfg.backbone.image_size)
         data = build_data(cfg, image_size=size)
         data.prepare_data()
         model = new_model(cfg, data, start, precision, resume.spec if resume else None)
+        data.serve_grayscale(model.spec.grayscale)
         _check_batch_norm(model, data)
         _check_monitor(cfg, model)
         if resume:
@@ -99,14 +98,12 @@ def fit_and_test(cfg: DictConfig) -> Results:
             # Features of a frozen backbone are computed before Lightning loads the checkpoint.
             load_strictly(model, load_weights(resume.path).state, resume.path, MODEL_PREFIXES)
             _forget_results(Path(cfg.run_dir))
-            if resume.epochs_to_end:
-                trainer.fit_loop.max_epochs = resume.epochs_to_end
         serve_features(cfg, model, data, trainer)
         with stop_requests.deferred(), resume.restored_by(trainer) if resume else nullcontext():
             trainer.fit(model, datamodule=data, ckpt_path=str(resume.path) if resume else None)
         results = _speed(callbacks)
         _load_best(trainer, model)
-        results |= evaluate(
+        results |= evaluate_splits(
             cfg,
             model,
             data,
@@ -169,7 +166,6 @@ def new_model(
         spec = continue_spec(spec, start.spec, backbone)
     if resumed:
         spec = spec.with_range(resumed)
-    data.grayscale = spec.grayscale
     return build_model(
         spec,
         backbone,

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 from pytorch_lightning import seed_everything
 
+from src.data import options
 from src.data.datamodule import StoreDataModule
-from src.data.options import OF_THE_RUN
 from src.data.vocabulary import canonical_order
 from src.engine.build import build_data, plain
 from src.models.build import build_model, official_spec
 from src.models.classifier import ExpressionClassifier
 from src.models.registry import load_plugins
 from src.models.spec import ModelSpec
+from src.models.test_time import TestTimeAugmentation
 from src.models.weights import Weights, build_from_weights, check_fingerprint, git_blob_id, load_weights
 from src.runs import layout
 from src.runs.config import is_plain, read_config
@@ -25,14 +27,19 @@ from src.runs.records import read_provenance
 from src.utils.errors import ConfigError
 from src.utils.groups import load_group
 from src.utils.paths import ROOT
+from src.utils.validation import check_values
 
 
-def load_model_and_data(cfg: DictConfig) -> tuple[ExpressionClassifier, StoreDataModule]:
+def load_model_and_data(
+    cfg: DictConfig, *, drop_absent: bool = False, test_time_augmentation: TestTimeAugmentation = "none"
+) -> tuple[ExpressionClassifier, StoreDataModule]:
     """Return the model, with the vocabulary that suits the data, and the data in the model's order of classes.
 
     Args:
         cfg: Configuration with `ckpt_path`, `data`, `backbone` and `head`, as in `conf/eval.yaml`. It gets the data
             set of the run that it names, and is written anew with it.
+        drop_absent: Whether the model never predicts the classes that the data lack.
+        test_time_augmentation: Views over which a test averages the class probabilities.
 
     Raises:
         ConfigError: If there is no model, or the configuration cannot work.
@@ -49,8 +56,13 @@ def load_model_and_data(cfg: DictConfig) -> tuple[ExpressionClassifier, StoreDat
     else:
         spec = spec.with_vocabulary(cfg.head.vocabulary, data.own_classes)
         data.serve_classes(spec.class_names)
-    model = build_from_weights(replace(weights, spec=spec)) if weights else build_model(spec, plain(cfg.backbone))
-    return model, data
+    use: dict[str, Any] = {
+        "absent_classes": data.absent_classes if drop_absent else (),
+        "test_time_augmentation": test_time_augmentation,
+    }
+    if weights:
+        return build_from_weights(replace(weights, spec=spec), **use), data
+    return build_model(spec, plain(cfg.backbone), **use), data
 
 
 def _our_weights(cfg: DictConfig) -> Weights | None:
@@ -95,7 +107,7 @@ def take_data_from_run(cfg: DictConfig) -> None:
         return
     own = load_group("data", str(name))
     known = read_config(run_dir).get("data") or {}
-    for key in [key for key in own if not key.startswith("_") and key not in ("name", *OF_THE_RUN)]:
+    for key in [key for key in own if not key.startswith("_") and key not in ("name", *options.OF_THE_RUN)]:
         value = known.get(key)
         if "${" in str(value):
             raise ConfigError(
@@ -107,6 +119,7 @@ def take_data_from_run(cfg: DictConfig) -> None:
     chosen = [o.removeprefix("data.") for o in overrides if o.startswith("data.")]
     with open_dict(cfg):
         cfg.data = OmegaConf.merge(own, OmegaConf.from_dotlist(chosen))
+    check_values(cfg, options.RULES, options.CHOICES)
 
 
 def starting_weights(location: str | None, sha256: str | None = None) -> Weights | None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import TextIO
 
 import cv2
 from omegaconf import DictConfig, OmegaConf
@@ -66,35 +67,28 @@ class Item:
 class PredictionJob:
     """Predicts all sources and writes what comes of it."""
 
-    def __init__(self, cfg: DictConfig) -> None:
-        """Find the input and load the model.
+    def __init__(
+        self,
+        cfg: DictConfig,
+        sources: Sequence[Source],
+        predictor: EmotionPredictor,
+        table: PredictionTable,
+        items: TextIO,
+    ) -> None:
+        """Start `items.csv`.
 
         Args:
             cfg: Configuration of `conf/predict.yaml`.
-
-        Raises:
-            ConfigError: If there is no input, or the model or the detector cannot be had.
+            sources: What to predict.
+            predictor: The model.
+            table: Where its predictions go.
+            items: The open `items.csv`.
         """
-        if cfg.input is None:
-            raise ConfigError("input=null; give an image, a folder, a glob, a video or the number of a camera.")
-        given = OmegaConf.to_container(cfg.input) if OmegaConf.is_config(cfg.input) else cfg.input
-        self.cfg, self.folder = cfg, Path(cfg.run_dir)
-        self.sources = find_sources(given)  # type: ignore[arg-type]  # validated
-        if cfg.annotate and any(source.kind != "picture" for source in self.sources):
-            choose_encoder()
-        self.predictor = EmotionPredictor(
-            cfg.ckpt_path or DEFAULT_WEIGHTS,
-            detector=cfg.detector,
-            detector_path=cfg.detector_path,
-            backend=cfg.backend,
-            vocabulary=cfg.head.vocabulary,
-            batch_size=cfg.batch_size,
-            device=cfg.device,
-            precision=cfg.precision,
-            gradcam=cfg.gradcam,
-            plugins=cfg.plugins,
-        )
+        self.cfg, self.folder, self.sources = cfg, Path(cfg.run_dir), sources
+        self.predictor, self._table = predictor, table
         self.items: list[Item] = []
+        self._items = csv.DictWriter(items, list(Item.__dataclass_fields__))
+        self._items.writeheader()
 
     def run(self) -> list[Item]:
         """Predict everything.
@@ -102,23 +96,14 @@ class PredictionJob:
         Returns:
             What became of each source.
         """
-        backend = self.predictor.backend
         if self.cfg.annotate:
             (self.folder / layout.ANNOTATED).mkdir(exist_ok=True)
-        with ExitStack() as stack:
-            self._table = stack.enter_context(
-                PredictionTable(self.folder, self.cfg.table, backend.class_names, backend.outputs)
-            )
-            path = self.folder / layout.ITEMS
-            file = stack.enter_context(path.open("w", encoding="utf-8", errors="surrogateescape", newline=""))
-            self._items = csv.DictWriter(file, list(Item.__dataclass_fields__))
-            self._items.writeheader()
-            for kind, group in groupby(self.sources, key=lambda source: source.kind):
-                if kind == "picture":
-                    self._predict_images(list(group))
-                else:
-                    for source in group:
-                        self._predict_video(source)
+        for kind, group in groupby(self.sources, key=lambda source: source.kind):
+            if kind == "picture":
+                self._predict_images(list(group))
+            else:
+                for source in group:
+                    self._predict_video(source)
         return self.items
 
     def _predict_images(self, sources: list[Source]) -> None:
@@ -188,7 +173,7 @@ class PredictionJob:
 
     def _free_name(self, source: str, suffix: str) -> Path:
         """Return a file for an annotated source that needs no quotes and is not there yet."""
-        stem = plain_name(Path(source).stem) or "picture"
+        stem = plain_name(Path(source).stem) or "image"
         names = [stem, *(f"{stem}_{i}" for i in range(2, len(self.sources) + 2))]
         paths = (self.folder / layout.ANNOTATED / f"{name}{suffix}" for name in names)
         return next(path for path in paths if not path.exists())
@@ -203,8 +188,30 @@ def predict(cfg: DictConfig) -> None:
     Raises:
         ConfigError: If nothing can be predicted, or some of the input could not.
     """
-    job = PredictionJob(cfg)
-    items = job.run()
+    if cfg.input is None:
+        raise ConfigError("input=null; give an image, a folder, a glob, a video or the number of a camera.")
+    given = OmegaConf.to_container(cfg.input) if OmegaConf.is_config(cfg.input) else cfg.input
+    sources = find_sources(given)  # type: ignore[arg-type]  # validated
+    if cfg.annotate and any(source.kind != "picture" for source in sources):
+        choose_encoder()  # refuses before the model is loaded
+    predictor = EmotionPredictor(
+        cfg.ckpt_path or DEFAULT_WEIGHTS,
+        detector=cfg.detector,
+        detector_path=cfg.detector_path,
+        backend=cfg.backend,
+        vocabulary=cfg.head.vocabulary,
+        batch_size=cfg.batch_size,
+        device=cfg.device,
+        precision=cfg.precision,
+        gradcam=cfg.gradcam,
+        plugins=cfg.plugins,
+    )
+    folder, backend = Path(cfg.run_dir), predictor.backend
+    with (
+        PredictionTable(folder, cfg.table, backend.class_names, backend.outputs) as table,
+        (folder / layout.ITEMS).open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+    ):
+        items = PredictionJob(cfg, sources, predictor, table, file).run()
     faces = sum(item.faces for item in items)
     log.info("%d of %d items have faces, %d faces in all", sum(item.faces > 0 for item in items), len(items), faces)
     log.info("Run directory: %s", cfg.run_dir)

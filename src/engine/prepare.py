@@ -21,7 +21,7 @@ def prepare(cfg: DictConfig) -> None:
     """
     data = build_data(cfg)
     data.prepare_data()
-    result = open_audit(data.store, data.source_classes)
+    result = open_audit(data.store, data.source_classes, origins=data.origins(), remarks=data.remarks())
     write_json(Path(cfg.run_dir) / AUDIT, result.to_dict())
     update_provenance(Path(cfg.run_dir), data=data.fingerprint)
     console = Console(stderr=True, markup=False)

@@ -1,4 +1,4 @@
-"""Serves the page on this computer alone, until it is stopped."""
+"""Serves the demo on this computer alone, until it is stopped."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OFFLINE = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "HF_HUB_D
 
 
 def serve(cfg: DictConfig) -> None:
-    """Serve the page until Ctrl-C.
+    """Serve the demo until Ctrl-C.
 
     Args:
         cfg: Configuration of `conf/app.yaml`.
@@ -36,21 +36,21 @@ def serve(cfg: DictConfig) -> None:
         os.environ.update(OFFLINE, GRADIO_TEMP_DIR=str(folder))
         logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio asks itself whether it runs
         from src.web.analysis import Analyst
+        from src.web.demo import STYLE, build_demo, theme
         from src.web.examples import draw_examples
         from src.web.gate import MAX_MESSAGE, gates
         from src.web.models import ModelShelf
-        from src.web.page import STYLE, build_page, theme
 
         log.info("Loading the model ...")
         shelf = ModelShelf(
             list(cfg.models), detector=cfg.detector, detector_path=cfg.detector_path, plugins=cfg.plugins
         )
-        page = build_page(Analyst(shelf, folder, cfg.max_seconds), draw_examples(folder), cfg.max_mb)
-        page.queue(max_size=32)
+        demo = build_demo(Analyst(shelf, folder, cfg.max_seconds), draw_examples(folder), cfg.max_mb)
+        demo.queue(max_size=32)
         max_file = cfg.max_mb * 2**20
         room = Room(folder, ROOM_FOR * max(max_file, MAX_MESSAGE))
         try:
-            page.launch(
+            demo.launch(
                 server_name=ADDRESS,
                 server_port=cfg.port,
                 prevent_thread_lock=True,
@@ -74,7 +74,7 @@ def serve(cfg: DictConfig) -> None:
                 f"port={cfg.port} cannot be used ({error}); choose another port, or port=null for a free one."
             ) from error
         due = 0.0
-        log.info("Open %s in a browser; stop with Ctrl-C.", page.local_url)
+        log.info("Open %s in a browser; stop with Ctrl-C.", demo.local_url)
         try:
             while not stop_requests.take():
                 if time.monotonic() > due:
@@ -82,5 +82,5 @@ def serve(cfg: DictConfig) -> None:
                     due = time.monotonic() + TIDY_SECONDS
                 time.sleep(0.2)
         finally:
-            page.close(verbose=False)
+            demo.close(verbose=False)
         log.info("Stopped.")

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig
 from torch import Tensor
 
 from src.data.datamodule import StoreDataModule
+from src.data.store.packed_store import Split
 from src.explanation.explainer import Explainer
 from src.explanation.images import Images, Predictions, read_images
 from src.explanation.panels import MapRow, draw_panel, explain_row
@@ -29,41 +29,50 @@ class Study:
     """What the panels share.
 
     Attributes:
-        cfg: Configuration of `conf/explain.yaml`.
+        run_dir: Run directory that they are drawn into.
         model: The model.
         data: The data, serving the model's classes.
+        split: Split of the images.
         method: Method of the panels, never `auto`.
+        layer: Layer, see `src.explanation.adapter.find_layer`, or None.
+        n_images: Images a panel.
         found: What the model says about the images that were searched.
     """
 
-    cfg: DictConfig
+    run_dir: Path
     model: ExpressionClassifier
     data: StoreDataModule
+    split: Split
     method: str
+    layer: str | None
+    n_images: int
     found: Predictions
 
     def read(self, indices: Sequence[int]) -> Images:
         """Read images of the split."""
-        return read_images(self.model, self.data, self.cfg.explain.split, indices)
+        return read_images(self.model, self.data, self.split, indices)
 
     def explainer(self, method: str | None = None) -> Explainer:
         """Return an explainer, of the method of the panels unless another one is named."""
-        return Explainer(self.model, method or self.method, self.cfg.explain.layer)
+        return Explainer(self.model, method or self.method, self.layer)
 
     def draw(self, name: str, title: str, images: Images, rows: Sequence[MapRow]) -> list[str]:
         """Draw a panel and return the names of its images."""
-        path = draw_panel(Path(self.cfg.run_dir) / layout.FIGURES / f"{name}.png", title, images, rows)
+        path = draw_panel(self.run_dir / layout.FIGURES / f"{name}.png", title, images, rows)
         log.info("Wrote %s", path)
         return images.ids
 
 
-def asked_pair(cfg: DictConfig, names: Sequence[str]) -> tuple[str, str] | None:
+def asked_pair(chosen: Sequence[str] | None, names: Sequence[str]) -> tuple[str, str] | None:
     """Return the two classes that the user wants told apart, if any.
+
+    Args:
+        chosen: `explain.against`.
+        names: The model's classes.
 
     Raises:
         ConfigError: If they are no two of the model's classes.
     """
-    chosen = cfg.explain.against
     if chosen is None:
         return None
     first, second = chosen
@@ -81,26 +90,26 @@ def confused_pair(found: Predictions) -> tuple[str, str] | None:
 def draw_panels(study: Study, methods: Sequence[str], pair: tuple[str, str] | None) -> dict[str, list[str]]:
     """Draw every panel that has images; return the names of the images by panel."""
     panels: dict[str, list[str]] = {}
-    found, n = study.found, study.cfg.explain.pictures
-    right = found.classes == found.labels
-    hits, misses = found.select(right, n), found.select(~right, n)
-    if hits:
-        panels["hits"] = _hits(study, study.read(hits), methods)
-    if misses:
-        panels["misses"] = _misses(study, study.read(misses), "misses", "Incorrect, drawn at random")
+    found, n = study.found, study.n_images
+    is_correct = found.classes == found.labels
+    correct, incorrect = found.select(is_correct, n), found.select(~is_correct, n)
+    if correct:
+        panels["correct"] = _correct(study, study.read(correct), methods)
+    if incorrect:
+        panels["incorrect"] = _incorrect(study, study.read(incorrect), "incorrect", "Incorrect, chosen at random")
     confused = _mistakes_between(found, found.most_confused_pair(), n)
     if confused:
         first, second = (found.class_names[i] for i in found.most_confused_pair() or ())
         title = f"The pair most often confused: {first} and {second}"
-        panels["confused"] = _misses(study, study.read(confused), "confused", title)
+        panels["confused"] = _incorrect(study, study.read(confused), "confused", title)
     if pair is not None:
         either = torch.isin(found.labels, torch.tensor([found.class_names.index(name) for name in pair]))
-        told_apart = found.select(either & right, n)
+        told_apart = found.select(either & is_correct, n)
         if told_apart:
             panels["against"] = _against(study, study.read(told_apart), pair)
-    if hits and "valence_arousal" in study.model.spec.outputs:
-        panels["valence_arousal"] = _valence_arousal(study, study.read(hits))
-    for name in ("hits", "misses", "confused", "against"):
+    if correct and "valence_arousal" in study.model.spec.outputs:
+        panels["valence_arousal"] = _valence_arousal(study, study.read(correct))
+    for name in ("correct", "incorrect", "confused", "against"):
         if name not in panels:
             log.info("No %s.png: none of the %d images searched is one.", name, len(found.indices))
     return panels
@@ -122,15 +131,15 @@ def class_targets(images: Images, classes: Tensor, against: Tensor | None = None
     return [Target(names[i], other) for i, other in zip(classes.tolist(), others, strict=True)]
 
 
-def _hits(study: Study, images: Images, methods: Sequence[str]) -> list[str]:
+def _correct(study: Study, images: Images, methods: Sequence[str]) -> list[str]:
     rows = []
     for method in methods:
         with study.explainer(method) as explain:
             rows.append(explain_row(explain, images, class_targets(images, images.classes)))
-    return study.draw("hits", "Correct, drawn at random: attribution for the class", images, rows)
+    return study.draw("correct", "Correct, chosen at random: attribution for the class", images, rows)
 
 
-def _misses(study: Study, images: Images, name: str, title: str) -> list[str]:
+def _incorrect(study: Study, images: Images, name: str, title: str) -> list[str]:
     label, predicted = images.labels, images.classes
     kinds = {
         "attribution for\nthe prediction": class_targets(images, predicted),

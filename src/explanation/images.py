@@ -85,8 +85,8 @@ def first_of_each_class(data: StoreDataModule, split: Split) -> list[int]:
     return [int(index) for index in np.unique(labels, return_index=True)[1]]
 
 
-def drawn(data: StoreDataModule, split: Split, n: int, seed: int) -> list[int]:
-    """Return the indices, within a split, of up to `n` images drawn at random, in random order."""
+def random_indices(data: StoreDataModule, split: Split, n: int, seed: int) -> list[int]:
+    """Return the indices, within a split, of up to `n` images chosen at random, in random order."""
     return [int(i) for i in np.random.default_rng(seed).permutation(len(data.split_rows(split)[0]))[:n]]
 
 

@@ -73,7 +73,7 @@ def random_maps(n: int, size: int) -> Tensor:
     return F.interpolate(noise, size=(size, size), mode="bilinear", align_corners=False)[:, 0]
 
 
-def summarise(scores: Scores, control: Scores) -> dict[str, dict[str, Any]]:
+def summarize(scores: Scores, control: Scores) -> dict[str, dict[str, Any]]:
     """Return means with 95 % bootstrap intervals over images.
 
     Args:

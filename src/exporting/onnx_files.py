@@ -80,7 +80,7 @@ def to_fp16(graph: onnx.ModelProto, images: NDArray[np.uint8]) -> onnx.ModelProt
 
 
 def to_int8(graph: onnx.ModelProto, images: NDArray[np.uint8]) -> onnx.ModelProto:
-    """Return the graph with 8-bit convolutions and matrix products behind the stem, quantised statically.
+    """Return the graph with 8-bit convolutions and matrix products behind the stem, quantized statically.
 
     Weights have a scale per output channel and 7 bits: without VNNI instructions, x86 processors add pairs of products
     in 16 bits, which 8 would overflow.
@@ -90,13 +90,13 @@ def to_int8(graph: onnx.ModelProto, images: NDArray[np.uint8]) -> onnx.ModelProt
         images: Training images that the ranges of activations are taken from, (N, 3, S, S).
     """
     with TemporaryDirectory() as folder, _quiet():
-        plain, prepared, quantised = (Path(folder) / f"{name}.onnx" for name in ("plain", "prepared", "quantised"))
+        plain, prepared, quantized = (Path(folder) / f"{name}.onnx" for name in ("plain", "prepared", "quantized"))
         onnx.save(_with_convolved_norms(graph), plain)
         # Its symbolic shape inference does not know all operators; onnx's own suffices.
         quant_pre_process(plain, prepared, skip_symbolic_shape=True)
         quantize_static(
             prepared,
-            quantised,
+            quantized,
             _Images(images),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=QUANTISED,
@@ -107,13 +107,13 @@ def to_int8(graph: onnx.ModelProto, images: NDArray[np.uint8]) -> onnx.ModelProt
             calibrate_method=CalibrationMethod.MinMax,
             nodes_to_exclude=[n.name for n in onnx.load(prepared).graph.node if _reads(n, (*STEM, NORM_WEIGHT))],
         )
-        return onnx.load(quantised)
+        return onnx.load(quantized)
 
 
 def _with_convolved_norms(graph: onnx.ModelProto) -> onnx.ModelProto:
     """Return a copy whose batch-norms are 1x1 convolutions of each channel by itself.
 
-    Those are quantised with the others and need no other layout, and unlike ONNX Runtime's batch-norms they use all
+    Those are quantized with the others and need no other layout, and unlike ONNX Runtime's batch-norms they use all
     threads: of two, a batch of 16 through `emonet_fer_small` takes a sixth less time.
     """
     copy = onnx.ModelProto()

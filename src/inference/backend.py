@@ -164,9 +164,7 @@ class TorchBackend:
             ConfigError: If the weights are missing or broken, or lack the vocabulary.
         """
         if location.endswith(".pth"):
-            model = _official_model(location)
-            model.spec = choose_vocabulary(model.spec, vocabulary)
-            return cls(model, source=location, **options)
+            return cls(_official_model(location, vocabulary), source=location, **options)
         weights = load_weights(find_checkpoint(location))
         weights = replace(weights, spec=choose_vocabulary(weights.spec, vocabulary))
         return cls(build_from_weights(weights), source=location, **options)
@@ -250,14 +248,14 @@ def choose_vocabulary(spec: ModelSpec, vocabulary: str | None) -> ModelSpec:
     return spec if vocabulary is None else spec.with_vocabulary(vocabulary)
 
 
-def _official_model(location: str) -> ExpressionClassifier:
+def _official_model(location: str, vocabulary: str | None) -> ExpressionClassifier:
     """Load the authors' weights, whose file names tell which they are."""
     path = Path(location).expanduser()
     if path.stem not in OFFICIAL:
         raise ConfigError(f"ckpt_path={location}; of .pth files, expected {' or '.join(OFFICIAL)}.pth.")
     backbone = {**load_group("backbone", path.stem), "weights": str(path)}
     spec = official_spec(backbone, load_group("head", "emonet"), canonical_order(backbone["class_names"]))
-    return build_model(spec, backbone)
+    return build_model(choose_vocabulary(spec, vocabulary), backbone)
 
 
 def _is_finite(values: Tensor | None) -> bool:

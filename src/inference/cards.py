@@ -75,8 +75,8 @@ def draw_card(canvas: Canvas, corner: Point, card: Card, unit: float) -> None:
     _draw_bars(canvas, (x, top), right - x, face, unit)
     if face.valence is not None and face.arousal is not None:
         trail = card.trail or ((face.valence, face.arousal),)
-        centre = (edge - CIRCLE / 2 * unit, top + (CIRCLE / 2 + 4) * unit)
-        _draw_circumplex(canvas, centre, CIRCLE / 2 * unit, trail, color, unit)
+        center = (edge - CIRCLE / 2 * unit, top + (CIRCLE / 2 + 4) * unit)
+        _draw_circumplex(canvas, center, CIRCLE / 2 * unit, trail, color, unit)
     bottom = corner[1] + card_height(len(classes)) * unit
     canvas.line((x, bottom), (edge, bottom), RULE)
 
@@ -99,12 +99,12 @@ def _draw_bars(canvas: Canvas, corner: Point, width: float, face: FacePrediction
 
 
 def _draw_circumplex(
-    canvas: Canvas, centre: Point, radius: float, trail: Sequence[Point], color: Color, unit: float
+    canvas: Canvas, center: Point, radius: float, trail: Sequence[Point], color: Color, unit: float
 ) -> None:
     """Draw valence to the right and arousal upwards, each from -1 to 1, with the way of the last seconds."""
-    x, y = centre
-    canvas.circle(centre, radius, (248, 249, 250))
-    canvas.circle(centre, radius, BAR, unit)
+    x, y = center
+    canvas.circle(center, radius, (248, 249, 250))
+    canvas.circle(center, radius, BAR, unit)
     canvas.line((x - radius, y), (x + radius, y), RULE, unit)
     canvas.line((x, y - radius), (x, y + radius), RULE, unit)
     canvas.text((x + radius - 3 * unit, y - 2 * unit), "valence", 9.5 * unit, FAINT, anchor="rd")

@@ -41,9 +41,9 @@ def crop_rule(contract: str) -> CropRule:
 def crop_box(box: Box, rule: CropRule) -> Box:
     """Return the square to cut about a detector's box; a box that is no square counts by its longer side."""
     side = max(box.width, box.height)
-    centre_x, centre_y = box.x + box.width / 2, box.y + box.height / 2 + rule.shift * side
+    center_x, center_y = box.x + box.width / 2, box.y + box.height / 2 + rule.shift * side
     side *= rule.scale
-    return Box(centre_x - side / 2, centre_y - side / 2, side, side)
+    return Box(center_x - side / 2, center_y - side / 2, side, side)
 
 
 def cut(image: Image, box: Box, size: int, grayscale: bool) -> Image:

@@ -24,7 +24,7 @@ SEARCH_SIDE = 1280
 CASCADE = "haarcascade_frontalface_alt2.xml"
 CASCADE_SCALE = 0.936
 SCALE_STEP = 1.1
-NEIGHBOURS = 4
+NEIGHBORS = 4
 SMALLEST_FACE = 20
 # Smaller images are looked at enlarged.
 SMALLEST_SEARCH = 160
@@ -76,10 +76,10 @@ class HaarDetector:
     def __call__(self, image: Image) -> list[Detection]:
         """Return the faces of an RGB image (H, W, 3), from left to right."""
         small, scale = _search_size(image)
-        grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
+        gray = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
         with self._lock:
             boxes, _, scores = self._cascade.detectMultiScale3(
-                grey, SCALE_STEP, NEIGHBOURS, minSize=(SMALLEST_FACE, SMALLEST_FACE), outputRejectLevels=True
+                gray, SCALE_STEP, NEIGHBORS, minSize=(SMALLEST_FACE, SMALLEST_FACE), outputRejectLevels=True
             )
         found = zip(np.asarray(boxes).reshape(-1, 4), np.ravel(scores), strict=True)
         return _sorted([Detection(_about(_scaled(box, scale)), float(score)) for box, score in found])

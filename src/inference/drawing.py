@@ -49,10 +49,10 @@ class Canvas:
         line = max(1, round(thickness)) if thickness else cv2.FILLED
         cv2.rectangle(self.pixels, _fixed(corner), _fixed(end), color, line, cv2.LINE_AA, SHIFT)
 
-    def circle(self, centre: Point, radius: float, color: Color, thickness: float = 0) -> None:
+    def circle(self, center: Point, radius: float, color: Color, thickness: float = 0) -> None:
         """Draw a circle, or fill it (thickness 0)."""
         line = max(1, round(thickness)) if thickness else cv2.FILLED
-        cv2.circle(self.pixels, _fixed(centre), round(radius * 2**SHIFT), color, line, cv2.LINE_AA, SHIFT)
+        cv2.circle(self.pixels, _fixed(center), round(radius * 2**SHIFT), color, line, cv2.LINE_AA, SHIFT)
 
     def line(self, start: Point, end: Point, color: Color, thickness: float = 1) -> None:
         """Draw a line."""

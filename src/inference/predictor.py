@@ -199,7 +199,7 @@ def as_frame(image: str | Path | Image | Frame) -> Frame:
             f"an image of {image.dtype} {image.shape} cannot be predicted; expected RGB pixels in [0, 255]: "
             "uint8, (height, width, 3) or gray (height, width)."
         )
-    return Frame("picture", _rgb(image))
+    return Frame("image", _rgb(image))
 
 
 def _rgb(image: Image) -> Image:

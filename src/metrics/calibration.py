@@ -43,9 +43,9 @@ def reliability_curve(confidence: Floats, correct: NDArray[np.bool_]) -> Reliabi
         correct: Whether the prediction is right, (N,).
     """
     weights = (np.ones_like(confidence), confidence, correct.astype(np.float64))
-    count, total, hits = (np.histogram(confidence, ECE_BINS, (0, 1), weights=each)[0] for each in weights)
+    count, total, n_correct = (np.histogram(confidence, ECE_BINS, (0, 1), weights=each)[0] for each in weights)
     kept = count > 0
-    return ReliabilityCurve(total[kept] / count[kept], hits[kept] / count[kept], count[kept])
+    return ReliabilityCurve(total[kept] / count[kept], n_correct[kept] / count[kept], count[kept])
 
 
 def expected_calibration_error(confidence: Floats, correct: NDArray[np.bool_]) -> float:

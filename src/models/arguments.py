@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from inspect import Parameter, signature
 from typing import Any
 
@@ -62,13 +62,20 @@ def check_arguments(group: str, built: type, given: Collection[str], own: Collec
 
 def arguments_of(built: type) -> set[str]:
     """Return the names of a constructor's arguments, those that it passes on to its bases included."""
-    names: set[str] = set()
+    return {parameter.name for parameter in _parameters(built)}
+
+
+def defaults_of(built: type) -> dict[str, Any]:
+    """Return the arguments that a constructor does without, and what they are then."""
+    return {entry.name: entry.default for entry in _parameters(built) if entry.default is not Parameter.empty}
+
+
+def _parameters(built: type) -> Iterator[Parameter]:
     for base in built.__mro__:
         if "__init__" not in vars(base):
             continue
         parameters = list(signature(vars(base)["__init__"]).parameters.values())[1:]
         kinds = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
-        names |= {parameter.name for parameter in parameters if parameter.kind in kinds}
+        yield from (parameter for parameter in parameters if parameter.kind in kinds)
         if not any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters):
-            break
-    return names
+            return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -29,6 +30,8 @@ SPEC_KEY = "model_spec"
 TRAINING_KEY = "training_options"
 OptimizerFactory = Callable[[list[dict[str, Any]]], Optimizer]
 SchedulerFactory = Callable[..., Schedule | None]
+# From images (B, 3, S, S) to features at the head's tap and heat maps.
+CompiledFeatures = Callable[[Tensor], tuple[Tensor, tuple[Tensor, ...]]]
 
 
 class ExpressionClassifier(LightningModule):
@@ -36,11 +39,8 @@ class ExpressionClassifier(LightningModule):
 
     Attributes:
         spec: What the model is; stored in every checkpoint.
-        test_time_augmentation: Views over which a test averages the class probabilities.
         backbone: EmoNet up to the head's tap.
         head: The head.
-        compiled: What computes features and heat maps where no gradients are wanted, see `src.models.compiled`; None
-            for the backbone itself.
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class ExpressionClassifier(LightningModule):
         freeze: Freeze = "none",
         lr_multiplier: float = 1.0,
         absent_classes: Sequence[int] = (),
+        test_time_augmentation: TestTimeAugmentation = "none",
     ) -> None:
         """Compose the parts.
 
@@ -68,14 +69,14 @@ class ExpressionClassifier(LightningModule):
             freeze: Which part of the backbone is not trained: `all`, `fused`, `fan` or `none`.
             lr_multiplier: The backbone's learning rate is this many times the head's.
             absent_classes: Classes that the data set lacks: never predicted.
+            test_time_augmentation: Views over which a test averages the class probabilities.
         """
         super().__init__()
         self.spec, self.backbone, self.head, self.loss = spec, backbone, head, loss
         self._optimizer, self._scheduler = optimizer, scheduler
         self.lr_multiplier = lr_multiplier
-        self.absent_classes = list(absent_classes)
-        self.compiled: Callable[[Tensor], tuple[Tensor, tuple[Tensor, ...]]] | None = None
-        self.test_time_augmentation: TestTimeAugmentation = "none"
+        self.absent_classes, self.test_time_augmentation = list(absent_classes), test_time_augmentation
+        self._compiled: CompiledFeatures | None = None
         self._freeze_level, self.frozen = str(freeze), freeze == "all"
         backbone.prune(head.tap)
         backbone.freeze(freeze)
@@ -86,13 +87,21 @@ class ExpressionClassifier(LightningModule):
             {split: EvaluationMetrics(spec.class_names, spec.outputs) for split in ("val", "test")}
         )
 
+    def use_compiled(self, features: CompiledFeatures) -> None:
+        """Let this compute features and heat maps where no gradients are wanted, see `src.models.compiled`."""
+        self._compiled = features
+
+    def describe_backbone(self, **sizes: Any) -> None:
+        """Follow a change of the backbone in the description."""
+        self.spec = replace(self.spec, backbone={**self.spec.backbone, **sizes})
+
     def features(self, image: Tensor) -> Tensor:
         """Return the backbone's features at the head's tap for RGB images in [0, 1], (B, 3, S, S)."""
         return self._features_and_heatmaps(image)[0]
 
     def _features_and_heatmaps(self, image: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        if self.compiled is not None and not torch.is_grad_enabled():
-            return self.compiled(image)
+        if self._compiled is not None and not torch.is_grad_enabled():
+            return self._compiled(image)
         # Gradients with respect to the images, as explanations need them, pass through a frozen backbone.
         with torch.set_grad_enabled(torch.is_grad_enabled() and (not self.frozen or image.requires_grad)):
             fused, heatmaps = self.backbone.fuse(image)

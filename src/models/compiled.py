@@ -111,7 +111,6 @@ def compile_for_prediction(
     try:
         seconds = _compile(model, image_size, batch_size, precision, cache)
     except Exception as error:  # whatever a compiler may say
-        model.compiled = None
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if choice is True:
             raise ConfigError(
@@ -141,5 +140,5 @@ def _compile(model: ExpressionClassifier, image_size: int, batch_size: int, prec
     # Freezing as an option of torch.compile would leave the weights as inputs: another part of torch reads it here.
     with inductor.patch(freezing=True), torch.no_grad(), autocast("cpu", precision):
         backbone(image)
-    model.compiled = backbone
+    model.use_compiled(backbone)
     return time.perf_counter() - start

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from src.models.hourglass import ConvBlock, HourGlass
+from src.models.normalization import Normalization
 from src.utils.errors import ConfigError
 
 Tap = Literal["fused", "emotion2", "emotion", "pooled"]
@@ -106,7 +107,7 @@ class EmoNet(nn.Module):
         self.emo_net_2 = nn.Sequential(*blocks)
         if n_expression is not None:
             self.emo_fc_2 = emotion_classifier(width, n_expression + 2)
-        self._initialise()
+        self._initialize()
 
     def _add_hourglass(self, i: int, last: bool) -> None:
         width = self.width
@@ -119,7 +120,7 @@ class EmoNet(nn.Module):
             self.add_module(f"bl{i}", nn.Conv2d(width, width, 1))
             self.add_module(f"al{i}", nn.Conv2d(N_LANDMARKS, width, 1))
 
-    def _initialise(self) -> None:
+    def _initialize(self) -> None:
         """He initialization; the last heat maps start at 1 / 68, so that their sum, the mask, starts near 1."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -165,6 +166,19 @@ class EmoNet(nn.Module):
         """
         fused, _ = self.fuse(x)
         return self.after_fusion(fused, tap)
+
+    def normalize_images(self, normalization: str) -> None:
+        """Let the network normalise its images first, see `src.models.normalization`; the published one does not."""
+        self.normalize = Normalization(normalization)
+
+    @torch.no_grad()
+    def scale_features(self, factor: float) -> None:
+        """Multiply the features at every tap; what reads them is adapted by `src.models.rescaling`."""
+        self.feature_scale *= factor
+        cast(Tensor, self.conv1x1_input_emo_2.bias).mul_(factor)
+        for block in self.emo_net_2:
+            if isinstance(block, ConvBlock):
+                block.residual_scale *= factor
 
     def fuse(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Run everything before the emotion blocks.

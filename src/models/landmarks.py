@@ -28,9 +28,9 @@ def draw_heatmaps(landmarks: Tensor, side: int) -> Tensor:
     Returns:
         (B, 68, side, side); NaN where a landmark is missing.
     """
-    centres = (landmarks + 0.5) / STEM_STRIDE - 0.5
+    centers = (landmarks + 0.5) / STEM_STRIDE - 0.5
     cells = torch.arange(side, device=landmarks.device, dtype=landmarks.dtype)
-    x, y = torch.exp(-((centres.unsqueeze(-1) - cells) ** 2) / (2 * SIGMA**2)).unbind(dim=2)
+    x, y = torch.exp(-((centers.unsqueeze(-1) - cells) ** 2) / (2 * SIGMA**2)).unbind(dim=2)
     return y.unsqueeze(-1) * x.unsqueeze(-2)
 
 

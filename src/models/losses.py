@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,8 @@ from torch import Tensor, nn
 from src.metrics.affect import DIMENSIONS
 from src.models.landmarks import heatmap_loss
 from src.models.prediction import Prediction
-from src.utils.errors import ConfigError
+
+ClassWeights = Literal["none", "balanced"]
 
 
 class MultiTaskLoss(nn.Module):
@@ -51,7 +53,7 @@ class CrossEntropy(nn.Module):
     """Cross-entropy with label smoothing and class weights, for class indices or probabilities."""
 
     def __init__(
-        self, *, class_counts: Sequence[int], label_smoothing: float = 0.0, class_weights: str = "none"
+        self, *, class_counts: Sequence[int], label_smoothing: float = 0.0, class_weights: ClassWeights = "none"
     ) -> None:
         """Create the loss.
 
@@ -60,13 +62,8 @@ class CrossEntropy(nn.Module):
             label_smoothing: Fraction of the target spread evenly over the classes, in [0, 1).
             class_weights: `none`, or `balanced` for weights in inverse proportion to the counts, n / (k * count) as
                 in scikit-learn; a class without images gets weight 0.
-
-        Raises:
-            ConfigError: If an argument is outside its range.
         """
         super().__init__()
-        if not 0 <= label_smoothing < 1:
-            raise ConfigError(f"loss.label_smoothing={label_smoothing}; expected a number in [0, 1).")
         self.label_smoothing = label_smoothing
         self.weight: Tensor | None
         self.register_buffer("weight", _class_weights(class_counts, class_weights), persistent=False)
@@ -83,16 +80,11 @@ class FocalLoss(CrossEntropy):
         """Create the loss; see `CrossEntropy` for the other arguments.
 
         Args:
-            gamma: Focusing exponent; 0 gives cross-entropy.
+            gamma: Focusing exponent, 0 or more; 0 gives cross-entropy.
             class_counts: Training images per class.
             **options: Arguments of `CrossEntropy`.
-
-        Raises:
-            ConfigError: If gamma is negative.
         """
         super().__init__(class_counts=class_counts, **options)  # type: ignore[arg-type]
-        if gamma < 0:
-            raise ConfigError(f"loss.gamma={gamma}; expected 0 or more.")
         self.gamma = gamma
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -151,11 +143,9 @@ def partial_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     return (losses * known).sum() / known.sum().clamp_min(1)
 
 
-def _class_weights(counts: Sequence[int], mode: str) -> Tensor | None:
+def _class_weights(counts: Sequence[int], mode: ClassWeights) -> Tensor | None:
     if mode == "none":
         return None
-    if mode != "balanced":
-        raise ConfigError(f"loss.class_weights={mode!r}; expected none or balanced.")
     total = torch.as_tensor(counts, dtype=torch.float32)
     weights = total.sum() / (len(total) * total.clamp_min(1))
     return torch.where(total > 0, weights, torch.zeros_like(weights))

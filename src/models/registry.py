@@ -88,6 +88,12 @@ def _import_shipped_heads() -> None:
         import_module(module.name)
 
 
+def has_head(name: str) -> bool:
+    """Whether a head of this name is registered."""
+    _import_shipped_heads()
+    return name in _heads
+
+
 def head_class(name: str) -> type[Head]:
     """Return the head of a name.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import pairwise
 from typing import cast
 
@@ -43,7 +42,7 @@ def rescale(model: ExpressionClassifier) -> dict[str, float]:
     if factor != 1 and model.head.input_layers:
         _scale_features(model, factor)
         factors["features"] = factor
-    for name, layer, norm in _normalised_layers(model):
+    for name, layer, norm in _normalized_layers(model):
         factor = _factor([_peak(norm)])
         if factor != 1:
             for parameter in layer.parameters():
@@ -60,18 +59,15 @@ def _blocks(backbone: EmoNet) -> list[ConvBlock]:
 def _scale_features(model: ExpressionClassifier, factor: float) -> None:
     """Scale the features at every tap, and adapt what reads them."""
     backbone = model.backbone
-    backbone.feature_scale *= factor
-    cast(Tensor, backbone.conv1x1_input_emo_2.bias).mul_(factor)
+    backbone.scale_features(factor)
     for block in _blocks(backbone):
-        block.residual_scale *= factor
         _scale_statistics(block.bn1, factor)
     for layer in model.head.input_layers:
         cast(Tensor, layer.weight).div_(factor)
-    sizes = {**model.spec.backbone, "feature_scale": backbone.feature_scale}
-    model.spec = replace(model.spec, backbone=sizes)
+    model.describe_backbone(feature_scale=backbone.feature_scale)
 
 
-def _normalised_layers(model: ExpressionClassifier) -> Iterator[tuple[str, nn.Module, _BatchNorm]]:
+def _normalized_layers(model: ExpressionClassifier) -> Iterator[tuple[str, nn.Module, _BatchNorm]]:
     """Yield the convolutions and matrix products that nothing but a batch-norm reads."""
     backbone = model.backbone
     yield "backbone.conv1", backbone.conv1, backbone.bn1

@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import (
     SequentialLR,
 )
 
+from src.metrics.directions import Mode
 from src.utils.errors import ConfigError
 
 Schedule = dict[str, Any]
@@ -53,10 +54,10 @@ def cosine_restarts(
         warmup: Epochs before the first cycle in which the learning rate rises linearly from 1/25.
     """
     first_steps = round(first_cycle * steps_per_epoch)
-    if first_steps < 1 or cycle_multiplier < 1:
+    if first_steps < 1:
         raise ConfigError(
-            f"scheduler.first_cycle={first_cycle}, scheduler.cycle_multiplier={cycle_multiplier}; expected a cycle of "
-            "at least one step and a multiplier of 1 or more."
+            f"scheduler.first_cycle={first_cycle}; expected a cycle of at least one of the {steps_per_epoch} steps of "
+            "an epoch. Set a longer one."
         )
     warmup_steps = round(warmup * steps_per_epoch)
     rise = LinearLR(optimizer, WARMUP_START, total_iters=warmup_steps) if warmup_steps else None
@@ -87,7 +88,7 @@ def plateau(
     steps_per_epoch: int,
     max_epochs: int,
     monitor: str,
-    mode: str,
+    mode: Mode,
     factor: float,
     patience: int,
 ) -> Schedule:
@@ -102,11 +103,7 @@ def plateau(
         factor: Factor, in (0, 1).
         patience: Epochs to wait.
     """
-    if mode not in ("max", "min"):
-        raise ConfigError(f"scheduler.mode={mode!r}; expected max or min.")
-    if not 0 < factor < 1:
-        raise ConfigError(f"scheduler.factor={factor}; expected a factor in (0, 1).")
-    scheduler = ReduceLROnPlateau(optimizer, mode=mode, factor=factor, patience=patience)  # type: ignore[arg-type]
+    scheduler = ReduceLROnPlateau(optimizer, mode=mode, factor=factor, patience=patience)
     return {"scheduler": scheduler, "interval": "epoch", "monitor": monitor}
 
 

@@ -10,12 +10,11 @@ from annotated_types import Ge, Gt, Le, Len, MultipleOf
 from pydantic import AfterValidator, AllowInfNan, ConfigDict, with_config
 from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
-from src.models.arguments import check_arguments, plain_arguments
+from src.models.arguments import check_arguments, defaults_of, plain_arguments
 from src.models.emonet import STEM_STRIDE, EmoNet, tap_side
 from src.models.heads.base import Head
-from src.models.normalization import Normalization
 from src.models.origin import NO_DERIVATIVES, OFFICIAL_BACKBONES, RESEARCH, Origin, describe_terms
-from src.models.registry import backbone_class, head_class
+from src.models.registry import backbone_class, has_head, head_class
 from src.utils.errors import ConfigError
 from src.utils.schemas import checked
 
@@ -218,7 +217,7 @@ class ModelSpec:
         check_arguments("backbone", network, own, ("n_expression",))
         backbone = cast(EmoNet, _built("backbone", network, {"n_expression": n_expression, **own}))
         if self.normalize is not None:
-            backbone.normalize = Normalization(self.normalize)
+            backbone.normalize_images(self.normalize)
         return backbone
 
     def build_head(self) -> Head:
@@ -254,7 +253,7 @@ def _built(group: str, kind: Any, arguments: Plain) -> Any:
 
 
 def head_arguments(config: Mapping[str, Any]) -> Plain:
-    """Return what describes a head: its name, its tap and its own arguments.
+    """Return what describes a head: its name, its tap and all of its own arguments.
 
     Args:
         config: Configuration of a head, or its description in weights.
@@ -263,4 +262,7 @@ def head_arguments(config: Mapping[str, Any]) -> Plain:
         ConfigError: If an argument is no plain value.
     """
     kept = {key: value for key, value in config.items() if key not in NOT_ARGUMENTS and not str(key).startswith("_")}
+    if has_head(str(config["name"])):
+        # Those that are not given count, too: weights of before an argument existed have the head of its default.
+        kept = {**defaults_of(head_class(str(config["name"]))), **kept}
     return plain_arguments("head", kept)

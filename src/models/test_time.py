@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor
 
 TestTimeAugmentation = Literal["none", "flip", "crops"]
-TEST_TIME_AUGMENTATIONS: tuple[TestTimeAugmentation, ...] = get_args(TestTimeAugmentation)
 # A crop leaves out this fraction of the side: less than training's scale and shift, so that no view is foreign.
 CROP_MARGIN = 1 / 8
 

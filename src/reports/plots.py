@@ -100,7 +100,7 @@ def calibration_plot(curves: Mapping[str, ReliabilityCurve]) -> Figure:
         axis.plot(curve.confidence, curve.accuracy, color=color, label=_short(name))
         size = 8 + 90 * curve.count / curve.count.max()
         axis.scatter(curve.confidence, curve.accuracy, s=size, color=color, alpha=0.6)
-    axis.set(xlabel="Confidence", ylabel="Share right", xlim=(0, 1), ylim=(0, 1.02))
+    axis.set(xlabel="Confidence", ylabel="Fraction correct", xlim=(0, 1), ylim=(0, 1.02))
     axis.grid(alpha=0.3)
     _legend_below(figure, axis)
     return figure

@@ -115,7 +115,7 @@ class Run:
         pixels = self.pixels if with_pixels else ""
         return hashlib.sha256(f"{self.data_name}\n{pixels}\n{pairs}".encode()).hexdigest()[:12]
 
-    def without_copies(self) -> Run:
+    def without_duplicates(self) -> Run:
         """Return the run on the test images without a duplicate elsewhere."""
         return replace(self, predictions=self.predictions[self.predictions["in_dedup"]].reset_index(drop=True))
 

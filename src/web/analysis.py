@@ -1,4 +1,4 @@
-"""From an uploaded file to what the page shows of it."""
+"""From an uploaded file to what the demo shows of it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from tempfile import mkdtemp
 from src.data.readers.images import UnreadableImage, decode_image
 from src.inference import EmotionPredictor
 from src.inference.annotation import Annotator
-from src.inference.backend import TorchBackend
 from src.inference.results import Frame, Image
 from src.inference.video import UnreadableVideo, VideoWriter, read_video
 from src.utils.errors import ConfigError
@@ -31,7 +30,7 @@ NO_HEAT = "Grad-CAM needs a PyTorch model: ONNX files hold no gradients."
 
 @dataclass(frozen=True)
 class View:
-    """What the page shows.
+    """What the demo shows.
 
     Attributes:
         notice: Line above the result, HTML.
@@ -98,9 +97,8 @@ class Analyst:
         return View(notice(text), Annotator(cards=False).draw(prediction), faces=faces_html(prediction))
 
     def _predictor(self, model: str, heat: bool) -> tuple[EmotionPredictor, str]:
-        """Return the model, set to show heat maps if asked for and possible, and a remark on them."""
-        predictor = self.shelf.predictor(model, gradients=heat)
-        predictor.gradcam = heat and isinstance(predictor.backend, TorchBackend)
+        """Return the model, with heat maps if asked for and possible, and a remark on them."""
+        predictor = self.shelf.predictor(model, gradcam=heat)
         if not heat:
             return predictor, ""
         return predictor, "Warm colors: what speaks most for the class of the face." if predictor.gradcam else NO_HEAT
@@ -164,6 +162,6 @@ def _guarded(name: str, work: Callable[[], View]) -> View:
         return View(notice(text, "alert"))
     except ConfigError as error:
         return View(notice(str(error), "alert"))
-    except Exception:  # whatever a stranger's file brings about, the page goes on
-        log.exception("Error: %s could not be analysed", name)
-        return View(notice(f"{name} could not be analysed; the terminal says why.", "alert"))
+    except Exception:  # whatever a stranger's file brings about, the demo goes on
+        log.exception("Error: %s could not be analyzed", name)
+        return View(notice(f"{name} could not be analyzed; the terminal says why.", "alert"))

@@ -1,4 +1,4 @@
-"""What the page says about each face, as HTML."""
+"""What the demo says about each face, as HTML."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Examples for the page: synthetic faces, which are nobody's."""
+"""Examples for the demo: synthetic faces, which are nobody's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may ask the page for what: its own visitors, in requests of bounded size."""
+"""Who may ask the demo for what: its own visitors, in requests of bounded size."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from src.web.room import Room
 
 log = logging.getLogger(__name__)
 
-# The names by which a browser on this computer knows the page; another is a foreign one that was made to lead here.
+# The names by which a browser on this computer knows the demo; another is a foreign one that was made to lead here.
 HOSTS = ("127.0.0.1", "localhost")
 API = "/gradio_api/"
-# What the page posts to; Gradio has more, such as one that hands recordings to FFmpeg.
+# What the demo posts to; Gradio has more, such as one that hands recordings to FFmpeg.
 POSTS = tuple(API + name for name in ("upload", "queue/join", "cancel", "reset"))
 READS = ("GET", "HEAD", "OPTIONS")
 # Bytes of a request beside the file that it carries, and of one that carries none: frames of a camera come as text.
@@ -87,7 +87,7 @@ class Gate:
             return
         with self.room.reserved(limit) as there_is_room:
             if not there_is_room:
-                await PlainTextResponse("The page's folder is full; try again in a minute.", 507)(scope, receive, send)
+                await PlainTextResponse("The demo's folder is full; try again in a minute.", 507)(scope, receive, send)
                 return
             await _Answer(send, _Body(receive, limit)).given_by(self.app, scope, receive)
 
@@ -162,7 +162,7 @@ class _Answer:
             elif self._body and isinstance(error, MISTAKES):
                 reason = f"{type(error).__name__}: {error}"
                 log.warning("Refused %s %s (%s)", scope["method"], scope["path"], reason)
-                await PlainTextResponse("The page has nothing of the kind.", 400)(scope, receive, self._sent)
+                await PlainTextResponse("The demo has nothing of the kind.", 400)(scope, receive, self._sent)
             else:
                 raise
 

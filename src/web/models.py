@@ -1,4 +1,4 @@
-"""The models that the page offers."""
+"""The models that the demo offers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Choice:
 
 
 def find_models(locations: list[str]) -> dict[str, Choice]:
-    """Return the models that locations mean, by the name that the page shows.
+    """Return the models that locations mean, by the name that the demo shows.
 
     Args:
         locations: Files, run directories and globs; what a glob finds beside models is passed over.
@@ -117,12 +117,12 @@ class ModelShelf:
         self._loaded: OrderedDict[tuple[str, str], EmotionPredictor] = OrderedDict()
         self.predictor(next(iter(self.choices)))
 
-    def predictor(self, name: str, *, gradients: bool = False) -> EmotionPredictor:
+    def predictor(self, name: str, *, gradcam: bool = False) -> EmotionPredictor:
         """Return a model.
 
         Args:
             name: Its name.
-            gradients: Whether to have it in PyTorch, if it is not an ONNX file.
+            gradcam: Whether faces get their `heat`, if the model is not an ONNX file, which has no gradients.
 
         Raises:
             ConfigError: If there is none of that name, or it cannot be loaded.
@@ -130,7 +130,7 @@ class ModelShelf:
         if name not in self.choices:
             raise ConfigError(f"there is no model {name!r}.")
         choice = self.choices[name]
-        backend = "torch" if gradients and not choice.location.endswith(".onnx") else "auto"
+        backend = "torch" if gradcam and not choice.location.endswith(".onnx") else "auto"
         loaded = self._loaded.get((name, "auto"))
         if loaded is not None and isinstance(loaded.backend, TorchBackend):
             backend = "auto"  # which is PyTorch here
@@ -142,4 +142,8 @@ class ModelShelf:
         self._loaded.move_to_end(key)
         while len(self._loaded) > MAX_LOADED:
             self._loaded.popitem(last=False)
-        return self._loaded[key]
+        shared = self._loaded[key]
+        if not (gradcam and isinstance(shared.backend, TorchBackend)):
+            return shared
+        # Requests that are under way go on with theirs.
+        return EmotionPredictor(backend=shared.backend, detector=shared.detector, gradcam=True)

@@ -1,4 +1,4 @@
-"""The folder of what is uploaded to the page and shown on it: bounded in size and age, and gone when the page ends."""
+"""The folder of what is uploaded to the demo and shown on it: bounded in size and age, and gone when the demo ends."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from pathlib import Path
 from src.utils.locks import new_lock
 
 PREFIX = "emonet-fer-"
-# Held while the page of a folder runs; the system frees it, however that ends.
-LOCK = "page.lock"
+# Held while the demo of a folder runs; the system frees it, however that ends.
+LOCK = "demo.lock"
 # Seconds after which a file goes, and before which none goes for the sake of others: it is being looked at.
 MAX_AGE, MIN_AGE = 3600.0, 60.0
 
 
 @contextmanager
 def own_folder() -> Iterator[Path]:
-    """Yield a temporary folder that is removed at the end, after those of pages that were killed."""
+    """Yield a temporary folder that is removed at the end, after those of demos that were killed."""
     remove_leftovers(Path(tempfile.gettempdir()))
     with tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as name, new_lock(Path(name) / LOCK):
         yield Path(name)
 
 
 def remove_leftovers(parent: Path) -> None:
-    """Remove the folders of pages that run no more.
+    """Remove the folders of demos that run no more.
 
     Args:
         parent: Where they lie, and maybe the folders of others, who may want the lock to be another file.

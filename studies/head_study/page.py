@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from rich.console import Console
 
-from src.reports.numbers import brackets, with_interval
 from src.reports.plots import colors
 from src.runs.config import read_config
 from src.runs.records import read_metrics
-from studies.head_study.conditions import CONDITIONS, Contrast, Study
-from studies.head_study.findings import ATTENTION, BASELINE, corrected, findings
+from studies.findings import ATTENTION, BASELINE
+from studies.head_study.findings import findings
+from studies.study import Study
+from studies.tables import contrast_rows, contrast_table, score_row
 
-METRICS = ("accuracy", "f1_macro", "f1_weighted")
+# The conditions, in the order of the page: folders of the study's directory, and what differs between them.
+CONDITIONS = {
+    "fused": "Heads on the frozen `fused` features",
+    "weighted": "The same with class weights in the loss (`loss.class_weights=balanced`)",
+    "sampled": "The same with every class drawn equally often (`data.sampler=balanced`)",
+    "sized": "`linear` with as many parameters as an attention head (`head.width`)",
+    "half": "The same with half of the training images (`data.half=first`)",
+    "emotion2": "Heads on `emotion2`, its two emotion blocks trained, too",
+    "crossfit": "A backbone from one half of Training, heads on the other half",
+    "crossfit_seen": "The same backbone, heads on the half that it has seen",
+}
 BALANCED_CONDITIONS = ("weighted", "sampled")
 
 
@@ -38,7 +47,7 @@ def write_study(cfg: DictConfig) -> Path:
         ConfigError: If there are no runs, or they were evaluated on different images.
     """
     folder, page = Path(cfg.runs).expanduser(), Path(cfg.output).expanduser()
-    study = Study(folder)
+    study = Study.read(folder, CONDITIONS)
     figure = page.parent / "images" / f"{page.stem}.png"
     figure.parent.mkdir(parents=True, exist_ok=True)
     draw(study).savefig(figure, dpi=110)
@@ -54,7 +63,7 @@ def write_study(cfg: DictConfig) -> Path:
         figure=f"images/{figure.name}",
         conditions=[_condition(study, condition) for condition in study.conditions],
         missing=[CONDITIONS[condition] for condition in CONDITIONS if condition not in study.conditions],
-        findings=[{"finding": v, "rows": _rows(v.contrasts, v.p_values)} for v in findings(study)],
+        findings=[{"finding": v, "rows": contrast_rows(v.contrasts, v.p_values)} for v in findings(study)],
         gains=_gains(study),
         balance=_effects(study, BALANCED_CONDITIONS, "f1_macro") + _effects(study, BALANCED_CONDITIONS, "accuracy"),
         seen=_seen(study),
@@ -76,39 +85,8 @@ def _condition(study: Study, condition: str) -> dict[str, Any]:
     return {
         "name": condition,
         "title": CONDITIONS[condition],
-        "heads": [_head(study, condition, head) for head in heads],
-        "pairs": _table(pairs),
-    }
-
-
-def _head(study: Study, condition: str, head: str) -> dict[str, str]:
-    cell = (condition, head)
-    runs = study.cells[cell]
-    row = {"head": head, "seeds": str(len(runs))}
-    for metric in METRICS:
-        spread = float(np.std(study.seed_scores(cell, metric), ddof=1)) if len(runs) > 1 else np.nan
-        row[metric] = with_interval(study.score(cell, metric), study.interval(cell, metric), spread, percent=True)
-    trained = [run.metrics.get("model/trainable_parameters", 0) for run in runs]
-    seconds = [run.metrics["fit/seconds"] for run in runs if run.metrics.get("fit/seconds") is not None]
-    return {**row, "parameters": f"{trained[0]:,}", "seconds": f"{np.mean(seconds):.0f}" if seconds else "-"}
-
-
-def _table(wanted: Sequence[Contrast | None]) -> list[dict[str, str]]:
-    """Return rows of the contrasts that have runs, corrected together."""
-    contrasts = [contrast for contrast in wanted if contrast is not None]
-    return _rows(contrasts, corrected(contrasts))
-
-
-def _rows(contrasts: Any, p_values: Any) -> list[dict[str, str]]:
-    return [_row(contrast, p) for contrast, p in zip(contrasts, p_values, strict=True)]
-
-
-def _row(c: Contrast, p: float) -> dict[str, str]:
-    return {
-        "name": c.name,
-        "value": f"{100 * c.value:+.2f}",
-        "interval": brackets((100 * c.low, 100 * c.high), "+.2f"),
-        "p": "< 0.001" if p < 0.001 else f"{p:.3f}",
+        "heads": [score_row(study, (condition, head)) for head in heads],
+        "pairs": contrast_table(pairs),
     }
 
 
@@ -121,17 +99,17 @@ def _gains(study: Study) -> list[dict[str, str]]:
         for head in ATTENTION
         for condition in study.conditions
     ]
-    return _table(found)
+    return contrast_table(found)
 
 
 def _effects(study: Study, conditions: tuple[str, ...], metric: str) -> list[dict[str, str]]:
-    """Return what an condition changes in each of its heads."""
+    """Return what a condition changes in each of its heads."""
     found = [
         study.contrast(f"{metric} of {head}: {condition} minus fused", [(condition, head)], [("fused", head)], metric)
         for condition in conditions
         for head in ("linear", "self_attention", "multihead")
     ]
-    return _table(found)
+    return contrast_table(found)
 
 
 def _seen(study: Study) -> list[dict[str, str]]:
@@ -141,7 +119,7 @@ def _seen(study: Study) -> list[dict[str, str]]:
         study.contrast(f"{head}: seen minus unseen", [("crossfit_seen", head)], [("crossfit", head)], "f1_weighted")
         for head in heads
     ]
-    return _table(found)
+    return contrast_table(found)
 
 
 def _backbone(run_dir: Path) -> dict[str, str] | None:

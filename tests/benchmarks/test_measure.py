@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from src.benchmarks.measure import compare, markdown, peak_memory, summarise, time_rounds, to_dict
+from src.benchmarks.measure import compare, markdown, peak_memory, summarize, time_rounds, to_dict
 
 
 def test_tasks_take_turns_and_the_first_round_does_not_count():
@@ -20,7 +20,7 @@ def test_the_ratio_is_how_many_times_faster_ours_is():
 
 
 def test_reports():
-    rows = [summarise("data", "open", [0.002, 0.001, 0.004], note="cold")]
+    rows = [summarize("data", "open", [0.002, 0.001, 0.004], note="cold")]
     assert "| data: open | 2 (1 to 4) ms |  |  | cold |" in markdown(rows)
     content = to_dict(rows)
     assert content["rows"][0]["seconds"] == 0.002

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from src.benchmarks import backbone, backends, cache, loop, suites
-from src.benchmarks.measure import against, summarise
+from src.benchmarks.measure import against, summarize
 from tests.helpers.running import compose_config
 
 
@@ -72,7 +72,7 @@ def test_backends(monkeypatch):
 @pytest.mark.parametrize("suite", ["backbone", "cache", "data", "loop", "predict", "all"])
 def test_every_suite_is_reachable(tmp_path, suite, monkeypatch):
     for name in suites.SUITES:
-        monkeypatch.setitem(suites.SUITES, name, lambda cfg, s=name: [summarise(s, "x", [1.0])])
+        monkeypatch.setitem(suites.SUITES, name, lambda cfg, s=name: [summarize(s, "x", [1.0])])
     suites.benchmark(config(tmp_path, f"suite={suite}"))
     table = (tmp_path / "benchmark.md").read_text()
     expected = ["backbone", "cache", "data", "loop", "predict"] if suite == "all" else [suite]

@@ -23,20 +23,29 @@ def student(folder, data_dir, teacher, *options):
     return read_checkpoint(folder)["state_dict"]
 
 
-def test_the_targets_are_label_and_teacher(tmp_path, data_dir, teacher, monkeypatch):
-    seen = []
+@pytest.mark.parametrize("n_teachers", [1, 2])
+def test_the_targets_are_label_and_teachers(tmp_path, data_dir, teacher, monkeypatch, n_teachers):
+    """Several teachers are the mean of their probabilities."""
+    seen, teachers = [], [str(teacher)]
+    if n_teachers == 2:
+        fit_and_test(tiny_config(tmp_path / "other", data_dir, "trainer.max_epochs=1", "test=false", "seed=9"))
+        teachers.append(str(tmp_path / "other"))
     original = Distillation.on_train_batch_start
 
     def watch(self, trainer, pl_module, batch, batch_idx):
         label = torch.nn.functional.one_hot(batch["label"], 7)
         original(self, trainer, pl_module, batch, batch_idx)
         with torch.no_grad():
-            taught = (self._teacher(batch["image"]).logits / 3).softmax(1)
+            taught = sum((model(batch["image"]).logits / 3).softmax(1) for model, _ in self._teachers) / n_teachers
         seen.append((batch["target"], 0.75 * label + 0.25 * taught))
 
     monkeypatch.setattr(Distillation, "on_train_batch_start", watch)
     state = student(
-        tmp_path, data_dir, teacher, "callbacks.distillation.weight=0.25", "callbacks.distillation.temperature=3"
+        tmp_path,
+        data_dir,
+        f"[{','.join(teachers)}]",
+        "callbacks.distillation.weight=0.25",
+        "callbacks.distillation.temperature=3",
     )
     assert len(seen) == 4
     for found, expected in seen:
@@ -61,6 +70,7 @@ def test_without_weight_it_changes_nothing(tmp_path, data_dir, teacher):
     [
         ("callbacks.distillation.weight=2", "weight=2; expected a fraction"),
         ("callbacks.distillation.temperature=0", "temperature=0; expected a number above 0"),
+        ("callbacks.distillation.teacher=[]", r"teacher=\[\]; expected at least one"),
         ("data.draw_gray=true", "grayscale=False.*expected neutral"),
         ("callbacks.distillation.teacher=nowhere", "callbacks.distillation.teacher=nowhere does not exist"),
     ],

@@ -4,13 +4,13 @@ import pandas as pd
 import pytest
 import torch
 
+from src.callbacks.evaluation_report import PredictionsCsv
 from src.callbacks.evaluation_table import EvaluationTableCollector, EvaluationTableWriter
 from src.callbacks.figures import ConfusionMatrix
-from src.callbacks.test_report import PredictionsCsv
 from src.data.datasets.fer2013 import Fer2013DataModule
 from src.data.datasets.synthetic import SyntheticDataModule
 from src.engine.build import build_callbacks
-from src.engine.evaluate import test as run_evaluation
+from src.engine.evaluate import evaluate as run_evaluation
 from src.engine.fit import fit_and_test
 from src.runs.finished import Run
 from tests.helpers.full_disk import full_disk

@@ -9,7 +9,7 @@ from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
 from src.cli.sweep_experiment import write_experiment
-from src.cli.sweep_summary import summarise_sweep
+from src.cli.sweep_summary import summarize_sweep
 from src.runs.config import is_plain
 from src.utils.errors import ConfigError
 from src.utils.paths import ROOT
@@ -90,7 +90,7 @@ def test_code_of_conf_is_kept(job):
 def test_the_environment_is_not_read(job, key, monkeypatch, capsys):
     monkeypatch.setenv("SECRET", "hush")
     plant(job, {key: "${oc.env:SECRET}"})
-    assert summarise_sweep(job.parent, "train") == ["finished"]
+    assert summarize_sweep(job.parent, "train") == ["finished"]
     said = capsys.readouterr().err
     written = [path.read_text() for path in job.parent.rglob("*") if path.is_file() and path.parent != job]
     assert "hush" not in said + "".join(written)
@@ -109,7 +109,7 @@ def test_a_choice_leads_to_no_file_of_a_strangers(job, capsys):
         (job / "provenance.json").write_text(json.dumps({"choices": {"head": option}}))
         with pytest.raises(ConfigError, match=message):
             write_experiment(job.parent, job, "train")
-        assert summarise_sweep(job.parent, "train") == ["finished"]
+        assert summarize_sweep(job.parent, "train") == ["finished"]
         assert "not written as an experiment" in capsys.readouterr().err
     assert not (job.parent / "experiment").exists()
 

@@ -52,7 +52,7 @@ def test_a_summary_that_cannot_be_written_is_an_error(tmp_path, monkeypatch, cap
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device", "summary.csv")
 
-    monkeypatch.setattr("src.cli.sweep_summary.summarise_sweep", full)
+    monkeypatch.setattr("src.cli.sweep_summary.summarize_sweep", full)
     config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}, "job": {"config_name": "train"}}})
     with pytest.raises(SystemExit) as stop:
         Callbacks(OmegaConf.create({"hydra": {"callbacks": {"a": {"_target_": SUMMARY}}}})).on_multirun_end(config)
@@ -60,7 +60,7 @@ def test_a_summary_that_cannot_be_written_is_an_error(tmp_path, monkeypatch, cap
     assert capsys.readouterr().err.startswith(f"Error: the summary of {tmp_path} cannot be written (summary.csv: No s")
 
 
-def test_a_grid_summarises_itself_and_the_best_job_can_be_repeated(tmp_path):
+def test_a_grid_summarizes_itself_and_the_best_job_can_be_repeated(tmp_path):
     done = sweep(tmp_path, "optimizer.lr=0.001,0.003", "head=linear,multihead", "transform=light", "seed=1")
     assert done.returncode == 0, done.stderr
     assert len(runs(tmp_path)) == 4

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from omegaconf import OmegaConf
 
@@ -26,6 +28,18 @@ WRONG = [
     "monitor_mode=best",
     "monitor=val/beauty",
     "loss.label_smoothing=1",
+    "loss.class_weights=sqrt",
+    "data.half=third",
+    "scheduler.cycle_multiplier=0",
+]
+# Wrong values of options that other groups than the default ones have.
+WRONG_ELSEWHERE = [
+    ("loss=focal", "loss.gamma=-1"),
+    ("scheduler=plateau", "scheduler.factor=1.0"),
+    ("data=ferplus", "data.mode=hard"),
+    ("data=affectnet", "data.release=parquet"),
+    ("data=rafdb", "data.val_share=1"),
+    ("data=folder", "data.split_shares=[0.8,0.2]"),
 ]
 
 
@@ -39,6 +53,12 @@ def test_wrong_values_are_named(tmp_path, override):
     assert key in message
     assert {"null": "none"}.get(value, value) in message
     assert "expected" in message
+
+
+@pytest.mark.parametrize(("group", "override"), WRONG_ELSEWHERE)
+def test_wrong_values_of_other_groups_are_named(tmp_path, group, override):
+    with pytest.raises(ConfigError, match=rf"{re.escape(override.split('=')[0])}=.*; expected"):
+        validate_config(compose_config("train", group, override, f"run_dir={tmp_path}"))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import torch
 from omegaconf import OmegaConf
 
 from src.data.faces.generator import draw_face
-from src.engine.evaluate import test as run_evaluation
+from src.engine.evaluate import evaluate as run_evaluation
 from src.engine.fit import fit_and_test
 from src.engine.load import take_data_from_run
 from src.models.emonet import EmoNet
@@ -67,6 +67,16 @@ def test_seed_folder_and_transform_are_not_those_of_the_run(trained, tmp_path):
     take_data_from_run(cfg)
     assert (cfg.data.seed, cfg.data.data_dir, cfg.data.transform) == (5, "elsewhere", None)
     assert (cfg.data._recursive_, cfg.data.batch_size, cfg.data.draw_gray) == (False, 3, True)
+
+
+def test_values_of_the_run_are_checked_like_those_of_the_command_line(trained, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(trained[0], copy)
+    OmegaConf.save(
+        OmegaConf.merge(OmegaConf.load(copy / "config.yaml"), {"data": {"half": "third"}}), copy / "config.yaml"
+    )
+    with pytest.raises(ConfigError, match=r"data\.half=third; expected one of null, first, second"):
+        take_data_from_run(evaluation_config(tmp_path, "elsewhere", f"ckpt_path={copy}"))
 
 
 def test_another_head_is_refused(trained, tmp_path, data_dir):

@@ -46,7 +46,7 @@ def explanation(
 
 def test_every_panel_is_drawn(explanation: tuple[Path, dict[str, Any]]) -> None:
     folder, result = explanation
-    assert set(result["panels"]) == {"hits", "misses", "confused", "against", "valence_arousal"}
+    assert set(result["panels"]) == {"correct", "incorrect", "confused", "against", "valence_arousal"}
     for name, ids in result["panels"].items():
         assert 1 <= len(ids) <= 3
         with Image.open(folder / "figures" / f"{name}.png") as image:

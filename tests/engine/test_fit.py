@@ -251,7 +251,7 @@ MISTAKES = {
     "wrong path": (["data=fer2013", "data.path=/no/where.csv"], "data.path=/no/where.csv does not exist"),
     "weights": (["backbone.weights=nowhere.pth"], "nowhere.pth does not exist"),
     "official weights": (["backbone=emonet_8", "backbone.weights=/no/emonet_8.pth"], "face-analysis/emonet"),
-    "monitor": (["monitor=val/beauty"], "monitor=val/beauty"),
+    "monitor": (["monitor=val/valence_ccc"], "monitor=val/valence_ccc is no metric of the validation split"),
     "accelerator": (["trainer=gpu"], "trainer.accelerator=gpu"),
     "nodes": (["trainer=ddp_cpu", "trainer.num_nodes=2"], "trainer.num_nodes=2 without hydra.run.dir"),
     "nothing to resume": (["ckpt_path=last"], "ckpt_path=last, but"),

@@ -12,7 +12,7 @@ import yaml
 from safetensors import safe_open
 
 from src.data.faces.generator import draw_face
-from src.engine.evaluate import test as run_evaluation
+from src.engine.evaluate import evaluate as run_evaluation
 from src.engine.load import starting_weights
 from src.engine.release import release
 from src.metrics.calibration import fit_temperature, retemper

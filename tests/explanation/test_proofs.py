@@ -19,7 +19,7 @@ from src.explanation import scores
 from src.explanation.explainer import Explainer
 from src.explanation.methods import METHODS
 from src.explanation.targets import Target
-from src.metrics.landmarks import normalised_errors
+from src.metrics.landmarks import normalized_distances
 from src.models.build import build_model, continue_spec, new_spec
 from src.models.classifier import ExpressionClassifier
 from src.models.losses import CrossEntropy
@@ -80,7 +80,7 @@ def control(synthetic_model: ExpressionClassifier, faces: Faces) -> scores.Score
 
 def gain_over_random(found: scores.Scores, control: scores.Scores) -> list[float]:
     """Return the interval of insertion minus deletion above that of random maps."""
-    interval = scores.summarise(found, control)["gain_over_random"]["ci95"]
+    interval = scores.summarize(found, control)["gain_over_random"]["ci95"]
     assert isinstance(interval, list)
     return interval
 
@@ -97,8 +97,8 @@ def test_landmarks_are_learned(faces: Faces, synthetic_data) -> None:
     sizes = np.array([store.image(row).shape[0] for row in store.rows("train")])
     scaled = (store.landmarks[store.rows("train")] + 0.5) * (64 / sizes[:, None, None]) - 0.5
     mean_shape = torch.from_numpy(scaled.mean(axis=0)).float().expand(64, -1, -1)
-    blind = normalised_errors(mean_shape, faces.landmarks).mean()
-    assert normalised_errors(faces.images.landmarks, faces.landmarks).mean() < 0.75 * blind
+    blind = normalized_distances(mean_shape, faces.landmarks).mean()
+    assert normalized_distances(faces.images.landmarks, faces.landmarks).mean() < 0.75 * blind
 
 
 @pytest.mark.parametrize("method", OF_A_CLASS)

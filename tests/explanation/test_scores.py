@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from src.explanation.scores import STEPS, Scores, blur, random_maps, score_maps, summarise
+from src.explanation.scores import STEPS, Scores, blur, random_maps, score_maps, summarize
 
 SIZE = 32
 
@@ -65,7 +65,7 @@ def test_maps_without_an_order_gain_nothing() -> None:
 def test_summary_compares_image_by_image() -> None:
     insertion, deletion = torch.rand(50) + 1, torch.rand(50)
     scores, control = Scores(insertion, deletion), Scores(insertion - 0.25, deletion)
-    summary = summarise(scores, control)
+    summary = summarize(scores, control)
     assert summary["gain"]["mean"] == pytest.approx((insertion - deletion).mean().item())
     assert summary["gain_over_random"]["mean"] == pytest.approx(0.25)
     assert summary["gain_over_random"]["ci95"] == pytest.approx([0.25, 0.25])

@@ -20,11 +20,11 @@ from src.data.store.packed_store import Record, Skipped
 from src.utils.groups import load_group
 
 
-def build(name: str, path: Path, cache: Path, **options: Any) -> StoreDataModule:
-    """Build `data=name data.path=path` from its YAML."""
+def build(name: str, path: Path | None, cache: Path, **options: Any) -> StoreDataModule:
+    """Build `data=name data.path=path data_dir=cache` from its YAML; None leaves the path unset."""
     own = load_group("data", name)
     keys = {key: value for key, value in own.items() if not key.startswith("_")}
-    shared = {"path": str(path), "data_dir": str(cache), "transform": None, "seed": 0}
+    shared = {"path": None if path is None else str(path), "data_dir": str(cache), "transform": None, "seed": 0}
     module: StoreDataModule = get_class(own["_target_"])(**{**keys, **shared, **options})
     return module
 

@@ -12,8 +12,10 @@ import torch
 from pytorch_lightning import Callback, LightningDataModule, Trainer
 from torch.utils.data import DataLoader
 
+from src.models.arguments import defaults_of
 from src.models.classifier import ExpressionClassifier
 from src.models.losses import CrossEntropy, MultiTaskLoss
+from src.models.registry import head_class
 from src.models.schedules import constant
 from src.models.spec import ModelSpec
 
@@ -37,9 +39,10 @@ def make_spec() -> MakeSpec:
             "trained_on": "test-0123",
             "precision": "32-true",
         }
+        named = {"name": "linear", "tap": "fused", "valence_arousal": False, **(head or {})}
         return ModelSpec(
             backbone={"name": "emonet_tiny", "width": 16, "n_hourglass": 1, "n_blocks": 4, **(backbone or {})},
-            head={"name": "linear", "tap": "fused", "valence_arousal": False, **(head or {})},
+            head={**defaults_of(head_class(named["name"])), **named},
             **{**values, **fields},
         )
 

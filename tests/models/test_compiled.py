@@ -78,8 +78,12 @@ def test_only_predictions_are_compiled(model, compiler, tmp_path):
 )
 def test_auto_goes_by_the_size_of_the_job(model, compiler, tmp_path, choice, n_images, precision, expected):
     job = {**JOB, "n_images": n_images, "precision": precision}
-    compile_for_prediction(model, choice, **job, cache=tmp_path)
-    assert (model.compiled is not None) == expected
+    seconds = compile_for_prediction(model, choice, **job, cache=tmp_path)
+    assert (seconds is not None) == expected
+    n = len(compiler)
+    with torch.no_grad():
+        model(torch.rand(4, 3, 64, 64))
+    assert (len(compiler) > n) == expected
 
 
 def test_without_a_compiler(model, tmp_path, monkeypatch, caplog):

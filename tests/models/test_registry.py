@@ -58,9 +58,10 @@ def own_registry(monkeypatch):
 
 
 def spec_of(head=None, backbone=None):
+    shared = {key: value for key, value in load_group("head", "linear").items() if key != "width"}
     return new_spec(
         {**load_group("backbone", "emonet_tiny"), "width": 16, **(backbone or {})},
-        {**load_group("head", "linear"), **(head or {})},
+        {**shared, **(head or {})},
         ("happy", "sad"),
         image_size=64,
         grayscale=False,
@@ -111,6 +112,18 @@ def test_old_descriptions_are_those_of_today():
     assert old == new
     assert old.build_head().attention.num_heads == 2
     assert old.build_backbone().mask_limit == 16
+
+
+def test_a_description_of_before_an_argument_has_its_default():
+    new = spec_of(load_group("head", "linear"))
+    assert new.head["width"] == 128
+    described = {key: value for key, value in new.head.items() if key != "width"}
+    assert ModelSpec.from_dict({**new.to_dict(), "head": described}) == new
+    wide = ModelSpec.from_dict({**new.to_dict(), "head": {**described, "width": 32}})
+    assert wide.build_head().classify.in_features == 32
+    # A head that is not here keeps what it came with.
+    foreign = {**described, "name": "elsewhere", "size": 3}
+    assert ModelSpec.from_dict({**new.to_dict(), "head": foreign}).head == foreign
 
 
 def test_a_network_of_ones_own_survives(tmp_path):

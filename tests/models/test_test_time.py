@@ -31,7 +31,7 @@ def test_crops_show_the_corners_and_the_centre():
 
 
 def test_evaluation_averages_the_probabilities(tmp_path, data_dir):
-    from src.engine.evaluate import test as run_evaluation
+    from src.engine.evaluate import evaluate as run_evaluation
     from src.engine.fit import fit_and_test
     from src.models.weights import build_from_weights, load_weights
     from src.runs.layout import find_checkpoint

@@ -13,9 +13,10 @@ from src.metrics.paired import holm
 from src.runs.directory import write_config, write_status
 from src.utils.atomic_files import write_json
 from src.utils.errors import ConfigError
-from studies.head_study.conditions import CONDITIONS, Study
-from studies.head_study.findings import ORIGINAL, findings
-from studies.head_study.page import write_study
+from studies.findings import ORIGINAL
+from studies.head_study.findings import findings
+from studies.head_study.page import CONDITIONS, write_study
+from studies.study import Study
 from tests.helpers.running import TINY_DATA, compose_config, tiny_config
 
 CLASSES = ("happy", "sad", "angry")
@@ -57,14 +58,14 @@ def test_from_the_backbone_to_the_page(tmp_path, data_dir):
     assert "from scratch, 1 epochs in 0 minutes" in text
     for condition in conditions:
         assert f"(`{condition}`)" in text
-    assert f"Not run: {CONDITIONS['sampled']}; {CONDITIONS['half']}." in text
+    assert f"Not run: {CONDITIONS['sampled']}; {CONDITIONS['sized']}; {CONDITIONS['half']}." in text
     assert "left open** (runs are missing)" in text
     assert "linear: seen minus unseen" in text
     assert "| `fused`: multihead - linear |" in text
     for block in (b.splitlines() for b in text.split("\n\n") if b.startswith("|")):
         assert len({line.count("|") for line in block}) == 1, block
     # A head on frozen features trains itself alone; on emotion2, two blocks of the backbone, too.
-    study = Study(folder)
+    study = Study.read(folder, CONDITIONS)
     head, blocks = (
         study.cells[cell][0].metrics["model/trainable_parameters"]
         for cell in (("fused", "linear"), ("emotion2", "linear"))
@@ -73,8 +74,12 @@ def test_from_the_backbone_to_the_page(tmp_path, data_dir):
     assert study.split == "val"
 
 
-def fabricate(folder, condition, head, seed, accuracy, n=600):
-    path = folder / condition / f"{head}_{seed}"
+# Trained parameters of heads on 256 maps of 16 x 16, seven classes.
+SIZES = {"linear": 34_055, "self_attention": 84_040, "multihead": 144_535}
+
+
+def fabricate(folder, condition, head, seed, accuracy, n=600, width=128):
+    path = folder / condition / f"{head}_{width}_{seed}"
     path.mkdir(parents=True)
     rng = np.random.default_rng([seed, *map(ord, condition + head)])
     labels = np.arange(n) % 3
@@ -84,9 +89,12 @@ def fabricate(folder, condition, head, seed, accuracy, n=600):
     for i, name in enumerate(CLASSES):
         table[name] = np.where(predictions == i, 0.8, 0.1)
     table.to_csv(path / "predictions.csv", index=False)
-    write_json(path / "metrics.json", {"val/accuracy": accuracy, "fit/seconds": 1.0, "model/trainable_parameters": 5})
+    size = SIZES.get(head, 5) if width == 128 else 266 * width + 7
+    write_json(
+        path / "metrics.json", {"val/accuracy": accuracy, "fit/seconds": 1.0, "model/trainable_parameters": size}
+    )
     write_json(path / "status.json", {"state": "finished"})
-    cfg = {"task": "train", "seed": seed, "data": {"name": "fer2013"}, "head": {"name": head}}
+    cfg = {"task": "train", "seed": seed, "data": {"name": "fer2013"}, "head": {"name": head, "width": width}}
     OmegaConf.save(OmegaConf.create({**cfg, "trainer": {"max_epochs": 6}}), path / "config.yaml")
 
 
@@ -97,7 +105,7 @@ def study_of(folder, gain, seeds=2, conditions=("fused", "weighted", "sampled", 
             better = gains.get(condition, gain) if head in ("self_attention", "multihead") else 0.0
             for seed in range(seeds):
                 fabricate(folder, condition, head, seed, 0.6 + better, n)
-    return Study(folder)
+    return Study.read(folder, CONDITIONS)
 
 
 def outcomes(study):
@@ -106,8 +114,24 @@ def outcomes(study):
 
 def test_attention_that_helps(tmp_path):
     found = findings(study_of(tmp_path, 0.2))
-    assert [v.outcome for v in found] == ["refuted"] * 4
-    assert all(v.rule.endswith("as attention does help") for v in found[2:])
+    assert [v.outcome for v in found] == ["refuted"] * 2 + ["not applicable"] * 2 + ["left open"]
+    assert all(v.rule.endswith("not applicable, as attention does help") for v in found[2:4])
+
+
+@pytest.mark.parametrize(
+    ("wide", "outcome"),
+    [({316: 0.85, 543: 0.85}, "confirmed"), ({316: 0.6, 543: 0.8}, "refuted"), ({400: 0.6}, "left open")],
+)
+def test_attention_is_not_credited_with_size(tmp_path, wide, outcome):
+    """Each attention head is compared with the linear one of its size, and with no other."""
+    study_of(tmp_path, 0.2, conditions=("fused",), n=2000)
+    for width, accuracy in wide.items():
+        for seed in range(2):
+            fabricate(tmp_path, "sized", "linear", seed, accuracy, 2000, width=width)
+    found = findings(Study.read(tmp_path, CONDITIONS))[-1]
+    assert (found.outcome, found.complete) == (outcome, len(wide) == 2)
+    if found.complete:
+        assert [c.name for c in found.contrasts] == ["self_attention - linear (316)", "multihead - linear (543)"]
 
 
 def test_attention_that_harms(tmp_path):
@@ -115,26 +139,26 @@ def test_attention_that_harms(tmp_path):
     for head in ("linear_flat", "linear_bottleneck"):
         for seed in range(2):
             fabricate(tmp_path / "more", "fused", head, seed, 0.3)
-            study.cells["fused", head] = Study(tmp_path / "more").cells["fused", head]
+            study.cells["fused", head] = Study.read(tmp_path / "more", CONDITIONS).cells["fused", head]
     assert outcomes(study)[:2] == ["confirmed", "confirmed"]
 
 
 def test_few_images_leave_everything_open(tmp_path):
-    assert outcomes(study_of(tmp_path, 0.0, n=90)) == ["left open"] * 4
+    assert outcomes(study_of(tmp_path, 0.0, n=90)) == ["left open"] * 5
 
 
 def test_causes(tmp_path):
     """Attention helps once the classes are balanced, and no more with all images than with half of them."""
     found = findings(study_of(tmp_path, -0.2, weighted=0.2, sampled=0.2, half=0.3, n=2000))
-    assert [v.outcome for v in found[1:]] == ["confirmed", "confirmed", "refuted"]
-    assert all(v.complete for v in found)
+    assert [v.outcome for v in found[1:4]] == ["confirmed", "confirmed", "refuted"]
+    assert all(v.complete for v in found[:4])
 
 
 def test_missing_conditions_are_said(tmp_path):
     found = findings(study_of(tmp_path, -0.1, conditions=("fused",)))
-    assert [(v.outcome, v.complete) for v in found[2:]] == [("left open", False)] * 2
+    assert [(v.outcome, v.complete) for v in found[2:]] == [("left open", False)] * 3
     text = write_page(tmp_path, tmp_path / "docs" / "study.md")
-    assert len(re.findall(r"\(runs are missing\)", text)) == 2
+    assert len(re.findall(r"\(runs are missing\)", text)) == 3
 
 
 def test_a_contrast_is_a_bootstrap_over_images_and_seeds(tmp_path):

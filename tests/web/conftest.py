@@ -1,4 +1,4 @@
-"""A real server of the page, and a real browser."""
+"""A real server of the demo, and a real browser."""
 
 import json
 import os
@@ -39,7 +39,7 @@ SECONDS = 60_000
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
-    """Start the page with the shipped weights, small limits, and what a killed one has left."""
+    """Start the demo with the shipped weights, small limits, and what a killed one has left."""
     folder = tmp_path_factory.mktemp("app")
     left = folder / "temp" / f"{PREFIX}left"
     left.mkdir(parents=True)

@@ -26,7 +26,7 @@ def analyst(tmp_path_factory, exported):
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory):
-    path = tmp_path_factory.mktemp("picture") / "face.png"
+    path = tmp_path_factory.mktemp("image") / "face.png"
     cv2.imwrite(str(path), draw_scene(7, 0, 320, expression="happy")[0][..., ::-1])
     return str(path)
 
@@ -35,7 +35,7 @@ def silent(fraction, text):
     assert 0 <= fraction <= 1
 
 
-def test_a_image(analyst, image):
+def test_an_image(analyst, image):
     view = analyst.file(image, "tiny", False, silent)
     assert "1 face." in view.notice
     assert view.image.shape == (480, 480, 3)  # enlarged

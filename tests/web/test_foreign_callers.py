@@ -1,4 +1,4 @@
-"""The page as other sites, and programs that send it nonsense, would call it."""
+"""The demo as other sites, and programs that send it nonsense, would call it."""
 
 import json
 import socket
@@ -79,7 +79,7 @@ def test_other_pages_cannot_read(server):
     assert ask(server, UPLOAD, b"", Sec_Fetch_Dest="document", **shown)[0] == 403  # of a form
 
 
-def test_the_page_itself_can_post(server):
+def test_the_demo_itself_can_post(server):
     status, text = upload(server, Origin=server.url, Sec_Fetch_Site="same-origin")
     assert status == 200
     (path,) = json.loads(text)

@@ -72,4 +72,12 @@ def test_no_models(locations, message):
 
 def test_heat_maps_take_the_model_that_is_loaded_if_it_has_gradients(runs):
     shelf = ModelShelf([str(runs / "a")], detector="none")  # no ONNX file beside it: PyTorch on every machine
-    assert shelf.predictor("a", gradients=True) is shelf.predictor("a")
+    assert shelf.predictor("a", gradcam=True).backend is shelf.predictor("a").backend
+
+
+def test_a_request_for_heat_maps_leaves_the_others_alone(runs):
+    shelf = ModelShelf([str(runs / "a")], detector="none")
+    others = shelf.predictor("a")
+    assert shelf.predictor("a", gradcam=True).gradcam
+    assert not others.gradcam
+    assert not shelf.predictor("a").gradcam

@@ -34,7 +34,7 @@ on_posix = pytest.mark.skipif(os.name == "nt", reason="Windows has neither these
 
 @on_posix
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGKILL"])
-def test_the_folder_goes_with_its_page(tmp_path, monkeypatch, name):
+def test_the_folder_goes_with_its_demo(tmp_path, monkeypatch, name):
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     process = subprocess.Popen(
         [sys.executable, "-c", PAGE], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
@@ -56,7 +56,7 @@ def test_the_folder_goes_with_its_page(tmp_path, monkeypatch, name):
 
 
 @on_posix
-def test_only_folders_of_pages_that_run_no_more_are_removed(tmp_path):
+def test_only_folders_of_demos_that_run_no_more_are_removed(tmp_path):
     left, running, other, foreign = (tmp_path / f"{PREFIX}{name}" for name in ("left", "running", "other", "foreign"))
     for folder in (left, running, foreign):
         write(folder / LOCK, 0)

@@ -1,4 +1,4 @@
-"""The page's server, and requests that a user would not make; runs after `test_page.py`."""
+"""The demo's server, and requests that a user would not make; runs after `test_demo.py`."""
 
 import json
 import tempfile
@@ -99,7 +99,7 @@ def test_only_this_computer_can_reach_it(server):
 
 
 def test_the_server_talks_to_nobody_else(server):
-    """Runs last: whatever the page has done until now."""
+    """Runs last: whatever the demo has done until now."""
     hosts = set(server.hosts.read_text().split())
     assert "127.0.0.1" in hosts
     assert hosts <= {"127.0.0.1", "localhost", "::1"}, hosts

@@ -1,4 +1,4 @@
-"""What is in a store, and what is wrong with it: counts, copies, conflicts, blanks, near duplicates, skipped files."""
+"""What is in a store, and what is wrong with it: counts, duplicates, conflicts, blank images, skipped files."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from src.data.audit.origins import Table, count_origins, shared_images
 from src.data.selection.exact_duplicates import clean_rows, conflicting_groups, training_rows
 from src.data.selection.near_duplicates import Fingerprints, NearDuplicates, find_near_duplicates, fingerprints
 from src.data.store.packed_store import SPLITS, PackedStore
@@ -21,11 +22,17 @@ from src.utils.schemas import checked, read_json
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 EXAMPLES = 20  # near duplicates listed per pair of splits
 COMMON_SIZES = 10
+# What `audit.json` calls some fields since its first version.
+IN_THE_FILE = {
+    "images": "pictures",
+    "extra_duplicates": "extra_copies",
+    "exact_duplicates": "copies",
+    "near_duplicates": "near_copies",
+}
 
-Table = dict[str, dict[str, int]]
 _Found = tuple[NDArray[np.int64], NDArray[np.int64]]  # rows of the pairs (P, 2), and which pairs they are (P,)
 
 
@@ -41,17 +48,20 @@ class Audit:
         sizes: The most common sizes, `<width>x<height>` -> number of images; `other` sums up the rest.
         blank: Ids of the images of a single color.
         exact_groups: Number of groups of byte-identical images.
-        extra_copies: Number of images that these groups have more than one each.
-        copies: Split -> other split -> images of the split that have an exact duplicate in the other (on the diagonal:
-            another one in the same).
+        extra_duplicates: Number of images that these groups have more than one each.
+        exact_duplicates: Split -> other split -> images of the split that have an exact duplicate in the other (on the
+            diagonal: another one in the same).
         conflicts: Groups of byte-identical images that carry several labels: `ids`, `splits` and `labels`.
         training_after_dedup: Training images that `data.dedup=true` leaves.
         clean_test: Test images without an exact duplicate elsewhere, one per group of duplicates.
         near_pairs: Number of pairs of near duplicates among the distinct images.
         near_pairs_between: `<split>-<split>` -> pairs of which one is in the first split, the other in the second.
-        near_copies: Split -> other split -> images of the split that have a near duplicate in the other.
+        near_duplicates: Split -> other split -> images of the split that have a near duplicate in the other.
         near_examples: The first of these pairs: `ids`, `splits`, `labels`, `correlation` and hash `distance`.
         skipped: Files that could not be read: `id` and `reason`.
+        origins: Origin -> split -> number of images, where a data set joins several collections; else empty.
+        shared: Origin -> other origin -> images of the first that have an exact or near duplicate in the second.
+        remarks: What the data set says of itself, in sentences.
         format: Version of these fields.
     """
 
@@ -62,22 +72,24 @@ class Audit:
     sizes: dict[str, int]
     blank: list[str]
     exact_groups: int
-    extra_copies: int
-    copies: Table
+    extra_duplicates: int
+    exact_duplicates: Table
     conflicts: list[dict[str, list[str]]]
     training_after_dedup: int
     clean_test: int
     near_pairs: int
     near_pairs_between: dict[str, int]
-    near_copies: Table
+    near_duplicates: Table
     near_examples: dict[str, list[dict[str, Any]]]
     skipped: list[dict[str, str]]
+    origins: Table
+    shared: Table
+    remarks: list[str]
     format: int = FORMAT
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what `audit.json` holds, where images are called pictures."""
-        content = asdict(self)
-        return {"store": content.pop("store"), "pictures": content.pop("images"), **content}
+        """Return what `audit.json` holds."""
+        return {IN_THE_FILE.get(key, key): value for key, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, content: dict[str, Any], source: object = "this audit") -> Audit:
@@ -86,7 +98,9 @@ class Audit:
         Raises:
             ConfigError: If it is something else.
         """
-        return checked(cls, {"images": content.get("pictures"), **content}, source, "It is made anew.")
+        fields = {written: field for field, written in IN_THE_FILE.items()}
+        known = {fields.get(key, key): value for key, value in content.items()}
+        return checked(cls, known, source, "It is made anew.")
 
     @classmethod
     def read(cls, file: Path) -> Audit | None:
@@ -101,12 +115,20 @@ class Audit:
             return None
 
 
-def audit(store: PackedStore, class_names: Sequence[str] | None = None) -> Audit:
+def audit(
+    store: PackedStore,
+    class_names: Sequence[str] | None = None,
+    *,
+    origins: Sequence[str] | None = None,
+    remarks: Sequence[str] = (),
+) -> Audit:
     """Audit a store.
 
     Args:
         store: The images.
         class_names: Classes to count beside those that the store has, so that empty ones show up.
+        origins: Collection that each image comes from, (N,), if there are several.
+        remarks: What the data set says of itself.
     """
     prints = fingerprints(store)
     occurrences = _occurrences(store, prints)
@@ -122,16 +144,19 @@ def audit(store: PackedStore, class_names: Sequence[str] | None = None) -> Audit
         sizes=sizes,
         blank=_blank(store, prints),
         exact_groups=int((per_image > 1).sum()),
-        extra_copies=int((per_image - 1).sum()),
-        copies=_table(_copies(occurrences)),
+        extra_duplicates=int((per_image - 1).sum()),
+        exact_duplicates=_table(_exact_duplicates(occurrences)),
         conflicts=[_describe(store, rows) for rows in conflicting_groups(store)],
         training_after_dedup=len(training_rows(store)),
         clean_test=len(clean_rows(store, "test")),
         near_pairs=len(near.pairs),
         near_pairs_between={name: len(rows) for name, (rows, _) in between.items()},
-        near_copies=_table(_near_copies(prints, near, occurrences)),
+        near_duplicates=_table(_near_duplicates(prints, near, occurrences)),
         near_examples={name: _examples(store, near, found) for name, found in between.items()},
         skipped=[vars(entry) for entry in store.skipped],
+        origins=count_origins(store, origins) if origins else {},
+        shared=shared_images(origins, prints, near) if origins else {},
+        remarks=list(remarks),
     )
 
 
@@ -170,12 +195,12 @@ def _occurrences(store: PackedStore, prints: Fingerprints) -> NDArray[np.int64]:
     return np.bincount(keys, minlength=len(prints) * len(SPLITS)).reshape(-1, len(SPLITS))
 
 
-def _copies(occurrences: NDArray[np.int64]) -> NDArray[np.int64]:
+def _exact_duplicates(occurrences: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return how many images of a split have an exact duplicate in each split, (3, 3)."""
     n = len(SPLITS)
-    others = occurrences[:, None, :] - np.eye(n, dtype=np.int64)  # copies beside the image itself
-    copied: NDArray[np.int64] = (occurrences[:, :, None] * (others > 0)).sum(axis=0)
-    return copied
+    others = occurrences[:, None, :] - np.eye(n, dtype=np.int64)  # beside the image itself
+    numbers: NDArray[np.int64] = (occurrences[:, :, None] * (others > 0)).sum(axis=0)
+    return numbers
 
 
 def _near_between(store: PackedStore, prints: Fingerprints, near: NearDuplicates) -> dict[str, _Found]:
@@ -196,7 +221,7 @@ def _near_between(store: PackedStore, prints: Fingerprints, near: NearDuplicates
     return found
 
 
-def _near_copies(prints: Fingerprints, near: NearDuplicates, occurrences: NDArray[np.int64]) -> NDArray[np.int64]:
+def _near_duplicates(prints: Fingerprints, near: NearDuplicates, occurrences: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return how many images of a split have a near duplicate in each split, (3, 3)."""
     left, right = prints.image_of_row[near.pairs].T
     partner_in = np.zeros(occurrences.shape, bool)

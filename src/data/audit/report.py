@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
@@ -30,12 +31,13 @@ MARGIN = 170
 GAP = 4
 
 
-def open_audit(store: PackedStore, class_names: Sequence[str] | None = None) -> Audit:
+def open_audit(store: PackedStore, class_names: Sequence[str] | None = None, **described: Any) -> Audit:
     """Return the audit in the store's folder; made, with its contact sheet, at first use.
 
     Args:
         store: The images.
         class_names: Classes of the data set; None for those that the store has.
+        **described: Further arguments of `audit`.
 
     Raises:
         ConfigError: If the folder cannot be written.
@@ -44,7 +46,7 @@ def open_audit(store: PackedStore, class_names: Sequence[str] | None = None) -> 
     if known is not None:
         return known
     log.info("Auditing %s images", f"{len(store):,}")
-    result = audit(store, class_names)
+    result = audit(store, class_names, **described)
     try:
         contact_sheet(store, store.path / SHEET)
         # Last: whoever finds it finds the sheet, too.
@@ -58,8 +60,11 @@ def open_audit(store: PackedStore, class_names: Sequence[str] | None = None) -> 
 
 
 def audit_table(result: Audit) -> Group:
-    """Return the tables of the counts, the copies and the other findings, for a rich console."""
-    return Group(_counts_table(result), _copies_table(result), _findings_table(result))
+    """Return the tables of the counts, the duplicates and the other findings, for a rich console."""
+    tables: list[RenderableType] = [_counts_table(result), _duplicates_table(result), _findings_table(result)]
+    if result.origins:
+        tables.append(_origins_table(result))
+    return Group(*tables, *(escape(remark) for remark in result.remarks))
 
 
 def _counts_table(result: Audit) -> Table:
@@ -74,12 +79,21 @@ def _counts_table(result: Audit) -> Table:
     return table
 
 
-def _copies_table(result: Audit) -> Table:
-    table = _split_table("How many of them have a duplicate", "twin")
-    for kind, copies in (("exact duplicate", result.copies), ("near duplicate", result.near_copies)):
+def _duplicates_table(result: Audit) -> Table:
+    table = _split_table("How many of them have a duplicate", "duplicate")
+    for kind, numbers in (("exact", result.exact_duplicates), ("near", result.near_duplicates)):
         for other in SPLITS:
-            table.add_row(f"{kind} in {other}", *(f"{copies[split][other]:,}" for split in SPLITS))
+            table.add_row(f"{kind}, in {other}", *(f"{numbers[split][other]:,}" for split in SPLITS))
         table.add_section()
+    return table
+
+
+def _origins_table(result: Audit) -> Table:
+    table = _split_table("Where they come from", "origin")
+    table.add_column("with a duplicate in another origin", justify="right")
+    for name, numbers in result.origins.items():
+        shared = ", ".join(f"{other} {n:,}" for other, n in result.shared[name].items())
+        table.add_row(escape(name), *(f"{numbers[split]:,}" for split in SPLITS), escape(shared))
     return table
 
 
@@ -103,7 +117,7 @@ def _findings_table(result: Audit) -> Table:
         ("sizes", len(result.sizes), _listing([f"{size} ({n:,})" for size, n in result.sizes.items()])),
         ("color modes", len(result.modes), _listing([f"{mode} ({n:,})" for mode, n in result.modes.items()])),
         ("blank images", len(result.blank), _listing(result.blank)),
-        ("groups of exact duplicates", result.exact_groups, f"{result.extra_copies:,} extra duplicates"),
+        ("groups of exact duplicates", result.exact_groups, f"{result.extra_duplicates:,} extra duplicates"),
         ("groups with conflicting labels", len(result.conflicts), _listing(conflicts)),
         ("training images with data.dedup=true", result.training_after_dedup, ""),
         ("test images of test_dedup", result.clean_test, ""),

@@ -66,13 +66,8 @@ class AffectNetDataModule(StoreDataModule):
             val_share: Fraction of training that becomes the validation split.
             split_seed: Seed of the draw, independent of the run's.
             **common: Arguments of `StoreDataModule`.
-
-        Raises:
-            ConfigError: If the release is unknown or the share is no share.
         """
         super().__init__(**common)
-        if release not in ("auto", *RELEASES):
-            raise ConfigError(f"data.release={release}; expected auto, {', '.join(RELEASES)}.")
         self.release, self.cleaned = release, cleaned
         self.split_shares = validation_fractions(val_share)
         self.split_seed = split_seed

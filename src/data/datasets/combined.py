@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 
 from src.data.datamodule import StoreDataModule
 from src.data.options import CHOICES, OF_THE_RUN, RULES
-from src.data.selection.cross_duplicates import Candidates, copies
+from src.data.selection.cross_duplicates import Candidates, find_duplicates
 from src.data.store.packed_store import SPLITS, Record, Skipped
 from src.data.vocabulary import CANONICAL
 from src.utils.errors import ConfigError
@@ -130,6 +130,10 @@ class CombinedDataModule(StoreDataModule):
         # Not instantiate: what to build is read from our own file, never from the options.
         return Part(label, get_class(own["_target_"])(**keys, **whole, dedup=False))
 
+    def origins(self) -> list[str]:
+        """Return the part that each image comes from, (N,)."""
+        return [str(name).partition("/")[0] for name in self.store.ids]
+
     def store_options(self) -> dict[str, Any]:
         """Return the stores of the parts and what is taken from them."""
         listed = self._candidates()
@@ -147,7 +151,7 @@ class CombinedDataModule(StoreDataModule):
         listed = self._candidates()
         exact, near = np.zeros((2, len(listed.row)), bool)
         if self.dedup:
-            exact, near = copies([part.data.store for part in self._parts], listed)
+            exact, near = find_duplicates([part.data.store for part in self._parts], listed)
         else:
             log.warning("data=%s: duplicates stay (data.dedup=false); test images may be trained on.", self.name)
         self._count(listed, exact, near)

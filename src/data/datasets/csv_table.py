@@ -64,7 +64,7 @@ class CsvDataModule(StoreDataModule):
             **common: Arguments of `StoreDataModule`.
 
         Raises:
-            ConfigError: If the shares are no shares, or a name is unknown.
+            ConfigError: If the fractions do not sum to 1, or a name is unknown.
         """
         super().__init__(**common)
         self.split_shares = check_fractions("data.split_shares", split_shares)

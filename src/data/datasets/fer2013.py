@@ -30,6 +30,7 @@ class Fer2013DataModule(StoreDataModule):
     """FER2013: 35,887 gray faces of 48 x 48 pixels in seven classes; 28,709 / 3,589 / 3,589."""
 
     classes = canonical_order(LABELS)
+    raw_name = "fer2013"
     source_hint = f"{EXPECTED}; or Kaggle's folders train/<class>/Training_*.jpg and test/<class>/*Test_*.jpg"
 
     def store_options(self) -> dict[str, Any]:

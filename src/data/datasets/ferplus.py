@@ -11,7 +11,7 @@ import numpy as np
 
 from src.data.datasets.fer2013 import Fer2013DataModule
 from src.data.datasets.fer2013_folder import is_fer2013_folder
-from src.data.datasets.ferplus_votes import EXPECTED, MODES, Ballot, decide, read_votes
+from src.data.datasets.ferplus_votes import EXPECTED, Ballot, Mode, decide, read_votes
 from src.data.readers.fingerprint import source_fingerprint
 from src.data.store.packed_store import Record, Skipped
 from src.data.vocabulary import CANONICAL
@@ -32,20 +32,15 @@ class FerPlusDataModule(Fer2013DataModule):
 
     classes: ClassVar[tuple[str, ...]] = CANONICAL
 
-    def __init__(self, *, votes_path: str | None, mode: str, **common: Any) -> None:
+    def __init__(self, *, votes_path: str | None, mode: Mode, **common: Any) -> None:
         """Store the options; `conf/data/ferplus.yaml` documents them.
 
         Args:
             votes_path: The CSV of the votes.
             mode: `majority`, `soft` or `multi`.
             **common: Arguments of `StoreDataModule`.
-
-        Raises:
-            ConfigError: If the mode is unknown.
         """
         super().__init__(**common)
-        if mode not in MODES:
-            raise ConfigError(f"data.mode={mode}; expected one of {', '.join(MODES)}. Set data.mode=... accordingly.")
         self.votes_path, self.mode = votes_path, mode
 
     def store_options(self) -> dict[str, Any]:
@@ -99,11 +94,7 @@ class FerPlusDataModule(Fer2013DataModule):
         yield replace(record, label=label, distribution=(chosen / chosen.sum()).astype(np.float32))
 
     def _votes_file(self) -> Path:
-        if not self.votes_path:
-            raise ConfigError(
-                f"data.votes_path is not set; data={self.name} expects {EXPECTED}. Set data.votes_path=..."
-            )
-        path = Path(self.votes_path).expanduser()
+        path = self.find_source("data.votes_path", self.votes_path, "ferplus", EXPECTED)
         if not path.is_file():
-            raise ConfigError(f"data.votes_path={self.votes_path} is no file; data={self.name} expects {EXPECTED}.")
+            raise ConfigError(f"data.votes_path={path} is no file; data={self.name} expects {EXPECTED}.")
         return path

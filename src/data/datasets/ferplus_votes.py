@@ -16,7 +16,6 @@ from src.data.vocabulary import CANONICAL, canonical_name
 from src.utils.errors import ConfigError
 
 Mode = Literal["majority", "soft", "multi"]
-MODES: tuple[Mode, ...] = ("majority", "soft", "multi")
 # The columns of the votes; the last two are no expression.
 EXPRESSIONS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
 NO_FACE = ("unknown", "NF")

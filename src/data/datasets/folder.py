@@ -45,7 +45,7 @@ class FolderDataModule(StoreDataModule):
             **common: Arguments of `StoreDataModule`.
 
         Raises:
-            ConfigError: If the shares are no shares.
+            ConfigError: If the fractions do not sum to 1.
         """
         super().__init__(**common)
         self.split_shares = check_fractions("data.split_shares", split_shares)

@@ -8,12 +8,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
+from src.data.readers.file_tree import is_junk
 from src.data.readers.fingerprint import source_fingerprint
 from src.data.readers.landmark_file import LandmarkFile
 from src.data.selection.classes import ClassSelection
@@ -31,9 +32,10 @@ class LabeledImages(ABC):
     """Packs the images of a data set, and says which of them, with which labels, each split serves.
 
     A subclass states its `classes` (canonical order; empty if they depend on the source) and its `source_hint`, and
-    yields its images in `records()`, each with its split; `generated` says that it needs no source, `shows_people`
-    that its images are private. With a `second_vocabulary`, a name and its classes, the records' distributions are
-    over it instead of being the target. `derived` names outputs whose targets nobody annotated.
+    yields its images in `records()`, each with its split; `raw_name` is the folder of `data_dir/raw/` where its source
+    may lie, if not its name; `generated` says that it needs no source, `shows_people` that its images are private. With
+    a `second_vocabulary`, a name and its classes, the records' distributions are over it instead of being the target.
+    `derived` names outputs whose targets nobody annotated.
 
     Attributes:
         name: Name of the data set.
@@ -42,6 +44,7 @@ class LabeledImages(ABC):
 
     classes: ClassVar[tuple[str, ...]] = ()
     source_hint: ClassVar[str]
+    raw_name: ClassVar[str | None] = None
     generated: ClassVar[bool] = False
     shows_people: ClassVar[bool] = True
     second_vocabulary: tuple[str, tuple[str, ...]] | None = None
@@ -80,17 +83,12 @@ class LabeledImages(ABC):
             landmarks_path: File of the images' landmarks, see `src.data.readers.landmark_file`; None for those, if any,
                 that the data set has.
             class_names: Classes of the model that will see the images; None for the data set's own.
-
-        Raises:
-            ConfigError: If the half is unknown.
         """
         super().__init__()
         self.name: str | None = name  # as Lightning declares it
         self.path, self.cache_dir = path, Path(data_dir) / "cache"
         self.dedup, self.max_bad, self._kept_classes, self._merge = dedup, max_bad, classes, merge
         self._exclude = [exclude] if isinstance(exclude, str) else list(exclude or ())
-        if half not in (None, *get_args(Half)):
-            raise ConfigError(f"data.half={half}; expected null, first or second. Set data.half=... accordingly.")
         self._half, self._half_seed, self._max_per_class = half, half_seed, max_per_class
         self._landmarks_path = landmarks_path
         self.left_out: Counter[str] = Counter()
@@ -101,23 +99,52 @@ class LabeledImages(ABC):
     def records(self) -> Iterator[Record | Skipped]:
         """Yield every image of the data set, or the reason why one cannot be read."""
 
+    def origins(self) -> list[str] | None:
+        """Return which collection each image of the store comes from, (N,); None for a data set that is one."""
+        return None
+
+    def remarks(self) -> list[str]:
+        """Return what users of the data set should know, found in its images, in sentences for the audit."""
+        return []
+
     def store_options(self) -> dict[str, Any]:
         """Return the options, beside the source, that determine the store's content."""
         return {}
 
     def source(self) -> Path:
-        """Return `data.path`.
+        """Return `data.path`, or else what lies in `data_dir/raw/` under the data set's name.
 
         Raises:
-            ConfigError: If it is not set or does not exist.
+            ConfigError: If there is neither.
         """
-        if not self.path:
-            raise ConfigError(f"data.path is not set; data={self.name} expects {self.source_hint}. Set data.path=...")
-        path = Path(self.path).expanduser()
-        if not (path.is_file() or path.is_dir()):
-            found = "is neither a file nor a folder" if path.exists() else "does not exist"
-            raise ConfigError(f"data.path={self.path} {found}; data={self.name} expects {self.source_hint}.")
-        return path
+        return self.find_source("data.path", self.path, self.raw_name or str(self.name), self.source_hint)
+
+    def find_source(self, key: str, location: str | None, raw_name: str, expected: str) -> Path:
+        """Return a file or folder that a key of the configuration names, or else what lies in a folder of `raw`.
+
+        Args:
+            key: The key.
+            location: Its value; None to look in `data_dir/raw/<raw_name>`.
+            raw_name: Name of a data set.
+            expected: What it should be, for messages.
+
+        Raises:
+            ConfigError: If there is nothing.
+        """
+        if location:
+            path = Path(location).expanduser()
+            if not (path.is_file() or path.is_dir()):
+                found = "is neither a file nor a folder" if path.exists() else "does not exist"
+                raise ConfigError(f"{key}={location} {found}; data={self.name} expects {expected}.")
+            return path
+        folder = self.cache_dir.parent / "raw" / raw_name
+        files = [path for path in folder.iterdir() if not is_junk([path.name])] if folder.is_dir() else []
+        if not files:
+            raise ConfigError(
+                f"{key} is not set, and nothing lies in {folder}; data={self.name} expects {expected}. Put it "
+                f"there, or set {key}=..."
+            )
+        return files[0] if len(files) == 1 else folder
 
     @property
     def store(self) -> PackedStore:

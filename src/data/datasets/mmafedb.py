@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter, defaultdict
 from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import PurePosixPath
 from typing import Any
 
 from src.data.datamodule import StoreDataModule
@@ -13,8 +17,16 @@ from src.data.store.packed_store import Record, Skipped
 from src.data.vocabulary import canonical_order
 from src.utils.errors import ConfigError
 
+# What its images are called: `<row of ExpW's label.lst>Exp<label><ExpW's name>`, and FER2013's by split and row.
+EXPW = re.compile(r"((?P<row>\d+)|x\d+_\d+)Exp\d")
+FER2013 = re.compile(r"(Training|PublicTest|PrivateTest)_\d+")
+SIZES = {"FER2013": 35_887, "ExpW": 91_793}
 # The names of the class folders.
 LABELS = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
+
+
+def _origin(file: str) -> str:
+    return "ExpW" if EXPW.match(file) else "FER2013" if FER2013.match(file) else "unknown"
 
 
 class MmafedbDataModule(StoreDataModule):
@@ -33,6 +45,42 @@ class MmafedbDataModule(StoreDataModule):
         "the folder MMAFEDB (or its .zip) with train/, valid/ and test/, each with angry/, disgust/, fear/, happy/, "
         "neutral/, sad/ and surprise/"
     )
+
+    def origins(self) -> list[str]:
+        """Return the collection that each image comes from, by its file's name, (N,)."""
+        return [_origin(PurePosixPath(name).name) for name in self.store.ids.tolist()]
+
+    def remarks(self) -> list[str]:
+        """Say how much of FER2013 and ExpW is there, and how ExpW was split."""
+        counts = Counter(self.origins())
+        parts = ", ".join(
+            f"{counts[name]:,} of the {size:,} images of {name}" for name, size in SIZES.items() if counts[name]
+        )
+        remarks = [f"By the names of its files it holds {parts}."] if parts else []
+        ordered = self._classes_in_row_order()
+        if ordered:
+            remarks.append(
+                f"ExpW's images are split in the order of its rows, not at random: in {len(ordered)} classes "
+                f"({', '.join(ordered)}) a split is one range of rows, or two. ExpW's rows follow the words that its "
+                "images were searched with, so that training and test faces were found by other words, and test "
+                "accuracy is also that of a change of domain."
+            )
+        return remarks
+
+    def _classes_in_row_order(self) -> list[str]:
+        """Return the classes in which each split is a range of ExpW's rows, or two."""
+        store, rows = self.store, defaultdict(list)
+        for i, name in enumerate(store.ids.tolist()):
+            match = EXPW.match(PurePosixPath(name).name)
+            if match and match["row"]:
+                rows[store.class_names[store.labels[i]]].append((int(match["row"]), int(store.splits[i])))
+        ordered = []
+        for name, entries in rows.items():
+            splits = [split for _, split in sorted(entries)]
+            changes = sum(one != other for one, other in pairwise(splits))
+            if changes and changes <= 2 * (len(set(splits)) - 1):
+                ordered.append(name)
+        return list(canonical_order(ordered))
 
     def store_options(self) -> dict[str, Any]:
         """Return the longest side stored."""

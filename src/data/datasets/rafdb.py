@@ -48,9 +48,6 @@ class RafdbDataModule(StoreDataModule):
             val_share: Fraction of training that becomes the validation split.
             split_seed: Seed of the draw, independent of the run's.
             **common: Arguments of `StoreDataModule`.
-
-        Raises:
-            ConfigError: If the share is no share.
         """
         super().__init__(**common)
         self.split_shares = validation_fractions(val_share)

@@ -147,7 +147,7 @@ def _turned(image: Image.Image) -> Image.Image:
 def _pixels(image: Image.Image) -> NDArray[np.uint8]:
     """Return the pixels of a decoded image of any mode."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return _deep_grey(image)
+        return _deep_gray(image)
     if image.mode in ("L", "1"):
         return np.array(image.convert("L"))
     if image.has_transparency_data:
@@ -155,11 +155,11 @@ def _pixels(image: Image.Image) -> NDArray[np.uint8]:
         image = Image.alpha_composite(Image.new("RGBA", opaque.size, "white"), opaque)
     colors = np.array(image.convert("RGB"))
     first = colors[..., 0]
-    is_grey = np.array_equal(first, colors[..., 1]) and np.array_equal(first, colors[..., 2])
-    return np.ascontiguousarray(first) if is_grey else colors
+    is_gray = np.array_equal(first, colors[..., 1]) and np.array_equal(first, colors[..., 2])
+    return np.ascontiguousarray(first) if is_gray else colors
 
 
-def _deep_grey(image: Image.Image) -> NDArray[np.uint8]:
+def _deep_gray(image: Image.Image) -> NDArray[np.uint8]:
     """Return a gray image of 16 bits as uint8; of the 32-bit kinds, values of 16 bits are accepted."""
     values = np.array(image)
     if image.mode == "F" or values.min() < 0 or values.max() > 65535:

@@ -28,27 +28,22 @@ def check_fractions(key: str, fractions: Sequence[float]) -> tuple[float, float,
 
     Args:
         key: Configuration key they come from, for the message.
-        fractions: The shares.
+        fractions: The three of them.
 
     Raises:
-        ConfigError: If they are not three numbers in [0, 1] that sum to 1.
+        ConfigError: If they do not sum to 1.
     """
-    if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
+    train, val, test = fractions
+    if abs(train + val + test - 1) > 1e-6:
         raise ConfigError(
-            f"{key}={list(fractions)}; expected the fractions of train, val and test, three numbers of 0 or more that "
-            "sum to 1, such as [0.8,0.1,0.1]."
+            f"{key}={list(fractions)}; expected the fractions of train, val and test, which sum to 1, such as "
+            "[0.8,0.1,0.1]."
         )
-    return fractions[0], fractions[1], fractions[2]
+    return train, val, test
 
 
 def validation_fractions(val_share: float) -> tuple[float, float, float]:
-    """Return the fractions of train, val and test where validation is drawn from training and the test set is given.
-
-    Raises:
-        ConfigError: If `data.val_share` is no share.
-    """
-    if not 0 < val_share < 1:
-        raise ConfigError(f"data.val_share={val_share}; expected the fraction of training to validate on, such as 0.1.")
+    """Return the fractions of train, val and test where validation is drawn from training and the test set is given."""
     return 1 - val_share, val_share, 0.0
 
 
@@ -69,11 +64,11 @@ def complete_splits(
         ids: Names of the images, (N,), unique.
         labels: Their class names, (N,).
         known: Their splits, (N,); None counts as training.
-        fractions: Fractions of train, val and test; a missing split takes its share relative to training's. With a
+        fractions: Fractions of train, val and test; a missing split takes its fraction relative to training's. With a
             fraction of 0 it stays empty.
         seed: Seed of the draw.
-        groups: What each image belongs to, (N,), such as its subject. A group is never divided, so the shares and
-            the classes are only approximately kept.
+        groups: What each image belongs to, (N,), such as its subject. A group is never divided, so the fractions
+            and the classes are only approximately kept.
 
     Returns:
         The splits, (N,).
@@ -142,7 +137,7 @@ def _draw_by_group(labels: Sequence[str], groups: Sequence[Hashable], weights: M
     if len(members) < len(weights):
         raise ConfigError(
             f"data.path has {len(members)} subject(s), too few for the splits {', '.join(weights)}; add subjects or a "
-            "split column, or give a split the share 0 in data.split_shares."
+            "split column, or give a split the fraction 0 in data.split_shares."
         )
     total = np.bincount([classes.index(label) for label in labels], minlength=len(classes))
     lacking = {split: total * weight / sum(weights.values()) for split, weight in weights.items()}

@@ -77,8 +77,8 @@ class ClassSelection:
             joined[:, index[column]] += distribution[:, column]
         total = joined.sum(axis=1, keepdims=True)
         fallback = np.full_like(joined, np.nan) if labels is None else np.eye(len(target), dtype=np.float32)[labels]
-        renormalised: NDArray[np.float32] = np.divide(joined, total, out=fallback, where=total > 0)
-        return renormalised
+        renormalized: NDArray[np.float32] = np.divide(joined, total, out=fallback, where=total > 0)
+        return renormalized
 
 
 def _merged(source: Sequence[str], merge: Mapping[str, Sequence[str]]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Copies among the images of several stores: which ones to leave out so that no image is there twice."""
+"""Duplicates among the images of several stores: which ones to leave out so that no image is there twice."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Candidates:
     label: Rows
 
 
-def copies(stores: Sequence[PackedStore], listed: Candidates) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def find_duplicates(stores: Sequence[PackedStore], listed: Candidates) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Find the images to leave out.
 
     Of duplicates, the one that stays is in the test rather than the validation and there rather than the training
@@ -56,7 +56,7 @@ def copies(stores: Sequence[PackedStore], listed: Candidates) -> tuple[NDArray[n
     exact = np.ones(len(order), bool)
     exact[order[first]] = False
     near = np.zeros(len(order), bool)
-    near[order[first[_near_copies(_pairs(stores, names), first)]]] = True
+    near[order[first[_dropped(_pairs(stores, names), first)]]] = True
     return exact, near
 
 
@@ -73,14 +73,14 @@ def _pairs(stores: Sequence[PackedStore], digests: NDArray[np.bytes_]) -> Rows:
     return np.concatenate(found)
 
 
-def _near_copies(pairs: Rows, rank: Rows) -> list[int]:
+def _dropped(pairs: Rows, rank: Rows) -> list[int]:
     """Return the images that are paired with one that stays; the smaller rank stays."""
-    neighbours: dict[int, list[int]] = defaultdict(list)
+    paired: dict[int, list[int]] = defaultdict(list)
     for left, right in pairs.tolist():
-        neighbours[left].append(right)
-        neighbours[right].append(left)
+        paired[left].append(right)
+        paired[right].append(left)
     dropped: set[int] = set()
-    for image in sorted(neighbours, key=lambda index: int(rank[index])):
-        if any(rank[other] < rank[image] and other not in dropped for other in neighbours[image]):
+    for image in sorted(paired, key=lambda index: int(rank[index])):
+        if any(rank[other] < rank[image] and other not in dropped for other in paired[image]):
             dropped.add(image)
     return sorted(dropped)

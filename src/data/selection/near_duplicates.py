@@ -141,8 +141,8 @@ def find_matches(prints: Fingerprints, other: Fingerprints) -> Matches:
 def near_pairs(prints: Fingerprints, other: Fingerprints) -> Pairs:
     """Return the pairs of nearly equal images, the one of `prints`, the other of `other`: indices, (P,) each."""
     ours, theirs = np.flatnonzero(prints.norm > 0), np.flatnonzero(other.norm > 0)
-    hits = close_pairs(prints.hashes[ours], other.hashes[theirs])
-    left, right, _ = _confirmed(prints, other, ((ours[i], theirs[j]) for i, j in hits))
+    close = close_pairs(prints.hashes[ours], other.hashes[theirs])
+    left, right, _ = _confirmed(prints, other, ((ours[i], theirs[j]) for i, j in close))
     return left, right
 
 
@@ -217,7 +217,7 @@ def _confirmed(
     for left, right in shortlist:
         for part in _slices(len(left), PAIRS_AT_ONCE):
             i, j = left[part], right[part]
-            product = np.einsum("ij,ij->i", _centred(prints, i), _centred(other, j))
+            product = np.einsum("ij,ij->i", _centered(prints, i), _centered(other, j))
             correlation = product / (prints.norm[i] * other.norm[j])
             similar = correlation >= MIN_CORRELATION
             kept.append((i[similar], j[similar], correlation[similar]))
@@ -225,7 +225,7 @@ def _confirmed(
     return first, second, values
 
 
-def _centred(prints: Fingerprints, index: Rows) -> NDArray[np.float32]:
+def _centered(prints: Fingerprints, index: Rows) -> NDArray[np.float32]:
     return prints.pixels[index].astype(np.float32) - prints.mean[index, None]
 
 

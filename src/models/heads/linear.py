@@ -16,11 +16,16 @@ BOTTLENECK = 128
 class LinearHead(Head):
     """1x1 convolution to 128 channels, BN, ReLU, global average pool, linear ("final layer 1")."""
 
-    def __init__(self, **features: Any) -> None:
-        """Create the head; see `Head` for the arguments."""
+    def __init__(self, *, width: int = BOTTLENECK, **features: Any) -> None:
+        """Create the head; see `Head` for the other arguments.
+
+        Args:
+            width: Channels of the convolution.
+            **features: Arguments of `Head`.
+        """
         super().__init__(**features)
-        self.reduce = conv_bn_relu(self.channels, BOTTLENECK)
-        self.classify = nn.Linear(BOTTLENECK, self.n_outputs)
+        self.reduce = conv_bn_relu(self.channels, width)
+        self.classify = nn.Linear(width, self.n_outputs)
 
     @property
     def input_layers(self) -> tuple[nn.Module, ...]:

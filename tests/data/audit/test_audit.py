@@ -33,7 +33,7 @@ def _brighter(image: Image) -> Image:
 
 
 def _planted() -> list[Record | Skipped]:
-    """A store with copies, conflicts, blanks, near duplicates, several sizes, and a broken file.
+    """A store with duplicates, conflicts, blanks, near duplicates, several sizes, and a broken file.
 
     Faces 0 to 3 are in several splits, 4 to 9 are clean.
     """
@@ -94,8 +94,8 @@ def test_blank_images(result: Audit) -> None:
 
 def test_exact_copies(result: Audit) -> None:
     assert result.exact_groups == 5  # a, b, c, the bright d, the black n
-    assert result.extra_copies == 7
-    assert result.copies == {
+    assert result.extra_duplicates == 7
+    assert result.exact_duplicates == {
         "train": {"train": 2, "val": 3, "test": 1},
         "val": {"train": 2, "val": 0, "test": 1},
         "test": {"train": 2, "val": 1, "test": 4},
@@ -117,8 +117,8 @@ def test_what_deduplication_leaves(result: Audit) -> None:
 def test_near_duplicates(result: Audit) -> None:
     assert result.near_pairs == 1
     assert {name: n for name, n in result.near_pairs_between.items() if n} == {"train-test": 1}
-    assert result.near_copies["test"] == {"train": 2, "val": 0, "test": 0}
-    assert result.near_copies["train"] == {"train": 0, "val": 0, "test": 1}
+    assert result.near_duplicates["test"] == {"train": 2, "val": 0, "test": 0}
+    assert result.near_duplicates["train"] == {"train": 0, "val": 0, "test": 1}
     (pair,) = result.near_examples["train-test"]
     assert pair["ids"] == ["d0", "d1"]
     assert pair["splits"] == ["train", "test"]
@@ -127,7 +127,7 @@ def test_near_duplicates(result: Audit) -> None:
 
 
 def test_examples_name_the_copy_in_the_split(make_store: MakeStore) -> None:
-    """A pair counts between all splits that copies of its images are in, and its examples are from these."""
+    """A pair counts between all splits that duplicates of its images are in, and its examples are from these."""
     face, bright = _face(0), _brighter(_face(0))
     placed: list[tuple[str, Split, Image]] = [
         ("v", "val", face),
@@ -145,7 +145,7 @@ def test_examples_name_the_copy_in_the_split(make_store: MakeStore) -> None:
         "train-test": [("w", "t")],
         "val-test": [("v", "t")],
     }
-    assert found.near_copies["train"] == {"train": 3, "val": 1, "test": 2}
+    assert found.near_duplicates["train"] == {"train": 3, "val": 1, "test": 2}
 
 
 def test_skipped_files_and_their_reasons(result: Audit) -> None:
@@ -235,8 +235,8 @@ def test_known_numbers_of_fer2013(fer2013: PackedStore) -> None:
         "val": 3_589,
         "test": 3_589,
     }
-    assert (found.exact_groups, found.extra_copies, len(found.conflicts)) == (1_518, 1_853, 52)
-    assert (found.copies["val"]["train"], found.copies["test"]["train"]) == (283, 289)
+    assert (found.exact_groups, found.extra_duplicates, len(found.conflicts)) == (1_518, 1_853, 52)
+    assert (found.exact_duplicates["val"]["train"], found.exact_duplicates["test"]["train"]) == (283, 289)
     assert len(found.blank) == 10
     assert (found.training_after_dedup, found.clean_test) == (26_942, 3_267)
     # As a comparison of all pairs' pixels finds them, without a hash: the shortlist loses none.

@@ -234,8 +234,6 @@ def test_a_folder_without_a_form_or_with_two_is_an_error(csv_release: Path, tmp_
     with pytest.raises(ConfigError, match=r"more than one form \(csv, annotations\): set data\.release"):
         contents(_module(csv_release))
     assert "6/train3.png" in contents(_module(csv_release, release="csv"))[0]
-    with pytest.raises(ConfigError, match=r"data\.release=parquet; expected auto, csv"):
-        _module(csv_release, release="parquet")
 
 
 def test_images_elsewhere_are_an_error(csv_release: Path) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from src.data.datamodule import StoreDataModule
 from src.data.datasets.combined import WHOLE_KEYS
 from src.data.faces.generator import draw_face
-from src.data.selection.cross_duplicates import Candidates, copies
+from src.data.selection.cross_duplicates import Candidates, find_duplicates
 from src.data.store.packed_store import SPLITS, PackedStore, Record, write_store
 from src.data.vocabulary import CANONICAL
 from src.engine.build import build_data
@@ -30,14 +30,14 @@ Image = NDArray[np.uint8]
 # What each part holds: split, image, class. Images are faces by number; with a "~" they are near duplicates of it.
 FIRST = [
     ("train", "0", "happy"), ("train", "1", "sad"), ("train", "2", "angry"), ("train", "3", "fear"),
-    ("train", "1", "happy"),  # a copy within training, with another label
+    ("train", "1", "happy"),  # a duplicate within training, with another label
     ("val", "4", "happy"), ("val", "5", "sad"), ("test", "6", "happy"), ("test", "7", "neutral"),
 ]  # fmt: skip
 SECOND = [
     ("train", "6~", "happy"),  # the first one's test image
     ("train", "5", "sad"),  # its validation image
     ("val", "7", "neutral"),  # its test image
-    ("train", "10", "contempt"), ("train", "2~", "angry"),  # a copy across training
+    ("train", "10", "contempt"), ("train", "2~", "angry"),  # a duplicate across training
     ("val", "11", "happy"), ("test", "0", "happy"),  # the first one's training image
     ("test", "3~", "fear"), ("test", "12", "sad"), ("test", "12", "sad"),
 ]  # fmt: skip
@@ -116,7 +116,7 @@ def test_options_of_a_part(folders: list[Path], tmp_path: Path) -> None:
     first, second = ({"name": "folder", "path": str(path)} for path in folders)
     data = combined(tmp_path, first | {"classes": ["happy", "sad"]}, second)
     assert {name for _, name in kept(data, "folder")} == {"1", "4", "5", "6"}
-    # The copy that the first part does not give leaves the second part's in peace.
+    # The duplicate that the first part does not give leaves the second part's in peace.
     assert ("train", "2~") in kept(data, "folder_2")
     assert data.store.left_out["folder, test: by its classes or exclude"] == 1
     assert data.fingerprint != both(folders, tmp_path).fingerprint
@@ -191,7 +191,7 @@ def test_distributions_and_labels_together(folders: list[Path], tmp_path: Path) 
         assert name.startswith("ferplus") or max(target) == 1
 
 
-def test_near_copies_of_a_dropped_image_stay(tmp_path: Path) -> None:
+def test_near_duplicates_of_a_dropped_image_stay(tmp_path: Path) -> None:
     """B is like A and like C, but A and C are not alike: with A, B goes and C stays."""
     rng = np.random.default_rng(0)
     base = cv2.GaussianBlur(rng.integers(0, 256, (48, 48)).astype(np.float32), (0, 0), 4)
@@ -203,7 +203,7 @@ def test_near_copies_of_a_dropped_image_stay(tmp_path: Path) -> None:
         pixels = np.round((image - low) / (high - low) * 255).astype(np.uint8)
         stores.append(write_store(tmp_path / name, [Record(name, split, "sad", pixels)], max_bad=0))
     one = np.zeros(3, np.int64)
-    exact, near = copies(stores, Candidates(np.arange(3), one, np.array([2, 1, 0]), one))
+    exact, near = find_duplicates(stores, Candidates(np.arange(3), one, np.array([2, 1, 0]), one))
     assert not exact.any()
     assert near.tolist() == [False, True, False]
 
@@ -219,7 +219,7 @@ def test_near_copies_of_a_dropped_image_stay(tmp_path: Path) -> None:
         ([{"name": "folder", "batch_size": 3}], "data.parts, folder: batch_size=3 is no option of a part"),
         ([{"name": "folder", "_target_": "os.system"}], "_target_=os.system is no option of a part"),
         ([{"name": "folder", "split_seed": "x"}], "data.parts, folder: data.split_seed=x; expected a whole number"),
-        ([{"name": "fer2013"}], "data.path is not set; data=fer2013"),
+        ([{"name": "fer2013"}], "raw/fer2013; data=fer2013"),
     ],
 )
 def test_mistakes(tmp_path: Path, parts: Any, found: str) -> None:

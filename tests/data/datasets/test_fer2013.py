@@ -210,7 +210,10 @@ def test_missing_source(tmp_path: Path) -> None:
 
 
 def test_source_not_set(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"data\.path is not set; data=fer2013 expects Kaggle's fer2013\.csv"):
+    with pytest.raises(
+        ConfigError,
+        match=r"data\.path is not set, and nothing lies in .*raw.fer2013; data=fer2013 expects Kaggle's fer2013\.csv",
+    ):
         data_module(None, tmp_path).prepare_data()
 
 

@@ -14,7 +14,7 @@ from src.data.circumplex import COORDINATES, project
 from src.data.datasets.fer2013 import LABELS
 from src.data.vocabulary import CANONICAL, canonical_order
 from src.engine.build import build_data
-from src.engine.evaluate import test as run_evaluation
+from src.engine.evaluate import evaluate as run_evaluation
 from src.engine.fit import fit_and_test
 from src.models.losses import MultiTaskLoss
 from src.models.weights import load_weights

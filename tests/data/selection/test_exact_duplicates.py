@@ -48,7 +48,7 @@ def test_conflicting_groups_are_listed_across_splits(store: PackedStore) -> None
     assert groups == [[0, 2], [4, 9]]
 
 
-def test_nothing_is_left_out_without_copies(make_store: MakeStore) -> None:
+def test_nothing_is_left_out_without_duplicates(make_store: MakeStore) -> None:
     splits = ["train", "test", "val", "train", "test"]
     store = make_store([Record(str(i), s, "sad", np.full((2, 2), i, np.uint8)) for i, s in enumerate(splits)])
     assert training_rows(store).tolist() == [0, 3]

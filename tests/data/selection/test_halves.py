@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from src.data.selection.halves import in_half
-from src.utils.errors import ConfigError
 from tests.helpers.image_files import build, encoded, pixels, write
 
 N = 101
@@ -61,8 +60,3 @@ def test_a_data_set_serves_a_half_of_its_training_images(folder):
         assert first.split_rows(split)[0].tolist() == whole.split_rows(split)[0].tolist()
     assert whole.trained_on == whole.fingerprint
     assert first.trained_on == f"{whole.fingerprint}, first half (seed 0)"
-
-
-def test_another_half_is_refused(folder):
-    with pytest.raises(ConfigError, match=r"data\.half=third; expected"):
-        build("folder", folder / "source", folder / "cache", half="third")

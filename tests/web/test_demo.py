@@ -1,4 +1,4 @@
-"""The page as a user has it, in a real browser."""
+"""The demo as a user has it, in a real browser."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""The page: inputs on the left, what was predicted on the right."""
+"""The demo: inputs on the left, what was predicted on the right."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ INTRODUCTION = (
 )
 FOOTNOTE = (
     '<p class="small">The classes say what a model has learned to call the look of a face, not what a person feels; do '
-    "not use them to judge people. Uploads lie in a temporary folder that is deleted when the page's program ends.</p>"
+    "not use them to judge people. Uploads lie in a temporary folder that is deleted when the demo ends.</p>"
 )
 # Gradio's default fonts come from a server of Google.
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
@@ -33,7 +33,7 @@ ONE_AT_A_TIME: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "mode
 CAMERA_SECONDS = 0.4
 
 
-class Page(gr.Blocks):
+class Demo(gr.Blocks):
     """Gradio's page, which answers values that are none of its inputs' in a line, and without a traceback."""
 
     async def preprocess_data(self, *args: Any, **kwargs: Any) -> Any:
@@ -54,8 +54,8 @@ def theme() -> gr.themes.Base:
     return gr.themes.Soft(primary_hue="indigo", neutral_hue="slate", font=FONTS, font_mono=MONO_FONTS)
 
 
-def build_page(analyst: Analyst, examples: list[Example], max_mb: float) -> gr.Blocks:
-    """Build the page.
+def build_demo(analyst: Analyst, examples: list[Example], max_mb: float) -> gr.Blocks:
+    """Build the demo.
 
     Args:
         analyst: What predicts.
@@ -63,8 +63,8 @@ def build_page(analyst: Analyst, examples: list[Example], max_mb: float) -> gr.B
         max_mb: Largest size of a file, for the label.
     """
     names = list(analyst.shelf.choices)
-    page: gr.Blocks
-    with Page(title=TITLE, fill_width=True, analytics_enabled=False) as page:
+    demo: gr.Blocks
+    with Demo(title=TITLE, fill_width=True, analytics_enabled=False) as demo:
         gr.HTML(INTRODUCTION, elem_classes="title")
         latest = gr.State(None)
         with gr.Row():
@@ -116,7 +116,7 @@ def build_page(analyst: Analyst, examples: list[Example], max_mb: float) -> gr.B
                 faces = gr.HTML(elem_id="faces")
         outputs = [line, image, video, download, faces]
 
-        def analyse(path: str | None, name: str, with_heat: bool, progress: gr.Progress = gr.Progress()) -> list[Any]:  # noqa: B008  # how Gradio passes it
+        def analyze(path: str | None, name: str, with_heat: bool, progress: gr.Progress = gr.Progress()) -> list[Any]:  # noqa: B008  # how Gradio passes it
             if path is None:
                 return [gr.skip()] * len(outputs)
             return _updates(analyst.file(path, name, with_heat, lambda fraction, text: progress(fraction, desc=text)))
@@ -129,10 +129,10 @@ def build_page(analyst: Analyst, examples: list[Example], max_mb: float) -> gr.B
 
         again = [latest, model, heat]
         keep: dict[str, Any] = {"api_visibility": "private"}
-        file.upload(lambda path: path, file, latest, **keep).then(analyse, again, outputs, **ONE_AT_A_TIME)
-        gallery.select(example, None, latest, **keep).then(analyse, again, outputs, **ONE_AT_A_TIME)
+        file.upload(lambda path: path, file, latest, **keep).then(analyze, again, outputs, **ONE_AT_A_TIME)
+        gallery.select(example, None, latest, **keep).then(analyze, again, outputs, **ONE_AT_A_TIME)
         for control in (model, heat):
-            control.input(analyse, again, outputs, **ONE_AT_A_TIME)
+            control.input(analyze, again, outputs, **ONE_AT_A_TIME)
         camera.stream(
             look,
             [camera, model, heat],
@@ -141,7 +141,7 @@ def build_page(analyst: Analyst, examples: list[Example], max_mb: float) -> gr.B
             show_progress="hidden",
             **ONE_AT_A_TIME,
         )
-    return page
+    return demo
 
 
 def _updates(view: View) -> list[Any]:

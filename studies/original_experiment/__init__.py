@@ -1,0 +1,1 @@
+"""The student project's experiment once more, with and without its defects."""
