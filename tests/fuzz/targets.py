@@ -79,7 +79,7 @@ def archive(path: Path) -> None:
 
 def fer2013(path: Path) -> None:
     """`prepare data=fer2013` and `data=ferplus`."""
-    source = next(file for file in sorted(path.iterdir()) if file.name != "votes.csv")
+    source = next((file for file in sorted(path.iterdir()) if file.name != "votes.csv"), path / "gone.csv")
     try:
         _consume("fer2013", source)
     except ConfigError:
