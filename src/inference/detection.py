@@ -108,6 +108,7 @@ class YunetDetector:
         self._path = path
         self._lock = threading.Lock()  # the network remembers the size of what it searches
         try:
+            _check_network(path)
             self._network = cv2.FaceDetectorYN.create(path, "", (320, 320), YUNET_SCORE)
             self(np.zeros((320, 320, 3), np.uint8))
         except (cv2.error, ValueError) as error:
@@ -126,6 +127,16 @@ class YunetDetector:
             _, faces = self._network.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
         rows = [] if faces is None else faces
         return _sorted([Detection(_scaled(row[:4], scale), float(row[-1])) for row in rows])
+
+
+def _check_network(path: str) -> None:
+    """Raise ValueError for a damaged ONNX file, of which OpenCV would read beyond its memory."""
+    import onnxruntime as ort
+
+    try:
+        ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has no common class of its errors
+        raise ValueError(str(error) or type(error).__name__) from error
 
 
 def build_detector(name: str, path: str | None = None) -> Detector:

@@ -10,7 +10,7 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
-from src.cli.sweep_summary import Job, best_job, summarise_sweep, write_page
+from src.cli.sweep_summary import Job, best_job, summarize_sweep, write_page
 from src.utils.groups import CONF
 from tests.helpers.running import compose_config
 
@@ -57,7 +57,7 @@ def test_a_job_with_broken_files_does_not_end_the_summary(tmp_path, name, conten
     (tmp_path / "0_a" / name).write_bytes(content)
     GlobalHydra.instance().clear()
     with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
-        states = summarise_sweep(tmp_path, "train")
+        states = summarize_sweep(tmp_path, "train")
     assert states[1] == "finished"
     assert (tmp_path / "summary.html").is_file()
     broken = [Job.read(tmp_path / "0_a").reason or "", caplog.text]

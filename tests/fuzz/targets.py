@@ -15,7 +15,7 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from src.cli.sweep_summary import summarise_sweep
+from src.cli.sweep_summary import summarize_sweep
 from src.data.audit.report import open_audit
 from src.data.readers.fingerprint import source_fingerprint
 from src.data.readers.images import UnreadableImage
@@ -145,7 +145,7 @@ def sweep(path: Path) -> None:
     """The end of a sweep."""
     GlobalHydra.instance().clear()
     with redirect_stderr(io.StringIO()), initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
-        summarise_sweep(path, "train")
+        summarize_sweep(path, "train")
 
 
 def store(path: Path) -> None:
