@@ -12,9 +12,11 @@ from pathlib import Path
 
 import optuna
 from hydra_plugins.hydra_optuna_sweeper.optuna_sweeper import OptunaSweeper
+from optuna.exceptions import OptunaError
 from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from src.runs.directory import write_status
 from src.runs.layout import REPLACED
@@ -23,6 +25,8 @@ log = logging.getLogger(__name__)
 
 # The study's list of the trials that a kill ended.
 KILLED = "killed"
+# Names of what CMA-ES and its variants keep in a study.
+PICKLED = ("cma:", "sepcma:", "cmawm:", "lm-cma:")
 # What optuna says of a search space that is not the study's.
 OTHER_SPACE = ("dynamic value space", "different distribution kind")
 
@@ -44,9 +48,19 @@ class ResumableSearch(OptunaSweeper):
         """
         optuna.logging.set_verbosity(logging.WARNING)
         search = self.sweeper
-        study = optuna.create_study(
-            study_name=search.study_name, storage=search.storage, direction=search.direction, load_if_exists=True
-        )
+        try:
+            study = optuna.create_study(
+                study_name=search.study_name, storage=search.storage, direction=search.direction, load_if_exists=True
+            )
+            pickled = _has_pickles(study)
+        except (SQLAlchemyError, OptunaError, ValueError, LookupError) as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            sys.exit(f"Error: {search.storage} cannot be read as a study ({reason}); choose another hydra.sweep.dir.")
+        if pickled:
+            sys.exit(
+                f"Error: the study in {search.storage} holds a pickled sampler, which could run any code; searches of "
+                "this framework leave none. Choose another hydra.sweep.dir."
+            )
         _give_up_killed_trials(study, Path(search.sweep_dir))
         n_trials, done = len(study.trials), _count_done(study)
         if n_trials:
@@ -66,6 +80,12 @@ class ResumableSearch(OptunaSweeper):
             if any(trial.state != TrialState.FAIL for trial in study.trials):
                 raise
             log.error("No trial has finished: there is no best one.")
+
+
+def _has_pickles(study: Study) -> bool:
+    """Whether optuna's samplers would unpickle what the study holds: CMA-ES keeps its state so."""
+    kept = (study.system_attrs, *(trial.system_attrs for trial in study.get_trials(deepcopy=False)))
+    return any(name.startswith(PICKLED) for attributes in kept for name in attributes)
 
 
 def _give_up_killed_trials(study: Study, sweep: Path) -> None:

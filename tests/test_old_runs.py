@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from src.runs.finished import Run
-from src.utils.atomic_files import read_json, write_json
+from src.utils.atomic_files import write_json
+from src.utils.schemas import read_json
 from src.web.models import find_models
 from tests.cli.test_cli import fork
 from tests.helpers.running import NO_FIGURES

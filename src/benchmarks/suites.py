@@ -37,7 +37,7 @@ def benchmark(cfg: DictConfig) -> None:
     run_dir = Path(cfg.run_dir)
     write_json(run_dir / layout.BENCHMARK, content)
     (run_dir / layout.BENCHMARK_TABLE).write_text(markdown(rows) + "\n", encoding="utf-8")
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False)
     console.print(", ".join(f"{key} {value}" for key, value in content["machine"].items()), highlight=False)
     console.print(terminal_table(rows))
     console.print(f"Run directory: {run_dir}", soft_wrap=True, highlight=False)

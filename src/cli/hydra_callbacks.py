@@ -19,7 +19,7 @@ from src.cli.resolvers import SWEEP_ID, SWEPT_KEYS, register_resolvers
 from src.metrics.directions import monitor_mode
 from src.runs import layout
 from src.runs.directory import hold_directory, holds_a_run
-from src.utils.atomic_files import read_json
+from src.runs.records import read_status
 from src.utils.errors import ConfigError
 from src.utils.processes import is_main_process
 
@@ -42,7 +42,7 @@ class RunDirectoryGuard(Callback):
             _refuse(f"hydra.run.dir={path} is in use by another process; wait for it, or choose another folder.")
         if holds_a_run(path) and not _resumes(config):
             _refuse(
-                f"hydra.run.dir={path} already holds a run (status: {read_json(path / layout.STATUS).get('state')}); "
+                f"hydra.run.dir={path} already holds a run (status: {read_status(path).get('state')}); "
                 "runs are never overwritten. Choose another folder"
                 + (", or continue that run with ckpt_path=last." if _can_resume(path) else ".")
             )

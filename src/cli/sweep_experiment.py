@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from src.runs import layout
 from src.runs.config import is_plain, read_config
-from src.utils.atomic_files import read_json
+from src.runs.records import read_provenance
 from src.utils.errors import ConfigError
 from src.utils.groups import CONF
 from src.utils.paths import plain_name
@@ -80,7 +80,7 @@ def _read_choices(run_dir: Path, groups: list[str]) -> dict[str, str]:
         ConfigError: If one is no name: Hydra would read the file that a path leads to.
     """
     file = run_dir / layout.PROVENANCE
-    known = read_json(file).get("choices", {})
+    known = read_provenance(run_dir).get("choices", {})
     choices = {group: known[group] for group in groups if known.get(group) is not None}
     for group, option in choices.items():
         if not re.fullmatch(r"[\w-]+(/[\w-]+)*", str(option)):

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.runs import layout
 from src.runs.directory import holds_a_run, write_status
-from src.utils.atomic_files import read_json
+from src.runs.records import read_metrics, read_provenance, read_status
 from src.utils.errors import ConfigError
 from src.utils.processes import is_main_process
 
@@ -41,8 +41,8 @@ def settle_job(run_dir: Path, cfg: DictConfig, overrides: list[str]) -> bool:
     if not holds_a_run(run_dir):
         return False
     resumes = OmegaConf.select(cfg, "sweep.resume", default=False)
-    state = read_json(run_dir / layout.STATUS).get("state")
-    known = read_json(run_dir / layout.PROVENANCE).get("overrides", [])
+    state = read_status(run_dir).get("state")
+    known = read_provenance(run_dir).get("overrides", [])
     same = sorted(_without_resuming(known)) == sorted(_without_resuming(overrides))
     if resumes and same:
         if state == "finished":
@@ -64,8 +64,8 @@ def settle_job(run_dir: Path, cfg: DictConfig, overrides: list[str]) -> bool:
 
 def value_of(run_dir: Path, cfg: DictConfig) -> float | None:
     """Return the metric that a finished job gives to sweepers, None if it has none."""
-    value = read_json(run_dir / layout.METRICS).get(str(cfg.get("monitor")))
-    return None if value is None else float(value)
+    value = read_metrics(run_dir).get(str(cfg.get("monitor")))
+    return float(value) if isinstance(value, int | float) else None
 
 
 def needs_own_process(cfg: DictConfig) -> bool:
@@ -104,7 +104,7 @@ def run_in_own_process(run_dir: Path, cfg: DictConfig, hydra: Any) -> bool:
         process.terminate()
         process.wait()
         raise
-    if code != 0 and read_json(run_dir / layout.STATUS).get("state") == "running":
+    if code != 0 and read_status(run_dir).get("state") == "running":
         write_status(run_dir, "failed", f"its process ended with exit code {code}")
     return code == 0
 

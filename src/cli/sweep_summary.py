@@ -17,7 +17,7 @@ from src.reports.page import Section, note, render_page
 from src.reports.page import table as page_table
 from src.runs import layout
 from src.runs.config import read_config
-from src.utils.atomic_files import read_json
+from src.runs.records import read_metrics, read_provenance, read_status
 from src.utils.errors import ConfigError
 
 COLUMNS = ("val/f1_macro", "test/accuracy", "test/f1_macro", "test/f1_weighted")
@@ -29,10 +29,11 @@ class Job:
 
     Attributes:
         path: Its folder.
-        state: How it ended, as in `status.json`, or `refused`, or `replaced` for a killed trial of a search.
+        state: How it ended, as in `status.json`, or `refused`, `broken`, or `replaced` for a killed trial of a search.
         reason: Why, or None.
         overrides: Its options.
         metrics: Its numbers; none unless it has finished.
+        monitor: The validation metric by which it chose its epoch.
     """
 
     path: Path
@@ -40,17 +41,23 @@ class Job:
     reason: str | None
     overrides: list[str]
     metrics: dict[str, Any]
+    monitor: str
 
     @classmethod
     def read(cls, path: Path) -> Job:
-        """Read a job's folder."""
-        status = read_json(path / layout.STATUS)
+        """Read a job's folder; one with a broken configuration has not finished."""
+        status = read_status(path)
+        state, reason, monitor = str(status.get("state")), status.get("reason"), None
         if (path / layout.REFUSED).exists():
-            status = {"state": "refused", "reason": "the folder holds another run"}
+            state, reason = "refused", "the folder holds another run"
         elif (path / layout.REPLACED).exists():
-            status = {**status, "state": "replaced"}
-        overrides = read_json(path / layout.PROVENANCE).get("overrides", [])
-        return cls(path, str(status.get("state")), status.get("reason"), overrides, read_json(path / layout.METRICS))
+            state = "replaced"
+        try:
+            monitor = read_config(path).get("monitor")
+        except ConfigError as error:
+            state, reason = "broken", str(error)
+        overrides = read_provenance(path).get("overrides", [])
+        return cls(path, state, reason, overrides, read_metrics(path), str(monitor))
 
 
 def summarize_sweep(sweep: Path, task: str) -> list[str]:
@@ -98,8 +105,7 @@ def best_job(jobs: list[Job]) -> Job | None:
     """
     ranked = []
     for job in jobs:
-        monitor = str(read_config(job.path).get("monitor"))
-        value, mode = job.metrics.get(monitor), mode_of(monitor)
+        value, mode = job.metrics.get(job.monitor), mode_of(job.monitor)
         if job.state == "finished" and mode and isinstance(value, int | float) and math.isfinite(value):
             ranked.append((value if mode == "max" else -value, job))
     return max(ranked, key=lambda pair: pair[0])[1] if ranked else None
@@ -126,7 +132,8 @@ def _terminal_table(sweep: Path, jobs: list[Job]) -> Table:
     for name in ("job", "state", *COLUMNS):
         table.add_column(name, overflow="fold", min_width=24 if name == "job" else None)
     for job in jobs:
-        values = [f"{job.metrics[name]:.4f}" if job.metrics.get(name) is not None else "-" for name in COLUMNS]
+        found = [job.metrics.get(name) for name in COLUMNS]
+        values = [f"{value:.4f}" if isinstance(value, int | float) else "-" for value in found]
         table.add_row(job.path.name, job.state, *values)
     return table
 

@@ -42,7 +42,7 @@ RULES: Rules = {
 }
 CHOICES: Choices = {
     "data.mode": ("majority", "soft", "multi"),
-    "data.release": ("auto", "csv", "annotations", "pickle"),
+    "data.release": ("auto", "csv", "annotations"),
     "data.half": (None, "first", "second"),
     "data.sampler": ("shuffle", "balanced"),
 }

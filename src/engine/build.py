@@ -176,7 +176,7 @@ def write_results(cfg: DictConfig, results: Results, loggers: list[Logger]) -> N
     write_json(run_dir / layout.METRICS, {k: None if v != v else v for k, v in results.items()})
     if (run_dir / layout.PREDICTIONS).is_file():  # its writer may be off
         write_report(run_dir)
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False)
     console.print(result_table(results))
     console.print(f"Run directory: {run_dir}", soft_wrap=True, highlight=False)
     for logger in run_loggers(loggers):

@@ -43,7 +43,7 @@ def compare_runs(cfg: DictConfig) -> Comparison:
     shown = f"{split} images without a duplicate elsewhere" if cfg.dedup else f"all {split} images"
     title = f"{len(runs)} runs on {runs[0].data_name}, {shown}"
     (run_dir / layout.COMPARISON).write_text(comparison_page(comparison, title), encoding="utf-8")
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False)
     for table in terminal_tables(comparison):
         console.print(table)
     console.print(f"Page: {run_dir / layout.COMPARISON}", soft_wrap=True, highlight=False)

@@ -91,7 +91,7 @@ def explain_model(cfg: DictConfig) -> dict[str, Any]:
     }
     write_json(run_dir / layout.EXPLANATION, result)
     update_provenance(run_dir, data=data.fingerprint, weights=weights_id(cfg.ckpt_path or cfg.backbone.weights))
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False)
     if scores:
         console.print(score_table(scores, result["scored"]))
     if regions:

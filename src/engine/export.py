@@ -60,7 +60,7 @@ def export(cfg: DictConfig) -> list[Parity]:
     write_json(run_dir / layout.PARITY, {**source, "files": [row.to_dict() for row in rows]})
     location = cfg.ckpt_path or cfg.backbone.weights
     update_provenance(run_dir, data=data.fingerprint, weights=weights_id(location))
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False)
     console.print(parity_table(rows))
     console.print(f"Run directory: {run_dir}", soft_wrap=True, highlight=False)
     refuse_missed(rows)

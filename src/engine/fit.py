@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -98,7 +99,7 @@ def fit_and_test(cfg: DictConfig) -> Results:
             load_strictly(model, load_weights(resume.path).state, resume.path, MODEL_PREFIXES)
             _forget_results(Path(cfg.run_dir))
         serve_features(cfg, model, data, trainer)
-        with stop_requests.deferred():
+        with stop_requests.deferred(), resume.restored_by(trainer) if resume else nullcontext():
             trainer.fit(model, datamodule=data, ckpt_path=str(resume.path) if resume else None)
         results = _speed(callbacks)
         _load_best(trainer, model)

@@ -23,7 +23,7 @@ from src.models.weights import Weights, build_from_weights, check_fingerprint, g
 from src.runs import layout
 from src.runs.config import is_plain, read_config
 from src.runs.directory import write_config
-from src.utils.atomic_files import read_json
+from src.runs.records import read_provenance
 from src.utils.errors import ConfigError
 from src.utils.groups import load_group
 from src.utils.paths import ROOT
@@ -101,7 +101,7 @@ def take_data_from_run(cfg: DictConfig) -> None:
     if cfg.ckpt_path is None or any(o.split("=")[0] == "data" for o in overrides):
         return
     run_dir = layout.run_of(str(cfg.ckpt_path))
-    name = read_json(run_dir / layout.PROVENANCE).get("choices", {}).get("data")
+    name = read_provenance(run_dir).get("choices", {}).get("data")
     config = run_dir / layout.CONFIG
     if not name or not config.is_file():
         return

@@ -15,6 +15,7 @@ from typing import TextIO
 import cv2
 from omegaconf import DictConfig, OmegaConf
 
+from src.data.readers.file_tree import printable
 from src.data.readers.images import UnreadableImage
 from src.inference.annotation import Annotator
 from src.inference.camera import read_camera
@@ -163,7 +164,7 @@ class PredictionJob:
             item.status = "no face"
         self.items.append(item)
         self._items.writerow(asdict(item))
-        place = f"[{len(self.items)}/{len(self.sources)}] {item.source}"
+        place = f"[{len(self.items)}/{len(self.sources)}] {printable(item.source)}"
         if item.status in ("failed", "incomplete"):
             log.error("%s: %s: %s%s", place, item.status, item.reason, f" ({summary})" if item.frames else "")
         elif item.status == "no face":
@@ -210,7 +211,7 @@ def predict(cfg: DictConfig) -> None:
     folder, backend = Path(cfg.run_dir), predictor.backend
     with (
         PredictionTable(folder, cfg.table, backend.class_names, backend.outputs) as table,
-        (folder / layout.ITEMS).open("w", encoding="utf-8", newline="") as file,
+        (folder / layout.ITEMS).open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
     ):
         items = PredictionJob(cfg, sources, predictor, table, file).run()
     faces = sum(item.faces for item in items)
@@ -220,7 +221,7 @@ def predict(cfg: DictConfig) -> None:
     if bad:
         raise ConfigError(
             f"{len(bad)} of {len(items)} items of input={cfg.input} could not be read, or not to their end, such as "
-            f"{bad[0].source} ({bad[0].reason}); see items.csv. What could be read is in {cfg.run_dir}."
+            f"{printable(bad[0].source)} ({bad[0].reason}); see items.csv. What could be read is in {cfg.run_dir}."
         )
 
 

@@ -24,7 +24,7 @@ def prepare(cfg: DictConfig) -> None:
     result = open_audit(data.store, data.source_classes, origins=data.origins(), remarks=data.remarks())
     write_json(Path(cfg.run_dir) / AUDIT, result.to_dict())
     update_provenance(Path(cfg.run_dir), data=data.fingerprint)
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False)
     console.print(audit_table(result))
     for name in (AUDIT, SHEET):
         console.print(f"{data.store.path / name}", soft_wrap=True, highlight=False)

@@ -27,7 +27,7 @@ from src.models.weights import (
 from src.reports.model_card import portable, write_card
 from src.runs import layout
 from src.runs.finished import Run
-from src.utils.atomic_files import read_json
+from src.runs.records import read_metrics, read_provenance
 from src.utils.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def release(cfg: DictConfig) -> None:
     if not path.is_file():
         raise ConfigError(f"name={cfg.name}: {path} does not exist; write it first, with ckpt_path=<a run>.")
     card = write_card(path, [_read_run(location, "runs") for location in _listed(cfg.runs)])
-    Console(stderr=True).print(f"Card: {card}", soft_wrap=True, highlight=False)
+    Console(stderr=True, markup=False).print(f"Card: {card}", soft_wrap=True, highlight=False)
 
 
 def _write_weights(cfg: DictConfig, path: Path) -> None:
@@ -81,14 +81,14 @@ def _write_weights(cfg: DictConfig, path: Path) -> None:
     for name, factor in rescale(model).items():
         log.info("Scaled %s by %g, within what follows: half precision holds its values now.", name, factor)
     run_dir = layout.run_of(source)
-    origin = read_json(run_dir / layout.PROVENANCE)
+    origin = read_provenance(run_dir)
     kept = read_origin(source) if source.suffix == ".safetensors" else {}
     kept |= {key: origin[key] for key in ORIGIN if key in origin}
     kept["overrides"] = portable(kept.get("overrides", []))
-    numbers = read_json(run_dir / layout.METRICS)
+    numbers = read_metrics(run_dir)
     kept |= {"fit/seconds": numbers["fit/seconds"]} if "fit/seconds" in numbers else {}
     save_safetensors(model, path, half=True, origin=kept)
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False)
     console.print(f"Weights: {path}, {path.stat().st_size / 1e6:.1f} MB", soft_wrap=True, highlight=False)
     digest = file_sha256(path)
     console.print(f"Fingerprint, for conf/backbone/{cfg.name}.yaml: sha256: {digest}", soft_wrap=True, highlight=False)

@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired
 
+from annotated_types import Ge
 from omegaconf import DictConfig
+from pytorch_lightning import Callback, LightningModule, Trainer
+from typing_extensions import TypedDict
 
-from src.models.classifier import SPEC_KEY, TRAINING_KEY, ExpressionClassifier
+from src.models.classifier import SPEC_KEY, ExpressionClassifier
 from src.models.spec import ModelSpec
-from src.models.weights import read_checkpoint, require_finite
 from src.runs import layout
 from src.utils.errors import ConfigError
+from src.utils.schemas import checked
+from src.utils.torch_files import read_checkpoint, require_finite
 
 Plain = dict[str, Any]
+
+
+class Checkpoint(TypedDict):
+    """What of Lightning's checkpoints is looked at before Lightning reads them."""
+
+    epoch: Annotated[int, Ge(0)]
+    callbacks: NotRequired[dict[str, Progress]]
+    training_options: NotRequired[Plain]
+
+
+class Progress(TypedDict):
+    """What of a callback's state is looked at."""
+
+    wait_count: NotRequired[int]
 
 
 def find_resume_point(cfg: DictConfig) -> ResumePoint | None:
@@ -52,17 +72,14 @@ class ResumePoint:
         """
         self._name = str(cfg.ckpt_path)
         self.path = self._find(cfg)
-        checkpoint = read_checkpoint(self.path, "ckpt_path")
-        if "epoch" not in checkpoint:
-            raise ConfigError(
-                f"ckpt_path={self._name} ({self.path}) is no checkpoint of a training; expected last.ckpt."
-            )
+        content = read_checkpoint(self.path, "ckpt_path")
+        checkpoint = checked(Checkpoint, content, f"ckpt_path={self._name} ({self.path})", "Expected a last.ckpt.")
         for part in ("state_dict", "current_model_state", "optimizer_states"):
-            require_finite(checkpoint.get(part), self.path, part)
-        self.spec = ModelSpec.from_dict(checkpoint.get(SPEC_KEY) or {})
-        self._training: Plain = checkpoint.get(TRAINING_KEY, {})
+            require_finite(content.get(part), self.path, part)
+        self.spec = ModelSpec.from_dict(content.get(SPEC_KEY), self.path)
+        self._training: Plain = checkpoint.get("training_options", {})
         self._refuse_unless_equal("head", self.spec.head["name"], cfg.head.name)
-        done = int(checkpoint["epoch"]) + 1
+        done = checkpoint["epoch"] + 1
         run_dir = Path(cfg.run_dir)
         untested = self.path == run_dir / layout.LAST_CHECKPOINT and not (run_dir / layout.METRICS).exists()
         may_end_here = untested or self._name == "auto"
@@ -101,6 +118,28 @@ class ResumePoint:
         for key, value in model.training_options().items():
             self._refuse_unless_equal(key, self._training.get(key, value), value)
 
+    @contextmanager
+    def restored_by(self, trainer: Trainer) -> Iterator[None]:
+        """Blame the checkpoint for what fails within the block before the first batch, while Lightning takes it on.
+
+        Raises:
+            ConfigError: If something of it is not as Lightning and the callbacks write it.
+        """
+        start = _Start()
+        trainer.callbacks.append(start)  # type: ignore[attr-defined]
+        try:
+            yield
+        except ConfigError:
+            raise
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, AssertionError) as error:
+            if start.reached:
+                raise
+            raise ConfigError(
+                f"ckpt_path={self._name} ({self.path}) cannot be gone on from ({type(error).__name__}: {error}): it is "
+                "damaged, or of another version. Use another last.ckpt, or start from its weights: "
+                "backbone.weights=<the .ckpt>."
+            ) from error
+
     def _refuse_unless_equal(self, what: str, theirs: Any, ours: Any) -> None:
         if theirs != ours:
             raise ConfigError(
@@ -109,10 +148,24 @@ class ResumePoint:
             )
 
 
-def _stopped_early(checkpoint: Plain, cfg: DictConfig) -> bool:
+class _Start(Callback):
+    """Notices that nothing of a checkpoint is left to be read."""
+
+    reached = False
+
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Notice it."""
+        self.reached = True
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Notice it."""
+        self.reached = True
+
+
+def _stopped_early(checkpoint: Checkpoint, cfg: DictConfig) -> bool:
     """Return whether early stopping ended the training in this checkpoint's epoch."""
     stopping = cfg.callbacks.get("early_stopping")
     if not stopping:
         return False
-    states = [state for name, state in checkpoint["callbacks"].items() if name.startswith("EarlyStopping")]
-    return any(state["wait_count"] >= stopping.patience for state in states)
+    states = [state for name, state in checkpoint.get("callbacks", {}).items() if name.startswith("EarlyStopping")]
+    return any(state.get("wait_count", 0) >= stopping.patience for state in states)

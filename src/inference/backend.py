@@ -7,7 +7,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -142,6 +142,14 @@ class TorchBackend:
         self._lock = threading.Lock()
         if self.precision == "64-true":
             self.model = self.model.double()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is made anew elsewhere."""
+        return {key: value for key, value in self.__dict__.items() if key not in ("_lock", "_explainer")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Make it anew."""
+        self.__dict__.update(state, _lock=threading.Lock(), _explainer=None)
 
     @classmethod
     def from_weights(cls, location: str, *, vocabulary: str | None = None, **options: str) -> TorchBackend:

@@ -40,7 +40,9 @@ def open_video(path: Path) -> InputContainer:
         OSError: If it cannot be read.
     """
     # Absolute, lest a name such as `concat:a` is taken for an address.
-    return av.open(str(path.absolute()), options={**OPTIONS, **DECODER}, timeout=TIMEOUT)
+    # Nobody reads titles and the like, which may be no text.
+    options = {**OPTIONS, **DECODER}
+    return av.open(str(path.absolute()), options=options, timeout=TIMEOUT, metadata_errors="replace")
 
 
 def why_too_large(width: int, height: int) -> str:

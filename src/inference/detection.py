@@ -83,6 +83,10 @@ class HaarDetector:
         self._lock = threading.Lock()
         self._cascade = cv2.CascadeClassifier(str(Path(cv2.__file__).parent / "data" / CASCADE))
 
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        """Return how to load it elsewhere."""
+        return HaarDetector, ()
+
     def __call__(self, image: Image) -> list[Detection]:
         """Return the faces of an RGB image (H, W, 3), from left to right."""
         small, scale = search_size(image)
@@ -117,13 +121,19 @@ class YunetDetector:
         if path is None or not Path(path).is_file():
             reason = "is not set" if path is None else "does not exist"
             raise ConfigError(f"detector_path={path} {reason}, but detector=yunet needs it; {wanted}")
+        self._path = path
         self._lock = threading.Lock()  # the network remembers the size of what it searches
         try:
+            _check_network(path)
             self._network = cv2.FaceDetectorYN.create(path, "", (320, 320), YUNET_SCORE)
             self(np.zeros((320, 320, 3), np.uint8))
         except (cv2.error, ValueError) as error:
             reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
             raise ConfigError(f"detector_path={path} cannot be used by YuNet ({reason}); {wanted}") from None
+
+    def __reduce__(self) -> tuple[type, tuple[str]]:
+        """Return how to load it elsewhere, from the same file."""
+        return YunetDetector, (self._path,)
 
     def __call__(self, image: Image) -> list[Detection]:
         """Return the faces of an RGB image (H, W, 3), from left to right."""
@@ -135,6 +145,16 @@ class YunetDetector:
         return by_position(
             [Detection(_scaled(row[:4], scale), float(row[-1]), _points(row[4:14], scale)) for row in rows]
         )
+
+
+def _check_network(path: str) -> None:
+    """Raise ValueError for a damaged ONNX file, of which OpenCV would read beyond its memory."""
+    import onnxruntime as ort
+
+    try:
+        ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has no common class of its errors
+        raise ValueError(str(error) or type(error).__name__) from error
 
 
 def build_detector(name: str, path: str | None = None) -> Detector:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,6 +12,8 @@ from typing import Literal
 from PIL import Image
 
 from src.data.readers.class_folders import SUFFIXES
+from src.data.readers.file_tree import visible_files
+from src.data.readers.images import BROKEN
 from src.utils.errors import ConfigError
 
 Kind = Literal["picture", "video", "camera"]
@@ -70,18 +72,25 @@ def find_sources(given: str | int | Sequence[str | int]) -> list[Source]:
     text = str(given)
     path = Path(os.path.expanduser(text))
     if path.is_dir():
-        found = [str(p) for p in sorted(path.rglob("*")) if _is_media(p)]
+        found = [str(p) for p in sorted(visible_files(path)) if _is_media(p)]
     elif path.exists():
         found = [str(path)]
     elif text.isdecimal():
         return [Source("camera", f"camera {text}", int(text))]
     elif glob.has_magic(text):
-        found = [name for name in sorted(glob.glob(str(path), recursive=True)) if _is_media(Path(name))]
+        found = [str(p) for p in sorted(_matching(path)) if _is_media(p)]
     else:
         raise ConfigError(f"input={given} does not exist; {EXPECTED}.")
     if not found:
         raise ConfigError(f"input={given} has no image and no video in it; {EXPECTED}.")
     return [Source(_kind(Path(name)), name) for name in found]
+
+
+def _matching(pattern: Path) -> Iterator[Path]:
+    """Yield the files of a glob; `**` enters no links, unlike that of Python's module glob, which may never end."""
+    parts = pattern.parts
+    first = next(i for i, part in enumerate(parts) if glob.has_magic(part))
+    return Path(*parts[:first]).glob(str(Path(*parts[first:])))
 
 
 def _is_media(path: Path) -> bool:
@@ -94,8 +103,10 @@ def _kind(path: Path) -> Kind:
 
 
 def _moves(path: Path) -> bool:
+    if not path.is_file():  # a pipe waits for its other end
+        return False
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=("GIF",)) as image:
             return bool(getattr(image, "is_animated", False))
-    except (OSError, ValueError, SyntaxError):
+    except (OSError, *BROKEN):
         return False

@@ -39,7 +39,8 @@ class PredictionTable:
         self._kind = kind
         affect = AFFECT if "valence_arousal" in outputs else ()
         self.columns = (*PLACES, "prediction", *class_names, *affect)
-        self._file = self.path.open("w", encoding="utf-8", newline="")
+        # Names of files may be no text; they are in the table as they are on the disk.
+        self._file = self.path.open("w", encoding="utf-8", errors="surrogateescape", newline="")
         self._csv = csv.DictWriter(self._file, self.columns)
         if kind == "csv":
             self._csv.writeheader()

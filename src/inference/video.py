@@ -34,6 +34,12 @@ TOLERANCE = 0.1
 DEFAULT_RATE = 25
 
 
+# What PyAV raises on damaged files: FFmpeg's errors, and what comes of times and texts that Python cannot hold.
+DAMAGED = (av.FFmpegError, OSError, ValueError, ArithmeticError, MemoryError, LookupError, TypeError)
+# A month; frames later than that have a damaged time, which no encoder takes.
+MAX_SECONDS = 30 * 86_400.0
+
+
 class UnreadableVideo(Exception):
     """A video that cannot be read, or not to its end; the message is the reason."""
 
@@ -55,7 +61,7 @@ def read_video(path: Path) -> Iterator[Frame]:
         raise UnreadableVideo("missing" if not path.exists() else "not a file")
     try:
         container = open_video(path)
-    except (av.FFmpegError, OSError) as error:
+    except DAMAGED as error:
         raise UnreadableVideo(f"not a video, or of an unknown format ({_reason(error)})") from None
     with container:
         if not container.streams.video:
@@ -89,29 +95,29 @@ class _Decoder:
         while True:
             try:
                 packet = next(packets, None)
-            except (av.FFmpegError, OSError) as error:
+            except DAMAGED as error:
                 failure = _reason(error)
                 break
             if packet is None:
                 break
             try:
-                decoded = packet.decode()
-            except av.FFmpegError as error:
+                for frame in packet.decode():
+                    yield self._frame(frame)
+            except DAMAGED as error:
                 self.broken += 1
                 failure = _reason(error)
-                continue
-            for frame in decoded:
-                yield self._frame(frame)
         self._check_end(failure)
 
     def _frame(self, frame: VideoFrame) -> Frame:
         step = 1 / float(self.stream.average_rate or DEFAULT_RATE)
         known = frame.pts is not None and frame.time_base is not None
+        image = self._upright(frame)
         time = frame.time if known else (self._first or 0.0) + self.last + step
         self._first = time if self._first is None else self._first
-        self.last = time - self._first
+        elapsed = time - self._first
+        self.last = elapsed if abs(elapsed) < MAX_SECONDS else self.last + step
         self.count += 1
-        return Frame(self.source, self._upright(frame), self.count - 1, self.last)
+        return Frame(self.source, image, self.count - 1, self.last)
 
     def _upright(self, frame: VideoFrame) -> Image:
         """Return the pixels as they are to be shown."""

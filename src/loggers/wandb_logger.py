@@ -14,13 +14,16 @@ from urllib.parse import urlparse
 
 import wandb
 from pytorch_lightning.loggers import Logger, WandbLogger
+from typing_extensions import TypedDict
 
 from src.metrics.directions import mode_of
 from src.runs import layout
 from src.runs.directory import update_provenance
-from src.utils.atomic_files import read_json, write_json
+from src.runs.records import read_provenance
+from src.utils.atomic_files import write_json
 from src.utils.paths import ROOT
 from src.utils.processes import is_main_process
+from src.utils.schemas import read_json
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +31,13 @@ STEP = "trainer/global_step"
 SPLITS = ("val/", "test/")
 # Parts of the configuration by which nobody filters runs.
 NOT_FILTERED_BY = ("callbacks", "logger", "run_dir", "data_dir", "hydra", "sweep")
+
+
+class Progress(TypedDict, total=False):
+    """Content of a run's note on what was logged."""
+
+    step: int
+    best: dict[str, float]
 
 
 class RunLogger(WandbLogger):
@@ -52,9 +62,9 @@ class RunLogger(WandbLogger):
         super().__init__(experiment=run, save_dir=save_dir)
         self.log_images, self._uploads_model = log_images, log_model
         self._note = Path(save_dir) / layout.WANDB_PROGRESS
-        before = read_json(self._note)
+        before = read_json(self._note, Progress)
         # Offline, wandb knows nothing of the run's earlier segments: it counts from 0, and forgets the best values.
-        self._step = max(int(run.step), int(before.get("step", -1)) + 1)
+        self._step = max(int(run.step), before.get("step", -1) + 1)
         self._best: dict[str, float] = before.get("best", {})
         self._defined: set[str] = set()
         run.define_metric(STEP, hidden=True)
@@ -91,7 +101,7 @@ class RunLogger(WandbLogger):
     def log_hyperparams(self, params: dict[str, Any]) -> None:  # type: ignore[override]  # dictionaries only
         """Send the configuration, in a form that filters well: see `filterable`."""
         if is_main_process():
-            origin = read_json(Path(str(self.save_dir)) / layout.PROVENANCE)
+            origin = read_provenance(Path(str(self.save_dir)))
             config = filterable(params, origin.get("choices", {}))
             config |= {name: origin[name] for name in ("git_sha", "git_dirty") if name in origin}
             self.experiment.config.update(config, allow_val_change=True)
@@ -111,7 +121,7 @@ class RunLogger(WandbLogger):
             if mode is not None:  # a segment of an older version may have kept others
                 summary[name] = {mode: value}
         run.summary.update(summary)
-        origin = read_json(run_dir / layout.PROVENANCE)
+        origin = read_provenance(run_dir)
         run.config.update({"data_fingerprint": origin.get("data"), "weights": origin.get("weights")})
         weights = run_dir / layout.BEST_WEIGHTS
         if self._uploads_model and weights.is_file():
@@ -213,7 +223,7 @@ def open_wandb(
         "dir": save_dir,
         "name": Path(save_dir).name,
         "tags": list(tags),
-        "id": read_json(Path(save_dir) / layout.PROVENANCE).get("wandb_id"),
+        "id": read_provenance(Path(save_dir)).get("wandb_id"),
         "resume": "allow",
         "reinit": "finish_previous",
     }

@@ -8,6 +8,8 @@ from typing import Any
 
 from src.utils.errors import ConfigError
 
+# Numbers are sizes or factors; a layer of larger ones would not fit into memory.
+MAX_NUMBER = 2**12
 # What of a head's or a network's description has one kind, whatever class it is for.
 KINDS: dict[str, type] = {"name": str, "tap": str, "architecture": str, "valence_arousal": bool}
 
@@ -25,7 +27,8 @@ def plain_arguments(group: str, given: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in given.items():
         kind = KINDS.get(key)
         if not (_is_plain(value) if kind is None else isinstance(value, kind)):
-            wanted = "text, a number, true, false, null, or a list of these" if kind is None else f"a {kind.__name__}"
+            wanted = f"text, a number up to {MAX_NUMBER}, true, false, null, or a list of these"
+            wanted = wanted if kind is None else f"a {kind.__name__}"
             raise ConfigError(f"{group}.{key}={value!r}; expected {wanted}, as weights can hold it.")
     return {str(key): value for key, value in given.items()}
 
@@ -33,7 +36,7 @@ def plain_arguments(group: str, given: Mapping[str, Any]) -> dict[str, Any]:
 def _is_plain(value: Any) -> bool:
     if isinstance(value, list):
         return all(map(_is_plain, value))
-    return value is None or isinstance(value, str | bool | int | float)
+    return value is None or isinstance(value, str) or (isinstance(value, int | float) and abs(value) <= MAX_NUMBER)
 
 
 def check_arguments(group: str, built: type, given: Collection[str], own: Collection[str]) -> None:

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from src.models.arguments import arguments_of, plain_arguments
 from src.models.classifier import ExpressionClassifier
-from src.models.crops import crop_name
 from src.models.emonet import EmoNet
 from src.models.heads.base import Head
 from src.models.heads.emonet import EmoNetHead
@@ -47,20 +46,22 @@ def new_spec(
         **contract: The remaining fields of `ModelSpec`.
 
     Raises:
-        ConfigError: If the head or the network is not registered, or an argument of theirs is no plain value.
+        ConfigError: If the head or the network is not registered, an argument of theirs is no plain value, or they are
+            too large.
     """
     check_target(head)
     known = backbone["grayscale"]
-    return ModelSpec(
-        backbone=_network(backbone),
-        head=head_arguments(head),
-        class_names=class_names,
-        image_size=image_size,
-        grayscale=grayscale if known is None else known,
-        crop=crop_name(backbone["crop"]),
-        normalize=backbone["normalize"],
+    description = {
+        "backbone": _network(backbone),
+        "head": head_arguments(head),
+        "class_names": class_names,
+        "image_size": image_size,
+        "grayscale": grayscale if known is None else known,
+        "crop": backbone["crop"],
+        "normalize": backbone["normalize"],
         **contract,
-    )
+    }
+    return ModelSpec.from_dict(description, "this configuration")
 
 
 def _network(config: Plain) -> Plain:

@@ -108,7 +108,7 @@ def read_origin(metadata: Mapping[str, str]) -> dict[str, Any]:
     """Return what `write_origin` wrote, {} for files without it."""
     try:
         content = json.loads(metadata.get(ORIGIN_KEY, "{}"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 
@@ -124,9 +124,10 @@ def read_metadata(metadata: Mapping[str, str], path: object) -> ModelSpec:
         ConfigError: If the file is not one of ours.
     """
     try:
-        return ModelSpec.from_dict(json.loads(metadata[SPEC_KEY]))
-    except (KeyError, ValueError) as error:
+        description = json.loads(metadata[SPEC_KEY])
+    except (KeyError, ValueError, RecursionError) as error:
         raise ConfigError(
             f"{path} is no ONNX file of this framework (no readable {SPEC_KEY!r} in its metadata); make one with "
             "python -m src.export ckpt_path=..."
         ) from error
+    return ModelSpec.from_dict(description, path)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator
 
 # No terms but those of the data; research use; what the authors of EmoNet allow.
 DATA_TERMS, RESEARCH, NO_DERIVATIVES = "data", "research", "CC-BY-NC-ND-4.0"
@@ -28,6 +29,12 @@ OFFICIAL_FILES = {
     "6833bfdcf8fc761deb7630256a750cf1f7c850c1": "emonet_8.pth",
 }
 OFFICIAL_BACKBONES = ("emonet_5", "emonet_8")
+
+
+def _known(license: str) -> str:
+    if license not in LICENSES:
+        raise ValueError(f"expected one of {', '.join(LICENSES)}")
+    return license
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,7 @@ class Origin:
         ancestors: The weights it started from, the latest first; empty for a model from scratch.
     """
 
-    license: str
+    license: Annotated[str, AfterValidator(_known)]
     ancestors: tuple[Ancestor, ...] = ()
 
     def at_least(self, license: str) -> Origin:
@@ -64,21 +71,6 @@ class Origin:
     def to_dict(self) -> dict[str, Any]:
         """Return plain lists, dictionaries and names."""
         return {"license": self.license, "ancestors": [asdict(ancestor) for ancestor in self.ancestors]}
-
-    @staticmethod
-    def from_dict(data: Mapping[str, Any]) -> Origin:
-        """Return the origin in a description.
-
-        Raises:
-            KeyError: If entries are missing.
-            ValueError: If the license is unknown.
-        """
-        if data["license"] not in LICENSES:
-            raise ValueError(f"origin.license={data['license']!r}")
-        ancestors = (
-            Ancestor(str(entry["name"]), str(entry["blob_id"]), str(entry["trained_on"])) for entry in data["ancestors"]
-        )
-        return Origin(str(data["license"]), tuple(ancestors))
 
 
 def official_origin(name: str, blob_id: str) -> Origin:

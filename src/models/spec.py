@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, cast
+from typing import Annotated, Any, NotRequired, cast
+
+from annotated_types import Ge, Gt, Le, Len, MultipleOf
+from pydantic import AfterValidator, AllowInfNan, ConfigDict, with_config
+from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
 from src.models.arguments import check_arguments, defaults_of, plain_arguments
 from src.models.crops import crop_name
-from src.models.emonet import EmoNet, tap_side
+from src.models.emonet import STEM_STRIDE, EmoNet, tap_side
 from src.models.heads.base import Head
 from src.models.origin import NO_DERIVATIVES, OFFICIAL_BACKBONES, RESEARCH, Origin, describe_terms
 from src.models.registry import backbone_class, has_head, head_class
 from src.utils.errors import ConfigError
+from src.utils.schemas import checked
 
 BACKBONE_SIZES = ("width", "n_hourglass", "n_blocks")
+# A description of a few bytes could ask for any memory. Four times the published network's: numbers of its
+# convolutions' weights (channels squared, times stacked parts), and of its largest map.
+MAX_WEIGHTS = 4 * 256**2 * 3
+MAX_MAP = 4 * 256 * 64**2
+MAX_CLASSES = 1000
 # Of the published network, and of weights described before these existed: no limit, and a scale of 1.
 BACKBONE_RANGE = ("mask_limit", "feature_scale")
 # Name of the classification of a model that has one.
@@ -27,6 +36,42 @@ EMONET = "emonet"
 # The images that every model of this framework is given.
 VALUE_RANGE = (0.0, 1.0)
 Plain = dict[str, Any]
+Scale = Annotated[float, Gt(0), AllowInfNan(False)]
+Size = Annotated[int, Ge(1)]
+Names = Annotated[tuple[str, ...], Len(1, MAX_CLASSES)]
+
+
+@with_config(ConfigDict(extra="allow"))
+class Network(TypedDict):
+    """What describes a network, beside the arguments of one's own."""
+
+    name: str
+    width: Annotated[Size, MultipleOf(16)]
+    n_hourglass: Size
+    n_blocks: Annotated[int, Ge(2), Le(4)]
+    architecture: NotRequired[str]
+    mask_limit: NotRequired[Scale | None]
+    feature_scale: NotRequired[Scale | None]
+
+
+@with_config(ConfigDict(extra="allow"))
+class Reader(TypedDict):
+    """What describes a head, beside its own arguments."""
+
+    name: str
+    tap: str
+
+
+def _backbone(given: Plain) -> Plain:
+    known = cast(Plain, checked(Network, plain_arguments("backbone", given), "backbone", ""))
+    if known["width"] ** 2 * (1 + known["n_hourglass"]) > MAX_WEIGHTS:
+        raise ValueError(f"width={known['width']} and n_hourglass={known['n_hourglass']} are too large for any memory")
+    # Of the range, what is not limited is not mentioned.
+    return {key: value for key, value in known.items() if key not in BACKBONE_RANGE or value is not None}
+
+
+def _head(given: Plain) -> Plain:
+    return cast(Plain, checked(Reader, head_arguments(given), "head", ""))
 
 
 @dataclass(frozen=True)
@@ -54,19 +99,20 @@ class ModelSpec:
         origin: Which weights it started from; None for weights described before this existed.
     """
 
-    backbone: Plain
-    head: Plain
-    class_names: tuple[str, ...]
-    image_size: int
+    backbone: Annotated[Plain, AfterValidator(_backbone)]
+    head: Annotated[Plain, AfterValidator(_head)]
+    class_names: Names
+    image_size: Annotated[int, Ge(64), MultipleOf(64)]
     grayscale: bool
-    crop: str
+    crop: Annotated[str, AfterValidator(crop_name)]
     outputs: tuple[str, ...]
     trained_on: str
     precision: str
-    vocabularies: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    # Weights written before the following existed have none of them.
+    vocabularies: dict[str, Names] = field(default_factory=dict)
     derived: tuple[str, ...] = ()
     normalize: str | None = None
-    temperatures: dict[str, float] = field(default_factory=dict)
+    temperatures: dict[str, Scale] = field(default_factory=dict)
     origin: Origin | None = None
 
     @property
@@ -144,37 +190,22 @@ class ModelSpec:
         return {**asdict(self), **lists, "origin": origin}
 
     @staticmethod
-    def from_dict(data: Mapping[str, Any]) -> ModelSpec:
-        """Return the spec of a checkpoint.
+    def from_dict(data: object, source: object = "these weights") -> ModelSpec:
+        """Return the spec in a file.
+
+        Args:
+            data: What the file holds.
+            source: The file, for the message.
 
         Raises:
-            ConfigError: If entries are missing or of the wrong kind.
+            ConfigError: If entries are missing, of the wrong kind, or larger than any memory.
         """
-        try:
-            return ModelSpec(
-                backbone=_backbone(data["backbone"]),
-                head=_head(data["head"]),
-                class_names=tuple(str(name) for name in data["class_names"]),
-                image_size=int(data["image_size"]),
-                grayscale=bool(data["grayscale"]),
-                crop=crop_name(str(data["crop"])),
-                outputs=tuple(str(name) for name in data["outputs"]),
-                trained_on=str(data["trained_on"]),
-                precision=str(data["precision"]),
-                vocabularies={
-                    str(name): tuple(str(entry) for entry in names)
-                    for name, names in data.get("vocabularies", {}).items()
-                },
-                # Weights written before these entries existed have none of them.
-                derived=tuple(str(name) for name in data.get("derived", ())),
-                normalize=None if data.get("normalize") is None else str(data["normalize"]),
-                temperatures={
-                    str(k): _positive(f"temperatures.{k}", value) for k, value in data.get("temperatures", {}).items()
-                },
-                origin=None if data.get("origin") is None else Origin.from_dict(data["origin"]),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ConfigError(f"the model description in the checkpoint is broken ({error!r}).") from error
+        name, remedy = f"the model description of {source}", "Use other weights, or a smaller model."
+        spec = checked(ModelSpec, data, name, remedy)
+        map_size = spec.backbone["width"] * (spec.image_size // STEM_STRIDE) ** 2
+        if map_size > MAX_MAP:
+            raise ConfigError(f"{name} asks for maps of {map_size:,} numbers; expected at most {MAX_MAP:,}. {remedy}")
+        return spec
 
     def build_backbone(self, *, n_expression: int | None = None) -> EmoNet:
         """Return a fresh backbone, whole; `n_expression` adds EmoNet's own classifier.
@@ -185,7 +216,7 @@ class ModelSpec:
         network = backbone_class(self.backbone.get("architecture", EMONET))
         own = {key: value for key, value in self.backbone.items() if key not in ("name", "architecture")}
         check_arguments("backbone", network, own, ("n_expression",))
-        backbone = network(n_expression=n_expression, **own)
+        backbone = cast(EmoNet, _built("backbone", network, {"n_expression": n_expression, **own}))
         if self.normalize is not None:
             backbone.normalize_images(self.normalize)
         return backbone
@@ -202,7 +233,24 @@ class ModelSpec:
         sizes = {"channels": int(self.backbone["width"]), "side": side, "n_classes": self.n_logits}
         check_arguments("head", head, own, sizes)
         # Not instantiate: it would run a _target_, and resolve an interpolation, found in a value.
-        return cast(Head, head(**own, **sizes))
+        return cast(Head, _built("head", head, {**own, **sizes}))
+
+
+def _built(group: str, kind: Any, arguments: Plain) -> Any:
+    """Return an object of a class, given arguments that may be of any kind.
+
+    Raises:
+        ConfigError: If the class can do nothing with them.
+    """
+    try:
+        return kind(**arguments)
+    except ConfigError:
+        raise
+    except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+        given = ", ".join(f"{group}.{key}={value}" for key, value in arguments.items())
+        raise ConfigError(
+            f"{kind.__name__} cannot be built from {given} ({error}). Use other weights, or other values."
+        ) from error
 
 
 def head_arguments(config: Mapping[str, Any]) -> Plain:
@@ -219,25 +267,3 @@ def head_arguments(config: Mapping[str, Any]) -> Plain:
         # Those that are not given count, too: weights of before an argument existed have the head of its default.
         kept = {**defaults_of(head_class(str(config["name"]))), **kept}
     return plain_arguments("head", kept)
-
-
-def _head(data: Mapping[str, Any]) -> Plain:
-    return {"name": data["name"], "tap": data["tap"], **head_arguments(data)}
-
-
-def _backbone(data: Mapping[str, Any]) -> Plain:
-    given = plain_arguments("backbone", data)
-    for key in BACKBONE_SIZES:
-        given[key] = int(given[key])
-    for key in BACKBONE_RANGE:
-        if given.get(key) is not None:
-            given[key] = _positive(key, given[key])
-        else:
-            given.pop(key, None)
-    return {"name": data["name"], **given}
-
-
-def _positive(key: str, value: Any) -> float:
-    if not 0 < float(value) < math.inf:
-        raise ValueError(f"{key}={value!r}")
-    return float(value)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import pickle
-import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import torch
+from pydantic import InstanceOf
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -22,17 +21,14 @@ from src.models.classifier import SPEC_KEY, ExpressionClassifier
 from src.models.spec import ModelSpec
 from src.utils.atomic_files import atomic_write
 from src.utils.errors import ConfigError
+from src.utils.schemas import checked
+from src.utils.torch_files import DTYPES, read_checkpoint, require_finite
 
 log = logging.getLogger(__name__)
 
-State = dict[str, Tensor]
+State = dict[str, InstanceOf[Tensor]]
 MODEL_PREFIXES = ("backbone.", "head.")
 ORIGIN_KEY = "origin"
-# What torch raises on damaged or foreign files.
-UNREADABLE = (
-    *(RuntimeError, EOFError, OSError, BadZipFile, pickle.UnpicklingError, struct.error),
-    *(LookupError, ValueError, TypeError, AttributeError),
-)
 
 
 @dataclass(frozen=True)
@@ -59,56 +55,12 @@ def load_weights(path: Path) -> Weights:
     if path.suffix == ".safetensors":
         return _load_safetensors(path)
     checkpoint = read_checkpoint(path)
-    if SPEC_KEY not in checkpoint or not isinstance(checkpoint.get("state_dict"), dict):
+    if SPEC_KEY not in checkpoint:
         raise ConfigError(f"{path} is not a checkpoint of this framework (no {SPEC_KEY!r} in it).")
-    state = {k: v for k, v in checkpoint["state_dict"].items() if k.startswith(MODEL_PREFIXES)}
+    whole = checked(State, checkpoint.get("state_dict"), f"the state_dict of {path}", "Use other weights.")
+    state = {key: value for key, value in whole.items() if key.startswith(MODEL_PREFIXES)}
     require_finite(state, path)
-    return Weights(ModelSpec.from_dict(checkpoint[SPEC_KEY]), state, path)
-
-
-def read_checkpoint(path: Path, argument: str | None = None) -> dict[str, Any]:
-    """Read a torch file of tensors and plain values.
-
-    Args:
-        path: The file.
-        argument: Option that named it, for the message.
-
-    Raises:
-        ConfigError: If it is broken or holds code.
-    """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except UNREADABLE as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        named = f"{argument}={path}" if argument else str(path)
-        raise ConfigError(
-            f"{named} cannot be read as a checkpoint ({reason}); it may be truncated, or hold more than tensors and "
-            "plain values. Use another checkpoint, such as best.ckpt or last.ckpt of the same run."
-        ) from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} holds a {type(content).__name__}; expected a checkpoint.")
-    return content
-
-
-def require_finite(values: Any, path: Path, name: str = "") -> None:
-    """Refuse weights with which nothing can be computed.
-
-    Args:
-        values: A tensor, or dictionaries and lists of them; anything else is passed over.
-        path: Where they come from, for the message.
-        name: What they are called there.
-
-    Raises:
-        ConfigError: If a tensor holds NaN or infinite values.
-    """
-    if isinstance(values, Mapping | list | tuple):
-        for key, value in values.items() if isinstance(values, Mapping) else enumerate(values):
-            require_finite(value, path, f"{name}.{key}" if name else str(key))
-    elif isinstance(values, Tensor) and not bool(torch.isfinite(values).all()):
-        raise ConfigError(
-            f"{path} has NaN or infinite values in {name}: the file is damaged, or its training diverged. Use other "
-            "weights, such as best.ckpt of an earlier run, or train anew with a smaller optimizer.lr."
-        )
+    return Weights(ModelSpec.from_dict(checkpoint[SPEC_KEY], path), state, path)
 
 
 def peek_spec(path: Path) -> ModelSpec:
@@ -117,25 +69,42 @@ def peek_spec(path: Path) -> ModelSpec:
     Raises:
         ConfigError: If the file is broken or not ours.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise ConfigError(f"{path} cannot be read as safetensors ({error}).") from error
-    return _read_spec(path, metadata)
+    with _open_safetensors(path) as file:
+        return _read_spec(path, file.metadata() or {})
+
+
+def read_origin(path: Path) -> dict[str, Any]:
+    """Return what a `.safetensors` of ours says of the run that made it, {} for nothing.
+
+    Raises:
+        ConfigError: If the file is broken.
+    """
+    with _open_safetensors(path) as file:
+        content = json.loads((file.metadata() or {}).get(ORIGIN_KEY, "{}"))
+        return content if isinstance(content, dict) else {}
 
 
 def _load_safetensors(path: Path) -> Weights:
+    with _open_safetensors(path) as file:
+        spec = _read_spec(path, file.metadata() or {})
+        # Copies: the tensors themselves are the file in memory, which Windows would not replace meanwhile.
+        state = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118  # not a dict
+    strange = [key for key, value in state.items() if value.dtype not in DTYPES]
+    if strange:
+        raise ConfigError(f"{path} holds {strange[0]} as {state[strange[0]].dtype}; use another file.")
+    require_finite(state, path)
+    return Weights(spec, {k: v.float() if v.is_floating_point() else v for k, v in state.items()}, path)
+
+
+@contextmanager
+def _open_safetensors(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            # Copies: the tensors themselves are the file in memory, which Windows would not replace meanwhile.
-            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118  # not a dict
-            state = {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
-    except (SafetensorError, OSError) as error:
-        raise ConfigError(f"{path} cannot be read as safetensors ({error}).") from error
-    require_finite(state, path)
-    return Weights(_read_spec(path, metadata), state, path)
+            yield file
+    except ConfigError:
+        raise
+    except (SafetensorError, OSError, ValueError, RuntimeError, LookupError, AttributeError) as error:
+        raise ConfigError(f"{path} cannot be read as safetensors ({error}); use another file.") from error
 
 
 def _read_spec(path: Path, metadata: dict[str, str]) -> ModelSpec:
@@ -143,16 +112,9 @@ def _read_spec(path: Path, metadata: dict[str, str]) -> ModelSpec:
         raise ConfigError(f"{path} is not a weights file of this framework (no {SPEC_KEY!r} in its metadata).")
     try:
         spec = json.loads(metadata[SPEC_KEY])
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} has a broken model description ({error}); use another file.") from error
-    return ModelSpec.from_dict(spec)
-
-
-def read_origin(path: Path) -> dict[str, Any]:
-    """Return what a `.safetensors` of ours says of the run that made it, {} for nothing."""
-    with safe_open(path, framework="pt") as file:
-        content = json.loads((file.metadata() or {}).get(ORIGIN_KEY, "{}"))
-    return content if isinstance(content, dict) else {}
+    return ModelSpec.from_dict(spec, path)
 
 
 def save_safetensors(
@@ -232,7 +194,7 @@ def read_official(path: Path, blob_id: str | None) -> State:
     found = git_blob_id(path)
     if blob_id and found != blob_id:
         log.warning("%s has the git blob id %s; the published file has %s.", path, found, blob_id)
-    state = read_checkpoint(path)
+    state = checked(State, read_checkpoint(path), path, "Download it again.")
     require_finite(state, path)
     return {key.removeprefix("module."): value for key, value in state.items()}
 

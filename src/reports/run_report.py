@@ -68,7 +68,7 @@ def _facts(run: Run) -> Markup:
     origin, config = run.provenance, run.config
     versions: Mapping[str, str] = origin.get("versions", {})
     parameters, trainable = (run.metrics.get(f"model/{name}") for name in ("parameters", "trainable_parameters"))
-    seconds = run.metrics.get("fit/seconds")
+    seconds, speed = run.metrics.get("fit/seconds"), run.metrics.get("fit/images_per_second")
     return page.facts(
         {
             "task": config.get("task"),
@@ -77,7 +77,7 @@ def _facts(run: Run) -> Markup:
             "backbone": (config.get("backbone") or {}).get("name"),
             "weights": config.get("ckpt_path") if config.get("task") == "eval" else origin.get("weights"),
             "parameters": f"{parameters:,}, of which {trainable:,} trainable" if parameters else None,
-            "training": f"{seconds:,.0f} s, {run.metrics['fit/images_per_second']:,.0f} images/s" if seconds else None,
+            "training": f"{seconds:,.0f} s, {speed:,.0f} images/s" if seconds and speed else None,
             "seed": str(config.get("seed", "")),
             "options": " ".join(origin.get("overrides", [])),
             "started": origin.get("started"),

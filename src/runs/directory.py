@@ -14,7 +14,8 @@ from filelock import BaseFileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from src.runs import layout
-from src.utils.atomic_files import read_json, write_json
+from src.runs.records import read_provenance, read_status
+from src.utils.atomic_files import write_json
 from src.utils.locks import new_lock
 from src.utils.paths import ROOT, WORKSPACE
 from src.utils.processes import is_main_process
@@ -83,15 +84,14 @@ def release_directory(run_dir: Path) -> None:
 def holds_a_run(path: Path) -> bool:
     """Whether a folder has anything of a run to lose; one that was refused before it started has not."""
     kept = any((path / name).exists() for name in (layout.CHECKPOINTS, layout.METRICS))
-    return (path / layout.STATUS).exists() and (kept or read_json(path / layout.STATUS).get("state") != "failed")
+    return (path / layout.STATUS).exists() and (kept or read_status(path).get("state") != "failed")
 
 
 def update_provenance(run_dir: Path, **entries: Any) -> None:
     """Add entries to `provenance.json`."""
     if not is_main_process():
         return
-    path = run_dir / layout.PROVENANCE
-    write_json(path, read_json(path) | entries)
+    write_json(run_dir / layout.PROVENANCE, {**read_provenance(run_dir), **entries})
 
 
 def environment(overrides: list[str], choices: dict[str, Any]) -> dict[str, Any]:

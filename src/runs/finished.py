@@ -9,18 +9,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NotRequired
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
-from omegaconf import OmegaConf
+from typing_extensions import TypedDict
 
 from src.data.vocabulary import CANONICAL
 from src.runs import layout
-from src.utils.atomic_files import read_json
+from src.runs.config import read_config
+from src.runs.records import Metrics, read_provenance, read_status
 from src.utils.errors import ConfigError
+from src.utils.schemas import checked, require_json
+from src.utils.torch_files import read_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -48,23 +50,20 @@ class Run:
         Raises:
             ConfigError: If it is not that of a finished run, or its files are broken.
         """
-        metrics, file = read_json(path / layout.METRICS), path / layout.PREDICTIONS
+        remedy = "Repeat that evaluation, or leave it out."
+        metrics = require_json(path / layout.METRICS, Metrics, remedy)
+        file = path / layout.PREDICTIONS
         if not metrics or not file.is_file():
-            state = read_json(path / layout.STATUS).get("state", "none")
+            state = read_status(path).get("state", "none")
             raise ConfigError(
                 f"runs={path} holds no finished run (status: {state}); expected a directory with metrics.json and "
                 "predictions.csv."
             )
         try:
-            # A class or a file may be called None or NA.
-            text = dict.fromkeys(("id", "split", "label", "prediction"), str)
-            table = pd.read_csv(file, dtype=text, keep_default_na=False, na_values=[""])
-            table["in_dedup"] = table["in_dedup"].astype(bool)
-            table["id"] = table["id"].astype(str)
-            tested = table[table["split"] == ("test" if (table["split"] == "test").any() else "val")]
-            return cls(path, metrics, tested.sort_values("id", ignore_index=True))
-        except (ValueError, KeyError, UnicodeDecodeError) as error:
-            raise ConfigError(f"runs={path}: {file} is broken ({error}); repeat that evaluation.") from error
+            table = _read_predictions(file)
+        except (ValueError, KeyError, OverflowError, MemoryError) as error:
+            raise ConfigError(f"runs={path}: {file} is broken ({error}). {remedy}") from error
+        return cls(path, metrics, table)
 
     @property
     def probabilities(self) -> NDArray[np.float64]:
@@ -83,15 +82,12 @@ class Run:
     @cached_property
     def config(self) -> dict[str, Any]:
         """Content of `config.yaml`, {} if there is none."""
-        file = self.path / layout.CONFIG
-        if not file.is_file():
-            return {}
-        return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(file), resolve=False))
+        return read_config(self.path)
 
     @cached_property
     def provenance(self) -> dict[str, Any]:
         """Content of `provenance.json`."""
-        return read_json(self.path / layout.PROVENANCE)
+        return read_provenance(self.path)
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:
@@ -126,7 +122,14 @@ class Run:
     def indices(self, column: str, names: Sequence[str]) -> NDArray[np.int64]:
         """Return `label` or `prediction` as positions in names, (N,)."""
         position = {name: i for i, name in enumerate(names)}
-        return np.array([position[name] for name in self.predictions[column]], dtype=np.int64)
+        found = self.predictions[column].map(position)
+        if found.isna().any():
+            strange = self.predictions[column][found.isna()].iloc[0]
+            raise ConfigError(
+                f"runs={self.path}: {layout.PREDICTIONS} has the {column} {strange!r}, which is none of the classes "
+                f"{', '.join(names)}; leave the run out."
+            )
+        return np.asarray(found, dtype=np.int64)
 
     @cached_property
     def history(self) -> pd.DataFrame:
@@ -134,8 +137,8 @@ class Run:
         checkpoint = self.path / layout.LAST_CHECKPOINT
         if not checkpoint.is_file():
             return pd.DataFrame()
-        states = torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True).get("callbacks", {})
-        return pd.DataFrame(next((s["history"] for s in states.values() if "history" in s), []))
+        content = checked(_History, read_checkpoint(checkpoint, mmap=True), checkpoint, "Remove it.")
+        return pd.DataFrame(next((s["history"] for s in content["callbacks"].values() if "history" in s), []))
 
     @property
     def trained_with(self) -> dict[str, Any]:
@@ -146,17 +149,48 @@ class Run:
         location = self.config.get("ckpt_path")
         if self.config.get("task") != "eval" or not location:
             return self.config
-        file = layout.run_of(str(location)) / layout.CONFIG
-        if not file.is_file():
+        trained = read_config(layout.run_of(location))
+        if not trained:
             return self.config
-        trained = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(file), resolve=False))
         head = {k: v for k, v in (self.config.get("head") or {}).items() if v is not None}
-        return {
-            **trained,
-            "task": "eval",
-            "tta": self.config.get("tta"),
-            "head": {**(trained.get("head") or {}), **head},
-        }
+        own = {"task": "eval", "tta": self.config.get("tta"), "head": {**(trained.get("head") or {}), **head}}
+        return {**trained, **own}
+
+
+class _Progress(TypedDict):
+    """What of a callback's state is looked at."""
+
+    history: NotRequired[list[dict[str, float | None]]]
+
+
+class _History(TypedDict):
+    """What of a checkpoint is looked at."""
+
+    callbacks: dict[str, _Progress]
+
+
+def _read_predictions(file: Path) -> pd.DataFrame:
+    """Return the rows of the test split, or else of the validation split, ordered by id.
+
+    Raises:
+        ValueError: If the file is no table of predictions.
+        KeyError: If it lacks a column.
+    """
+    # A class or a file may be called None or NA.
+    text = dict.fromkeys(("id", "split", "label", "prediction"), str)
+    table = pd.read_csv(file, dtype=text, keep_default_na=False, na_values=[""])
+    if not table["in_dedup"].isin([True, False]).all():
+        raise ValueError("in_dedup is not True or False")
+    table["in_dedup"] = table["in_dedup"].astype(bool)
+    table["id"] = table["id"].fillna("").astype(str)
+    classes = [name for name in table.columns if name not in OTHER_COLUMNS]
+    values = table[classes].to_numpy(dtype=np.float64)
+    if not classes or not bool(((values >= 0) & (values <= 1)).all()):
+        raise ValueError("expected a column of probabilities in [0, 1] for each class")
+    if not (table["prediction"].isin(classes).all() and table["label"].notna().all()):
+        raise ValueError("a prediction is none of its classes, or a label is missing")
+    tested = table[table["split"] == ("test" if (table["split"] == "test").any() else "val")]
+    return tested.sort_values("id", ignore_index=True)
 
 
 def find_runs(patterns: str | Sequence[str]) -> list[Run]:
@@ -199,10 +233,8 @@ def _add(runs: dict[Path, Run], path: Path, optional: bool) -> None:
     if key in runs:
         return
     if optional and not ((path / layout.METRICS).exists() and (path / layout.PREDICTIONS).exists()):
-        state = read_json(path / layout.STATUS).get("state", "none")
-        if (path / layout.CONFIG).exists() and "task: compare" not in (path / layout.CONFIG).read_text(
-            encoding="utf-8"
-        ):
+        state = read_status(path).get("state", "none")
+        if (path / layout.CONFIG).exists() and read_config(path).get("task") != "compare":
             log.warning("Left out, as it holds no finished test (status: %s): %s", state, path)
         return
     runs[key] = Run.read(key)

@@ -31,16 +31,14 @@ def atomic_write(path: Path, *, alone: bool = False) -> Iterator[Path]:
         scratch.unlink(missing_ok=True)
 
 
+def sync_files(folder: Path) -> None:
+    """Bring the files of a folder, which is to be renamed into its place, to the disk."""
+    for path in folder.iterdir():
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file so that a reader never sees half of it."""
     with atomic_write(path) as scratch:
         scratch.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the content of a JSON file, {} if it is absent or broken."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

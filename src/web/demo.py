@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from src.inference.results import Image
 from src.web.analysis import Analyst, View
 from src.web.cards import notice
 from src.web.examples import Example
+
+log = logging.getLogger(__name__)
 
 TITLE = "EmoNet-FER"
 INTRODUCTION = (
@@ -30,6 +33,22 @@ ONE_AT_A_TIME: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "mode
 CAMERA_SECONDS = 0.4
 
 
+class Demo(gr.Blocks):
+    """Gradio's page, which answers values that are none of its inputs' in a line, and without a traceback."""
+
+    async def preprocess_data(self, *args: Any, **kwargs: Any) -> Any:
+        """Return what a function is given.
+
+        Raises:
+            gr.Error: If a request has too few values, or values of another kind.
+        """
+        try:
+            return await super().preprocess_data(*args, **kwargs)
+        except Exception as error:  # Gradio's inputs raise what comes along
+            log.warning("Refused values that are none of the page's (%s)", type(error).__name__)
+            raise gr.Error("The page has nothing of the kind.", print_exception=False) from error
+
+
 def theme() -> gr.themes.Base:
     """Return the look, with the fonts of the system."""
     return gr.themes.Soft(primary_hue="indigo", neutral_hue="slate", font=FONTS, font_mono=MONO_FONTS)
@@ -45,7 +64,7 @@ def build_demo(analyst: Analyst, examples: list[Example], max_mb: float) -> gr.B
     """
     names = list(analyst.shelf.choices)
     demo: gr.Blocks
-    with gr.Blocks(title=TITLE, fill_width=True, analytics_enabled=False) as demo:
+    with Demo(title=TITLE, fill_width=True, analytics_enabled=False) as demo:
         gr.HTML(INTRODUCTION, elem_classes="title")
         latest = gr.State(None)
         with gr.Row():

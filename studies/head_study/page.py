@@ -13,9 +13,8 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from src.reports.plots import colors
-from src.runs import layout
 from src.runs.config import read_config
-from src.utils.atomic_files import read_json
+from src.runs.records import read_metrics
 from studies.findings import ATTENTION, BASELINE
 from studies.head_study.findings import findings
 from studies.study import Study
@@ -73,7 +72,7 @@ def write_study(cfg: DictConfig) -> Path:
         epochs=epochs,
     )
     page.write_text(text, encoding="utf-8")
-    Console(stderr=True).print(f"Page: {page}", soft_wrap=True, highlight=False)
+    Console(stderr=True, markup=False).print(f"Page: {page}", soft_wrap=True, highlight=False)
     return page
 
 
@@ -125,7 +124,7 @@ def _seen(study: Study) -> list[dict[str, str]]:
 
 def _backbone(run_dir: Path) -> dict[str, str] | None:
     """Return what is to be said of the backbone of the cross-fit conditions; None if there is none."""
-    metrics = read_json(run_dir / layout.METRICS)
+    metrics = read_metrics(run_dir)
     if "val/accuracy" not in metrics:
         return None
     return {

@@ -2,6 +2,8 @@
 
 import errno
 import json
+import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -199,6 +201,37 @@ def test_a_search_of_another_space_is_refused(tmp_path):
         assert "has another search space" in done.stderr
         assert "Traceback" not in done.stderr
     assert len(runs(tmp_path)) == 1
+
+
+class Touch:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+@pytest.mark.parametrize("kind", ["rubbish", "pickled"])
+def test_a_study_of_strangers_is_refused_and_runs_nothing(kind, tmp_path):
+    import optuna
+
+    (tmp_path / "sweep").mkdir()
+    file = tmp_path / "sweep" / "study.db"
+    if kind == "rubbish":
+        file.write_bytes(b"no database" * 100)
+    else:
+        study = optuna.create_study(f"sqlite:///{file}", study_name="toy_sweep", direction="maximize")
+        trial = study.ask({"optimizer.lr": optuna.distributions.UniformDistribution(0.001, 0.01)})
+        trial.set_system_attr("cma:optimizer", pickle.dumps(Touch(tmp_path / "trace")).hex())
+        study.tell(trial, 0.5)
+    search = ["sweep=search", "optimizer.lr=interval(0.001,0.01)", "hydra.sweeper.n_trials=2"]
+    done = sweep(tmp_path, *search, "hydra/sweeper/sampler=cmaes")
+    assert done.returncode == 1
+    assert f"Error: {'the study in ' if kind == 'pickled' else ''}sqlite:///" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "trace").exists()
 
 
 @pytest.mark.parametrize(("head", "own"), SEARCHES.items())

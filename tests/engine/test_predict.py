@@ -178,6 +178,34 @@ def test_bad_input_spoils_nothing_else(tmp_path, inputs, weights, caplog):
     assert 3 < len(list(read_video(folder / rows[film.name]["annotated"]))) < 40
 
 
+def test_odd_names_and_metadata_spoil_nothing_else(tmp_path, inputs, weights, capfd):
+    """A name that is no text, a title that is none, a PNG without its palette, and what rich takes for markup."""
+    odd = os.fsdecode(os.fsencode(inputs) + b"/caf\xe9.png")
+    save(odd, scene())
+    save(inputs / "[red]b[.png", scene())
+    Image.fromarray(scene()).convert("P").save(inputs / "palette.png")
+    content = (inputs / "palette.png").read_bytes()
+    start = content.index(b"PLTE") - 4
+    (inputs / "palette.png").write_bytes(content[:start] + content[start + 12 + 768 :])
+    with av.open(str(inputs / "titled.mp4"), "w") as container:
+        container.metadata["title"] = "A title of a film"
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width = stream.height = 256
+        for _ in range(2):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(scene())))
+        container.mux(stream.encode(None))
+    film = (inputs / "titled.mp4").read_bytes()
+    assert b"A title of a film" in film
+    (inputs / "titled.mp4").write_bytes(film.replace(b"A title of a film", b"\xff\x80title of a film"))
+    with pytest.raises(ConfigError, match=r"1 of 4 items of input=.* could not be read.*palette\.png"):
+        run(tmp_path, weights, f"input={inputs}")
+    table = (tmp_path / "run" / "items.csv").read_bytes()
+    assert b"caf\xe9.png,picture,ok" in table
+    assert b"[red]b[.png,picture,ok" in table
+    assert b"titled.mp4,video,ok" in table
+    assert b"caf\xe9.png" in (tmp_path / "run" / "predictions.csv").read_bytes()
+
+
 def test_odd_frame_sizes(tmp_path, inputs, weights):
     with av.open(str(inputs / "odd.mkv"), "w") as container:
         stream = container.add_stream("libx264", rate=10)

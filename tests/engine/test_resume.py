@@ -82,3 +82,24 @@ def test_a_checkpoint_that_names_a_file_copies_nothing(tampered, tmp_path, data_
     options = ["trainer.max_epochs=2", "test=false", f"ckpt_path={tampered(name_it)}"]
     fit_and_test(tiny_config(tmp_path / "own", data_dir, *options))
     assert not list((tmp_path / "own").rglob("id_rsa"))
+
+
+STRANGE = {
+    "no loops": lambda checkpoint: checkpoint.pop("loops"),
+    "a list of optimizers": lambda checkpoint: checkpoint.update(optimizer_states=[{"state": [], "param_groups": {}}]),
+    "schedules": lambda checkpoint: checkpoint.update(lr_schedulers=[3]),
+    "history": lambda checkpoint: [
+        state.update(history=7) for state in checkpoint["callbacks"].values() if "history" in state
+    ],
+    "epoch": lambda checkpoint: checkpoint.update(epoch="first"),
+    "callbacks": lambda checkpoint: checkpoint.update(callbacks=[1]),
+    "training options": lambda checkpoint: checkpoint.update(training_options=[1]),
+}
+
+
+@pytest.mark.parametrize("change", STRANGE.values(), ids=STRANGE)
+def test_a_checkpoint_of_another_making_is_refused(tampered, tmp_path, data_dir, change):
+    stranger = tampered(change)
+    options = ["trainer.max_epochs=2", "test=false", f"ckpt_path={stranger}"]
+    with pytest.raises(ConfigError, match=r"ckpt_path=.*last\.ckpt\) (cannot be gone on from|is broken)"):
+        fit_and_test(tiny_config(tmp_path / "own", data_dir, *options))

@@ -102,7 +102,7 @@ def different(straight: Path, killed: Path) -> list[str]:
 
 
 def _progress(run_dir: Path) -> str:
-    from src.utils.atomic_files import read_json
+    from src.utils.schemas import read_json
     from tests.helpers.running import read_checkpoint
 
     last = run_dir / "checkpoints" / "last.ckpt"

@@ -130,7 +130,7 @@ def test_yunet_boxes_are_scaled_back(tmp_path, monkeypatch):
             return 1, row[None] if image.any() else None
 
     monkeypatch.setattr(cv2.FaceDetectorYN, "create", lambda *arguments: Network())
-    (tmp_path / "yunet.onnx").write_bytes(b"")
+    bright_cell_network(tmp_path / "yunet.onnx")
     detector = build_detector("yunet", str(tmp_path / "yunet.onnx"))
     assert detector(np.zeros((100, 100, 3), np.uint8)) == []
     (plain,) = detector(np.ones((400, 500, 3), np.uint8))

@@ -1,12 +1,16 @@
+import pickle
+
 import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
 
 from src.data.faces.generator import draw_face
 from src.inference import EmotionPredictor, onnx_backend
 from src.inference.backend import TorchBackend
 from src.inference.onnx_backend import OnnxBackend
+from src.inference.onnx_operators import operators
 from src.utils.errors import ConfigError
 from tests.exporting.tiny import faces
 
@@ -109,3 +113,65 @@ def test_a_device_that_is_not_there(exported, device):
         pytest.skip("it is there")
     with pytest.raises(ConfigError, match=f"device={device} is not to be had with this onnxruntime"):
         OnnxBackend(str(exported.files["fp32"]), device=device)
+
+
+def small_file(path, nodes, *initializers, metadata):
+    """Write a file of ours whose graph is another one."""
+    graph = helper.make_graph(
+        nodes,
+        "small",
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", 3, 64, 64])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, None)],
+        list(initializers),
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    helper.set_model_props(model, metadata)
+    onnx.save(model, path)
+    return str(path)
+
+
+def test_loops_are_refused(tmp_path, exported):
+    metadata = {p.key: p.value for p in onnx.load(exported.files["fp32"]).metadata_props}
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["go_on"])],
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+        ],
+        [helper.make_tensor_value_info("go_on", TensorProto.BOOL, [])],
+    )
+    always = numpy_helper.from_array(np.array(True), "always")
+    value = numpy_helper.from_array(np.zeros((1, 7), np.float32), "value")
+    nodes = [
+        helper.make_node("Loop", ["", "always"], [], body=body),
+        helper.make_node("Identity", ["value"], ["probabilities"]),
+    ]
+    file = small_file(tmp_path / "loop.onnx", nodes, always, value, metadata=metadata)
+    with pytest.raises(ConfigError, match=r"loop\.onnx has the operator Loop, which need not end"):
+        OnnxBackend(file)
+
+
+def test_memory_without_end_is_refused(tmp_path, exported):
+    metadata = {p.key: p.value for p in onnx.load(exported.files["fp32"]).metadata_props}
+    size = numpy_helper.from_array(np.array([2**30]), "size")
+    file = small_file(
+        tmp_path / "a.onnx", [helper.make_node("ConstantOfShape", ["size"], ["probabilities"])], size, metadata=metadata
+    )
+    backend = OnnxBackend(file, device="cpu")
+    with pytest.raises(ConfigError, match=r"a\.onnx cannot be run \("):
+        backend(torch.zeros(1, 3, 64, 64))
+
+
+def test_operators_are_those_of_the_graph(exported):
+    file = exported.files["int8"]
+    assert set(operators(file.read_bytes())) == {node.op_type for node in onnx.load(file).graph.node}
+    for content in (b"\xff", b"\x3a\xff\x01", file.read_bytes()[:-5]):
+        with pytest.raises(ValueError, match=r"it breaks off|unknown kind"):
+            list(operators(content))
+
+
+def test_a_file_can_be_sent_to_another_process(exported):
+    backend = OnnxBackend(str(exported.files["fp32"]), device="cpu")
+    images = torch.from_numpy(faces(1)) / 255
+    assert torch.equal(pickle.loads(pickle.dumps(backend))(images).probabilities, backend(images).probabilities)

@@ -1,3 +1,4 @@
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
@@ -53,6 +54,15 @@ def test_it_finds_and_predicts_every_face(weights):
         centre = face.box.x + face.box.width / 2, face.box.y + face.box.height / 2
         assert sum(f.box[0] < centre[0] < f.box[0] + f.box[2] and f.box[1] < centre[1] < f.box[1] + f.box[3]
                    for f in faces) == 1  # fmt: skip
+
+
+@pytest.mark.parametrize("options", [{}, {"detector": "none", "gradcam": True}])
+def test_it_can_be_sent_to_another_process(weights, options):
+    image = draw_face(3, 0, 64, grayscale=False).image
+    predictor = EmotionPredictor(weights, **options)
+    expected = predictor.predict(image)  # an explainer and its hooks are there by now
+    again = pickle.loads(pickle.dumps(predictor)).predict(image)
+    assert [face.probabilities for face in again.faces] == [face.probabilities for face in expected.faces]
 
 
 @pytest.mark.parametrize(("options", "n"), [({}, 240), ({"detector": "none", "gradcam": True}, 80)])

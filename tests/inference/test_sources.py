@@ -3,6 +3,8 @@ import os
 import pytest
 from PIL import Image
 
+from src.data.readers.images import UnreadableImage
+from src.inference.predictor import as_frame
 from src.inference.sources import Source, find_sources
 from src.utils.errors import ConfigError
 
@@ -70,3 +72,35 @@ def test_an_empty_folder(folder):
     (folder / "empty").mkdir()
     with pytest.raises(ConfigError, match="input=empty has no image"):
         find_sources("empty")
+
+
+@pytest.mark.parametrize("given", ["tree", "tree/**/*.png"])
+def test_folders_of_links_and_endless_folders_come_to_an_end(tmp_path, monkeypatch, given):
+    monkeypatch.chdir(tmp_path)
+    tree = tmp_path / "tree"
+    for i in range(40):
+        (tree / f"{i:02}").mkdir(parents=True)
+        for name in ("one", "two"):
+            (tree / f"{i:02}" / name).symlink_to(tree / f"{i + 1:02}")
+    (tree / "40").mkdir()
+    (tree / "40" / "a.png").touch()
+    tree.joinpath(*["d"] * 900).mkdir(parents=True)
+    assert find_sources(given) == named("tree/40/a.png")
+
+
+def test_pipes_and_devices_are_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.gif")
+    assert find_sources(str(tmp_path / "a.gif"))[0].kind == "picture"
+    with pytest.raises(UnreadableImage, match="not a file"):
+        as_frame(tmp_path / "a.gif")
+    with pytest.raises(UnreadableImage, match="not a file"):
+        as_frame("/dev/zero")
+
+
+def test_a_gif_of_billions_of_pixels_is_no_video(tmp_path):
+    path = tmp_path / "a.gif"
+    Image.new("P", (2, 2)).save(path)
+    content = bytearray(path.read_bytes())
+    content[6:10] = b"\xff" * 4
+    path.write_bytes(content)
+    assert find_sources(str(path))[0].kind == "picture"

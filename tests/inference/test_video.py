@@ -1,4 +1,5 @@
 from fractions import Fraction
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -6,7 +7,8 @@ import pytest
 
 from src.data.faces.generator import draw_scene
 from src.inference import video
-from src.inference.video import UnreadableVideo, VideoWriter, choose_encoder, read_video
+from src.inference.containers import open_video
+from src.inference.video import UnreadableVideo, VideoWriter, _Decoder, choose_encoder, read_video
 from src.utils.errors import ConfigError
 from tests.helpers.full_disk import full_disk
 
@@ -191,3 +193,19 @@ def test_the_second_encoder_serves_where_the_first_is_missing(tmp_path, monkeypa
     monkeypatch.setattr(video, "codecs_available", set())
     with pytest.raises(ConfigError, match=r"neither libx264 nor libvpx-vp9.*annotate=false"):
         choose_encoder()
+
+
+def test_pixels_of_any_shape_take_no_memory(film):
+    """30,000 times as wide as high: 96 x 128 pixels would be 96 x 3,840,000."""
+    with open_video(film) as container:
+        decoder = _Decoder("film", container)
+        decoder.stream = SimpleNamespace(sample_aspect_ratio=Fraction(30_000, 1))
+        with pytest.raises(UnreadableVideo, match="its frames have 3840000 x 96 pixels, more than"):
+            decoder._upright(av.VideoFrame.from_ndarray(shade(0)))
+
+
+def test_times_beyond_any_video_are_replaced(tmp_path, film, monkeypatch):
+    monkeypatch.setattr(video, "MAX_SECONDS", 0.5)
+    times = [frame.time for frame in read_video(film)]
+    assert len(times) == 40
+    assert max(times) < 2

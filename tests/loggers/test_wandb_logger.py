@@ -6,7 +6,7 @@ import pytest
 import wandb
 
 from src.loggers.wandb_logger import closed_wandb, filterable, open_wandb, wandb_mode
-from src.utils.atomic_files import read_json
+from src.utils.schemas import read_json
 from src.utils.signals import Interrupted
 from tests.helpers.wandb_file import OfflineRun
 

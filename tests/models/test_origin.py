@@ -59,13 +59,13 @@ def test_a_description_keeps_its_origin(make_spec, known):
         (lambda data: data.update(license="MIT"), "MIT"),
         (lambda data: data.pop("license"), "license"),
         (lambda data: data.update(ancestors=[{"name": "a"}]), "blob_id"),
-        (lambda data: data.update(ancestors=["a"]), "TypeError"),
+        (lambda data: data.update(ancestors=["a"]), "dictionary"),
     ],
 )
 def test_a_broken_origin_is_refused(make_spec, change, named):
     data = make_spec(origin=Origin(RESEARCH, (FILE,))).to_dict()
     change(data["origin"])
-    with pytest.raises(ConfigError, match=f"model description in the checkpoint is broken.*{named}"):
+    with pytest.raises(ConfigError, match=f"model description of these weights is broken.*{named}"):
         ModelSpec.from_dict(data)
 
 

@@ -25,7 +25,6 @@ from src.models.weights import (
     build_from_weights,
     git_blob_id,
     load_weights,
-    read_checkpoint,
     read_official,
     save_safetensors,
     weights_digest,
@@ -33,6 +32,7 @@ from src.models.weights import (
 from src.utils.errors import ConfigError
 from src.utils.groups import load_group
 from src.utils.paths import ROOT
+from src.utils.torch_files import read_checkpoint
 from tests.models.conftest import CLASSES, MakeClassifier, MakeSpec
 from tests.models.reference import reference_state
 
@@ -340,6 +340,41 @@ def test_incomplete_specs_are_refused(make_spec: MakeSpec, key: str) -> None:
     del data[key]
     with pytest.raises(ConfigError, match=f"model description.*{key}"):
         ModelSpec.from_dict(data)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"backbone": {"width": 8192}}, "width=8192"),
+        ({"backbone": {"width": 2**61}}, "width="),
+        ({"backbone": {"n_hourglass": 1_000_000}}, "n_hourglass=1000000"),
+        ({"image_size": 16384}, "maps of 268,435,456 numbers"),
+        ({"head": {"name": "multihead", "embed_dim": 10**6}}, "embed_dim"),
+        ({"class_names": tuple(map(str, range(10**5)))}, "class_names"),
+        ({"vocabularies": {"a": tuple(map(str, range(10**5)))}}, "vocabularies"),
+        ({"temperatures": {"expression": float("nan")}}, "temperatures"),
+        ({"backbone": {"mask_limit": float("inf")}}, "mask_limit"),
+        ({"image_size": 1536, "head": {"name": "self_attention"}}, "SelfAttentionHead"),
+    ],
+)
+def test_models_that_fit_into_no_memory_are_refused(make_spec: MakeSpec, change: dict[str, Any], named: str) -> None:
+    data = make_spec(**change).to_dict()
+    with pytest.raises(ConfigError, match=named):
+        ModelSpec.from_dict(data, "any.ckpt").build_head()
+
+
+@pytest.mark.parametrize("value", [None, "four", 0, -4, 2.5, [4]])
+def test_arguments_that_a_head_can_do_nothing_with_are_refused(make_spec: MakeSpec, value: object) -> None:
+    spec = make_spec(head={"name": "multihead", "embed_dim": value})
+    with pytest.raises(ConfigError, match=r"embed_dim"):
+        spec.build_head()
+
+
+def test_descriptions_nested_without_end_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "deep.safetensors"
+    save_file({"a": torch.zeros(1)}, path, {SPEC_KEY: "[" * 200_000})
+    with pytest.raises(ConfigError, match="broken model description"):
+        load_weights(path)
 
 
 @pytest.mark.parametrize("name", ["nonsense", "../x", "../head/linear", "/etc/passwd", "linear.yaml", "", "default"])

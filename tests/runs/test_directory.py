@@ -18,8 +18,8 @@ from src.runs.directory import (
     write_config,
     write_status,
 )
-from src.utils.atomic_files import read_json
 from src.utils.paths import ROOT
+from src.utils.schemas import read_json
 
 # Holds a directory, then forks as a loader process would be; prints that one's id.
 HOLDER = """

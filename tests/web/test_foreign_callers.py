@@ -105,6 +105,18 @@ def test_mistaken_requests_get_an_answer(server):
     assert "Traceback" not in server.log.read_text()
 
 
+@pytest.mark.parametrize("data", [[], [None], [3, "nosuch", "x"], [{"path": "/etc/passwd"}, 1, []], ["a"] * 9])
+def test_values_that_are_none_of_the_inputs_get_an_answer(server, data):
+    config = json.loads(ask(server, "/config")[1])
+    targets = [function["id"] for function in config["dependencies"] if len(function["inputs"]) == 3]
+    for number in targets:
+        session = f"{number}-{len(data)}"
+        assert join(server, {"data": data, "session_hash": session, "fn_index": number})[0] == 200
+        answer = ask(server, f"/gradio_api/queue/data?session_hash={session}")[1]
+        assert "process_completed" in answer
+    assert "Traceback" not in server.log.read_text()
+
+
 def test_the_whole_request_counts(server):
     """A field of text, which Gradio's own limit of files does not see."""
     assert send(server, [f"Content-Length: {3 * MB}"], [FIELD]).startswith("HTTP/1.1 413")

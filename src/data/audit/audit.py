@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,10 @@ from src.data.selection.exact_duplicates import clean_rows, conflicting_groups, 
 from src.data.selection.near_duplicates import Fingerprints, NearDuplicates, find_near_duplicates, fingerprints
 from src.data.store.packed_store import SPLITS, PackedStore
 from src.data.vocabulary import canonical_order, index_map
+from src.utils.errors import ConfigError
+from src.utils.schemas import checked, read_json
+
+log = logging.getLogger(__name__)
 
 FORMAT = 2
 EXAMPLES = 20  # near duplicates listed per pair of splits
@@ -86,10 +92,27 @@ class Audit:
         return {IN_THE_FILE.get(key, key): value for key, value in asdict(self).items()}
 
     @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> Audit:
-        """Return what `to_dict` returned."""
+    def from_dict(cls, content: dict[str, Any], source: object = "this audit") -> Audit:
+        """Return what `to_dict` returned.
+
+        Raises:
+            ConfigError: If it is something else.
+        """
         fields = {written: field for field, written in IN_THE_FILE.items()}
-        return cls(**{fields.get(key, key): value for key, value in content.items()})
+        known = {fields.get(key, key): value for key, value in content.items()}
+        return checked(cls, known, source, "It is made anew.")
+
+    @classmethod
+    def read(cls, file: Path) -> Audit | None:
+        """Return an audit that was written, None if there is none of today's format, or a broken one."""
+        content = read_json(file, dict[str, Any])
+        if content.get("format") != FORMAT:
+            return None
+        try:
+            return cls.from_dict(content, file)
+        except ConfigError as error:
+            log.warning("%s", error)
+            return None
 
 
 def audit(

@@ -14,9 +14,9 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from src.data.audit.audit import FORMAT, Audit, audit
+from src.data.audit.audit import Audit, audit
 from src.data.store.packed_store import SPLITS, PackedStore
-from src.utils.atomic_files import read_json, write_json
+from src.utils.atomic_files import write_json
 from src.utils.errors import ConfigError
 from src.utils.image_files import write_image
 
@@ -42,9 +42,9 @@ def open_audit(store: PackedStore, class_names: Sequence[str] | None = None, **d
     Raises:
         ConfigError: If the folder cannot be written.
     """
-    known = read_json(store.path / AUDIT)
-    if known.get("format") == FORMAT:
-        return Audit.from_dict(known)
+    known = Audit.read(store.path / AUDIT)
+    if known is not None:
+        return known
     log.info("Auditing %s images", f"{len(store):,}")
     result = audit(store, class_names, **described)
     try:

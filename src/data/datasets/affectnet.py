@@ -43,26 +43,25 @@ class AffectNetDataModule(StoreDataModule):
     computing in the wild", IEEE Transactions on Affective Computing 10(1), 2019.
 
     AffectNet has no public test set: its validation set (500 images a class; 3,999 in the 8-label release) is the
-    test split, and a seeded fraction of training, stratified by class, is the validation split. The index of EmoNet's
-    authors names a validation subset of its own, which is taken where it is there.
+    test split, and a seeded fraction of training, stratified by class, is the validation split.
 
     Labels 8 to 10 (none, uncertain, no face) are left out, and with `cleaned`, so are images whose valence and
-    arousal do not fit their expression and those that EmoNet's authors found mislabelled; `left_out` counts them.
-    Faces are cut out by the face box (CSV) or as EmoNet's authors do, by the landmarks (pickle index); what lies
-    outside the image is black. The id of an image is its path in the release.
+    arousal do not fit their expression, by the rules of EmoNet's authors; `left_out` counts them. Faces are cut out by
+    the face box of the CSV; what lies outside the image is black. The id of an image is its path in the release. The
+    pickles of EmoNet's authors are not read: whoever made one could have any memory and time taken.
     """
 
     classes = CANONICAL
     source_hint = (
-        "AffectNet's folder with Manually_Annotated_file_lists/ and the images (first release), with train_set/ and "
-        "val_set/, each with annotations/ and images/ (8-label release), or with EmoNet's {train,val,test}_fullpath.pkl"
+        "AffectNet's folder with Manually_Annotated_file_lists/ and the images (first release), or with train_set/ and "
+        "val_set/, each with annotations/ and images/ (8-label release)"
     )
 
     def __init__(self, *, release: str, cleaned: bool, val_share: float, split_seed: int, **common: Any) -> None:
         """Store the options; `conf/data/affectnet.yaml` documents them.
 
         Args:
-            release: `auto`, `csv`, `annotations` or `pickle`.
+            release: `auto`, `csv` or `annotations`.
             cleaned: Whether to keep only images whose annotations agree.
             val_share: Fraction of training that becomes the validation split.
             split_seed: Seed of the draw, independent of the run's.
@@ -129,8 +128,6 @@ class AffectNetDataModule(StoreDataModule):
     def _why_left_out(self, item: Annotation) -> str | None:
         if item.expression >= len(LABELS):
             return f"labelled {NO_EXPRESSION[item.expression - len(LABELS)]}"
-        if self.cleaned and not item.confirmed:
-            return "found mislabelled by EmoNet's authors"
         intensity = float(np.hypot(item.valence, item.arousal))
         # Missing values are NaN, which fits nothing.
         if self.cleaned and not FITTING[LABELS[item.expression]](item.valence, item.arousal, intensity):

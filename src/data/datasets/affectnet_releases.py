@@ -1,8 +1,7 @@
-"""The three forms in which AffectNet's annotations come, as one list."""
+"""The two forms in which AffectNet's annotations come, as one list."""
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -13,16 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from src.data.readers.archives import open_table
 from src.data.readers.file_tree import is_junk, outside
-from src.data.readers.safe_pickle import load_plain
 from src.data.store.packed_store import Skipped, Split
+from src.utils.arrays import read_array
 from src.utils.errors import ConfigError
 
 N_LANDMARKS = 68
 # Images looked for to find out where they lie.
 N_TRIED = 20
 PARTS = ("exp", "val", "aro")
-PICKLE_ENDING = "_fullpath.pkl"
 CSV_FOLDER = "Manually_Annotated_file_lists"
 # The first release's columns; in some copies validation.csv lacks this line.
 COLUMNS = (
@@ -32,8 +31,7 @@ COLUMNS = (
 # AffectNet has no public test set: its validation set is our test split.
 CSV_SPLITS: dict[str, Split] = {"training.csv": "train", "validation.csv": "test"}
 SET_SPLITS: dict[str, Split] = {"train_set": "train", "val_set": "test"}
-PICKLE_SPLITS: dict[str, Split] = {"train": "train", "val": "val", "test": "test"}
-# Where the images of the CSV and pickle forms lie, below data.path.
+# Where the images of the CSV form lie, below data.path.
 IMAGE_FOLDERS = (
     *("Manually_Annotated/Manually_Annotated_Images", "Manually_Annotated_Images", "Manually_Annotated"),
     *("Manually_Annotated_compressed", "images", "."),
@@ -55,7 +53,6 @@ class Annotation:
         arousal: In [-1, 1], NaN if missing.
         box: Left, top, width and height of the face in pixels, or None if the image is the face.
         landmarks: x and y of the 68 iBUG points in pixels of the whole image, (68, 2), or None.
-        confirmed: Whether EmoNet's authors found the expression right.
     """
 
     id: str
@@ -66,7 +63,6 @@ class Annotation:
     arousal: float
     box: Box | None = None
     landmarks: NDArray[np.float32] | None = None
-    confirmed: bool = True
 
 
 def read_csv_release(root: Path) -> Iterator[Annotation | Skipped]:
@@ -78,6 +74,9 @@ def read_csv_release(root: Path) -> Iterator[Annotation | Skipped]:
         images = _image_folder(root, (cells[COLUMNS[0]] for _, cells in islice(_lines(table), N_TRIED)))
         for number, cells in _lines(table):
             id = cells["subDirectory_filePath"]
+            if reason := outside(id):
+                yield Skipped(id, reason)
+                continue
             try:
                 x, y, width, height = (float(cells[name]) for name in COLUMNS[1:5])
                 points = cells["facial_landmarks"].strip(";").split(";")
@@ -91,7 +90,7 @@ def read_csv_release(root: Path) -> Iterator[Annotation | Skipped]:
                     box=(x, y, width, height),
                     landmarks=_points(points) if points != [""] else None,
                 )
-            except ValueError as error:
+            except (ValueError, OverflowError) as error:
                 yield Skipped(id, f"line {number} of {name} is broken ({error})")
 
 
@@ -109,7 +108,7 @@ def read_annotation_release(root: Path) -> Iterator[Annotation | Skipped]:
             id = image.relative_to(root).as_posix()
             landmarks = annotations / f"{stem}_lnd.npy"
             try:
-                expression, valence, arousal = (_array(annotations / f"{stem}_{part}.npy").item() for part in PARTS)
+                expression, valence, arousal = (read_array(annotations / f"{stem}_{part}.npy").item() for part in PARTS)
                 yield Annotation(
                     id=id,
                     image=image,
@@ -117,108 +116,49 @@ def read_annotation_release(root: Path) -> Iterator[Annotation | Skipped]:
                     expression=int(expression),
                     valence=_affect(valence),
                     arousal=_affect(arousal),
-                    landmarks=_points(_array(landmarks)) if landmarks.exists() else None,
+                    landmarks=_points(read_array(landmarks)) if landmarks.exists() else None,
                 )
             except FileNotFoundError as error:
                 yield Skipped(id, f"no annotation {Path(error.filename).name}")
-            except (OSError, ValueError, EOFError) as error:
+            except (OSError, ValueError, OverflowError) as error:
                 yield Skipped(id, f"its annotation is broken ({error})")
-
-
-def read_pickle_index(root: Path) -> Iterator[Annotation | Skipped]:
-    """Yield the entries of the index that EmoNet's authors made: `{train,val,test}_fullpath.pkl`.
-
-    The face is their crop: a square of side (width + height) / 1.1 of the landmarks' box, about its centre
-    (emonet/data_augmentation.py).
-    """
-    for subset, split in PICKLE_SPLITS.items():
-        index = next((path for path in _pickles(root) if path.name == f"{subset}{PICKLE_ENDING}"), None)
-        if index is None:
-            continue
-        data = load_plain(index)
-        if not isinstance(data, dict):
-            raise ConfigError(f"{index} holds a {type(data).__name__}; expected a dict of image paths.")
-        names = [str(key) for key in data if key != "folder"]
-        images = _image_folder(root, names[:N_TRIED], subset)
-        for name in names:
-            reason = outside(name)
-            yield Skipped(name, reason) if reason else _from_index(images, name, split, data[name])
-
-
-def _from_index(images: Path, name: str, split: Split, entry: Any) -> Annotation | Skipped:
-    try:
-        landmarks = _points(entry["landmarks_fan"])
-        return Annotation(
-            id=name,
-            image=images / name,
-            split=split,
-            expression=int(entry["expression"]),
-            valence=_affect(entry["valence"]),
-            arousal=_affect(entry["arousal"]),
-            box=_square(landmarks),
-            landmarks=landmarks,
-            confirmed=bool(entry["expression_correct"]),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        return Skipped(name, f"its entry in the index is broken ({type(error).__name__}: {error})")
-
-
-def _square(landmarks: NDArray[np.float32]) -> Box:
-    low, high = landmarks.min(axis=0), landmarks.max(axis=0)
-    side = float((high - low).sum()) / 1.1
-    left, top = (low + high - side) / 2
-    return float(left), float(top), side, side
 
 
 # Marks by which the forms are told apart, and their readers.
 RELEASES: dict[str, tuple[Callable[[Path], bool], Callable[[Path], Iterator[Annotation | Skipped]]]] = {
     "csv": (lambda root: any((root / CSV_FOLDER / name).is_file() for name in CSV_SPLITS), read_csv_release),
     "annotations": (lambda root: any((root / name).is_dir() for name in SET_SPLITS), read_annotation_release),
-    "pickle": (lambda root: bool(_pickles(root)), read_pickle_index),
 }
-
-
-def _pickles(root: Path) -> list[Path]:
-    return [*root.glob(f"*{PICKLE_ENDING}"), *root.glob(f"pickles/*{PICKLE_ENDING}")]
 
 
 def _lines(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield the lines of a table with their numbers, with or without a line of column names."""
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as text:
-            lines = csv.reader(text)
-            for values in lines:
-                if not values or values[0] == COLUMNS[0]:
-                    continue
-                if len(values) != len(COLUMNS):
-                    raise ConfigError(
-                        f"{table}: line {lines.line_num} has {len(values)} fields; expected {','.join(COLUMNS)}. "
-                        "Get AffectNet's file again."
-                    )
-                yield lines.line_num, dict(zip(COLUMNS, values, strict=True))
-    except (UnicodeDecodeError, csv.Error, OSError) as error:
-        raise ConfigError(f"{table} cannot be read ({error}); get AffectNet's file again.") from error
+    with open_table(table, "data.path", f"AffectNet's file of {','.join(COLUMNS)}") as lines:
+        for values in lines:
+            if not values or values[0] == COLUMNS[0]:
+                continue
+            if len(values) != len(COLUMNS):
+                raise ConfigError(
+                    f"{table}: line {lines.line_num} has {len(values)} fields; expected {','.join(COLUMNS)}. "
+                    "Get AffectNet's file again."
+                )
+            yield lines.line_num, dict(zip(COLUMNS, values, strict=True))
 
 
-def _image_folder(root: Path, names: Iterable[str], *first: str) -> Path:
+def _image_folder(root: Path, names: Iterable[str]) -> Path:
     """Return the folder in which the images of these names lie."""
     tried = list(names)
-    folders = (*first, *IMAGE_FOLDERS)
-    for folder in folders:
+    for folder in IMAGE_FOLDERS:
         if any((root / folder / name).is_file() for name in tried):
             return root / folder
     raise ConfigError(
         f"data.path={root} holds none of the images that its annotations name, such as {tried[0] if tried else '?'}; "
-        f"looked in {', '.join(folders)}. Unpack AffectNet's images into one of them."
+        f"looked in {', '.join(IMAGE_FOLDERS)}. Unpack AffectNet's images into one of them."
     )
 
 
 def _visible(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if not is_junk([path.name])] if folder.is_dir() else []
-
-
-def _array(path: Path) -> NDArray[Any]:
-    return np.asarray(np.load(path, allow_pickle=False))
 
 
 def _affect(value: Any) -> float:

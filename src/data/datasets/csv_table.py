@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import math
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from src.data.datamodule import StoreDataModule
+from src.data.readers.archives import open_table
 from src.data.readers.class_folders import Entry, draw_splits, read_entries
 from src.data.readers.file_tree import single_file
 from src.data.readers.images import MAX_SIDE
@@ -121,23 +121,18 @@ class CsvDataModule(StoreDataModule):
     def _rows(self) -> Iterator[Row]:
         """Parse the table."""
         path = self.source()
-        try:
-            # Excel begins its files with a byte-order mark.
-            with path.open(encoding="utf-8-sig", newline="") as text:
-                lines = csv.reader(text)
-                columns = [name.strip().lower() for name in next(lines, [])]
-                if not set(REQUIRED) <= set(columns):
-                    found = ",".join(columns)[:80] or "nothing"
-                    raise ConfigError(f"data.path={path} has the columns {found!r}; expected {self.source_hint}.")
-                for values in lines:
-                    if len(values) not in (0, len(columns)):
-                        found, wanted = f"{len(values)} fields", f"{len(columns)}, as in the first line"
-                        raise self._broken(lines.line_num, found, wanted)
-                    if values:
-                        cells = {name: value.strip() for name, value in zip(columns, values, strict=True)}
-                        yield self._row(path.parent, lines.line_num, cells)
-        except (UnicodeDecodeError, csv.Error, OSError) as error:
-            raise ConfigError(f"data.path={path} cannot be read ({error}); expected {self.source_hint}.") from error
+        with open_table(path, "data.path", self.source_hint) as lines:
+            columns = [name.strip().lower() for name in next(lines, [])]
+            if not set(REQUIRED) <= set(columns):
+                found = ",".join(columns)[:80] or "nothing"
+                raise ConfigError(f"data.path={path} has the columns {found!r}; expected {self.source_hint}.")
+            for values in lines:
+                if len(values) not in (0, len(columns)):
+                    found, wanted = f"{len(values)} fields", f"{len(columns)}, as in the first line"
+                    raise self._broken(lines.line_num, found, wanted)
+                if values:
+                    cells = {name: value.strip() for name, value in zip(columns, values, strict=True)}
+                    yield self._row(path.parent, lines.line_num, cells)
 
     def _row(self, base: Path, line: int, cells: dict[str, str]) -> Row:
         if not cells["path"]:

@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import lzma
-import tarfile
-import zipfile
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +11,7 @@ from numpy.typing import NDArray
 
 from src.data.datamodule import StoreDataModule
 from src.data.datasets.fer2013_folder import fer2013_folder, is_fer2013_folder
+from src.data.readers.archives import open_table
 from src.data.readers.images import MAX_SIDE
 from src.data.store.packed_store import Record, Skipped, Split
 from src.data.vocabulary import canonical_order
@@ -29,10 +23,6 @@ COLUMNS = ("emotion", "pixels", "Usage")
 LABELS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 # The competition's own split: PublicTest selects, PrivateTest reports.
 SPLIT_OF: dict[str, Split] = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
-DAMAGED = (
-    *(UnicodeDecodeError, csv.Error, tarfile.TarError, zipfile.BadZipFile, EOFError, OSError),
-    *(zlib.error, lzma.LZMAError),
-)
 EXPECTED = "Kaggle's fer2013.csv (columns emotion,pixels,Usage), or the .tar.gz or .zip that holds it"
 
 
@@ -57,8 +47,7 @@ class Fer2013DataModule(StoreDataModule):
         if is_fer2013_folder(path):
             yield from fer2013_folder(path, LABELS)
             return
-        with _open_csv(path) as text:
-            rows = csv.reader(text)
+        with open_table(path, "data.path", EXPECTED) as rows:
             columns = [name.strip() for name in next(rows, [])]
             if not set(COLUMNS) <= set(columns):
                 found = ",".join(columns)[:80] or "nothing"
@@ -73,31 +62,6 @@ class Fer2013DataModule(StoreDataModule):
                     label=_label(path, number, row[emotion].strip()),
                     image=_image(path, number, row[pixels]),
                 )
-
-
-@contextmanager
-def _open_csv(path: Path) -> Iterator[io.TextIOWrapper]:
-    """Open the CSV itself or the one inside an archive, without unpacking."""
-    try:
-        if tarfile.is_tarfile(path):
-            with tarfile.open(path) as archive:
-                member = next((m for m in archive if m.isfile() and m.name.endswith(".csv")), None)
-                file = archive.extractfile(member) if member else None
-                if file is None:
-                    raise ConfigError(f"data.path={path} holds no .csv file; expected {EXPECTED}.")
-                yield io.TextIOWrapper(file, encoding="utf-8", newline="")
-        elif zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as bundle:
-                name = next((n for n in bundle.namelist() if n.endswith(".csv")), None)
-                if name is None:
-                    raise ConfigError(f"data.path={path} holds no .csv file; expected {EXPECTED}.")
-                with bundle.open(name) as inner:
-                    yield io.TextIOWrapper(inner, encoding="utf-8", newline="")
-        else:
-            with path.open(encoding="utf-8", newline="") as text:
-                yield text
-    except DAMAGED as error:
-        raise ConfigError(f"data.path={path} cannot be read ({error}); expected {EXPECTED}.") from error
 
 
 def _split(path: Path, number: int, usage: str) -> Split:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import tarfile
-import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from src.data.readers.archives import open_archive
 from src.data.readers.class_folders import (
     SUFFIXES,
     Entry,
@@ -29,13 +28,9 @@ def is_fer2013_folder(path: Path) -> bool:
     """Whether `data.path` is a folder, or an archive whose first file of either kind is an image and not a CSV."""
     if path.is_dir():
         return True
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as bundle:
-            return _images_first(bundle.namelist())
-    if tarfile.is_tarfile(path):
-        with tarfile.open(path) as archive:
-            return _images_first(member.name for member in archive)
-    return False
+    with open_archive(path, "data.path", EXPECTED) as members:
+        suffixes = (PurePosixPath(member.name).suffix.lower() for member in members or ())
+        return next((suffix in SUFFIXES for suffix in suffixes if suffix == ".csv" or suffix in SUFFIXES), False)
 
 
 def fer2013_folder(path: Path, labels: Sequence[str]) -> Iterator[Record | Skipped]:
@@ -68,8 +63,3 @@ def fer2013_folder(path: Path, labels: Sequence[str]) -> Iterator[Record | Skipp
 def _split(entry: Entry) -> Split | None:
     name = PurePosixPath(entry.file.path).name
     return next((split for prefix, split in SPLIT_OF_PREFIX.items() if name.startswith(prefix)), None)
-
-
-def _images_first(names: Iterable[str]) -> bool:
-    suffixes = (PurePosixPath(name).suffix.lower() for name in names)
-    return next((suffix in SUFFIXES for suffix in suffixes if suffix == ".csv" or suffix in SUFFIXES), False)

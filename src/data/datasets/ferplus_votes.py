@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.data.datasets.fer2013 import SPLIT_OF
+from src.data.readers.archives import open_table
 from src.data.store.packed_store import Split
 from src.data.vocabulary import CANONICAL, canonical_name
 from src.utils.errors import ConfigError
@@ -46,18 +46,14 @@ def read_votes(path: Path) -> list[Ballot]:
     Raises:
         ConfigError: If the file is no table of votes.
     """
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = csv.reader(file)
-            columns = [name.strip() for name in next(rows, [])]
-            missing = [name for name in COLUMNS if name not in columns]
-            if missing:
-                raise ConfigError(f"data.votes_path={path} lacks the columns {','.join(missing)}; expected {EXPECTED}.")
-            order = [columns.index(name) for name in (*EXPRESSIONS, *NO_FACE)]
-            usage = columns.index("Usage")
-            return [_ballot(path, number, row, usage, order) for number, row in enumerate(rows)]
-    except (UnicodeDecodeError, csv.Error, OSError) as error:
-        raise ConfigError(f"data.votes_path={path} cannot be read ({error}); expected {EXPECTED}.") from error
+    with open_table(path, "data.votes_path", EXPECTED) as rows:
+        columns = [name.strip() for name in next(rows, [])]
+        missing = [name for name in COLUMNS if name not in columns]
+        if missing:
+            raise ConfigError(f"data.votes_path={path} lacks the columns {','.join(missing)}; expected {EXPECTED}.")
+        order = [columns.index(name) for name in (*EXPRESSIONS, *NO_FACE)]
+        usage = columns.index("Usage")
+        return [_ballot(path, number, row, usage, order) for number, row in enumerate(rows)]
 
 
 def _ballot(path: Path, number: int, row: list[str], usage: int, order: list[int]) -> Ballot:

@@ -133,17 +133,18 @@ class LabeledImages(ABC):
         """
         if location:
             path = Path(location).expanduser()
-            if not path.exists():
-                raise ConfigError(f"{key}={location} does not exist; data={self.name} expects {expected}.")
+            if not (path.is_file() or path.is_dir()):
+                found = "is neither a file nor a folder" if path.exists() else "does not exist"
+                raise ConfigError(f"{key}={location} {found}; data={self.name} expects {expected}.")
             return path
         folder = self.cache_dir.parent / "raw" / raw_name
-        found = [path for path in folder.iterdir() if not is_junk([path.name])] if folder.is_dir() else []
-        if not found:
+        files = [path for path in folder.iterdir() if not is_junk([path.name])] if folder.is_dir() else []
+        if not files:
             raise ConfigError(
                 f"{key} is not set, and nothing lies in {folder}; data={self.name} expects {expected}. Put it "
                 f"there, or set {key}=..."
             )
-        return found[0] if len(found) == 1 else folder
+        return files[0] if len(files) == 1 else folder
 
     @property
     def store(self) -> PackedStore:

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import io
 import logging
-import lzma
 import os
 import re
 import stat
-import tarfile
-import zipfile
-import zlib
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from src.data.readers.archives import DAMAGED, Member, open_archive
 from src.data.readers.images import UnreadableImage, read_limited
 from src.data.store.packed_store import Skipped
 from src.utils.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
+# Folders within folders; and paths by which links may lead to one folder: with two links to the next in each of a
+# few dozen folders, there would be billions.
+MAX_DEPTH, MAX_PATHS = 64, 16
 JUNK = {"thumbs.db", "desktop.ini", "__macosx"}
-_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, zlib.error, lzma.LZMAError, UnicodeDecodeError)
 
 
 @dataclass(frozen=True)
@@ -58,8 +57,7 @@ class TreeFile:
                 return read_limited(file)
         except FileNotFoundError:
             raise UnreadableImage("missing") from None
-        # RuntimeError: encrypted, or packed in a way zipfile does not know; ValueError: a name with a zero byte.
-        except (*_DAMAGED, RuntimeError, ValueError) as error:
+        except DAMAGED as error:  # or encrypted
             raise UnreadableImage(f"cannot be read ({error})") from None
 
 
@@ -113,12 +111,13 @@ def open_tree(path: Path, expected: str) -> Iterator[Tree]:
     Raises:
         ConfigError: If it is neither, or a damaged archive.
     """
-    with ExitStack() as stack:
-        try:
-            tree = _opened(path, stack, expected)
-        except _DAMAGED as error:
-            raise ConfigError(f"data.path={path} cannot be read ({error}); expected {expected}.") from error
-        yield tree
+    if path.is_dir():
+        yield _folder_tree(path)
+        return
+    with open_archive(path, "data.path", expected) as members:
+        if members is None:
+            raise ConfigError(f"data.path={path} is neither a folder nor a .zip or .tar archive; expected {expected}.")
+        yield _archive_tree(members)
 
 
 def single_file(path: Path, id: str) -> TreeFile:
@@ -151,25 +150,15 @@ def _parent(path: str) -> str:
     return path.rpartition("/")[0]
 
 
-def _opened(path: Path, stack: ExitStack, expected: str) -> Tree:
-    if path.is_dir():
-        return _folder_tree(path)
-    if tarfile.is_tarfile(path):
-        return _tar_tree(stack.enter_context(tarfile.open(path)))
-    if zipfile.is_zipfile(path):
-        return _zip_tree(stack.enter_context(zipfile.ZipFile(path)))
-    raise ConfigError(f"data.path={path} is neither a folder nor a .zip or .tar archive; expected {expected}.")
-
-
 def _folder_tree(root: Path) -> Tree:
-    tree = Tree([], set(), [])
+    tree, paths = Tree([], set(), []), Counter[Path]()
     # Folders to look into: where each lies, its path in the tree, and the real folders it is in.
     pending: list[tuple[Path, str, tuple[Path, ...]]] = [(root, "", (root.resolve(),))]
     while pending:
         folder, prefix, above = pending.pop()
         for name in _names(folder, prefix, tree.skipped):
             path = folder / name
-            shown = prefix + _printable(name)
+            shown = prefix + printable(name)
             try:
                 status = path.stat()
             except OSError as error:
@@ -180,11 +169,16 @@ def _folder_tree(root: Path) -> Tree:
                 tree.files.append(TreeFile(shown, (status.st_dev, status.st_ino), partial(_file, path)))
             elif not stat.S_ISDIR(status.st_mode):
                 tree.skipped.append(Skipped(shown, "not a file"))
-            elif any(inner.is_relative_to(path.resolve()) for inner in above):
+            elif any(inner.is_relative_to(real := path.resolve()) for inner in above):
                 log.warning("%s leads back to a folder that holds it; not followed", path)
+            elif len(above) >= MAX_DEPTH:
+                tree.skipped.append(Skipped(shown, f"more than {MAX_DEPTH} folders deep"))
+            elif paths[real] >= MAX_PATHS:
+                tree.skipped.append(Skipped(shown, f"a link to a folder to which {MAX_PATHS} others lead"))
             else:
+                paths[real] += 1
                 tree.folders.add(shown)
-                pending.append((path, f"{shown}/", (*above, path.resolve())))
+                pending.append((path, f"{shown}/", (*above, real)))
     tree.files.sort(key=lambda file: file.path)
     return tree
 
@@ -203,47 +197,30 @@ def _names(folder: Path, prefix: str, skipped: list[Skipped]) -> list[str]:
         return []
 
 
-def _printable(name: str) -> str:
+def printable(name: str) -> str:
     """Write bytes of a file name that are no UTF-8 as escapes, since such a name cannot be printed."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _zip_tree(bundle: zipfile.ZipFile) -> Tree:
+def _archive_tree(members: Iterable[Member]) -> Tree:
     listing = _Listing()
-    for info in bundle.infolist():
-        name = info.filename.replace("\\", "/")  # some Windows programs write backslashes
-        is_link = stat.S_ISLNK(info.external_attr >> 16)  # the mode, where a Unix program stored it
-        kind = "folder" if name.endswith("/") else "link" if is_link else "file"
-        listing.add(name, kind, partial(bundle.open, info))
-    listing.tree.files.sort(key=lambda file: file.path)
+    for member in members:
+        listing.add(member)
     return listing.tree
 
 
-def _tar_tree(archive: tarfile.TarFile) -> Tree:
-    listing = _Listing()
-    for info in archive:
-        kind = "file" if info.isfile() else "folder" if info.isdir() else "link"
-        listing.add(info.name, kind, partial(_member, archive, info))
-    _check_end(archive)
-    return listing.tree
-
-
-def _member(archive: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
-    file = archive.extractfile(info)
-    if file is None:
-        raise UnreadableImage("not a file")
-    return file
-
-
-def _check_end(archive: tarfile.TarFile) -> None:
-    """Refuse an archive that breaks off inside a header, where `tarfile` stops without a word.
-
-    Compressed ones need no check: their decompressor misses its end mark.
-    """
-    if isinstance(archive.fileobj, io.BufferedReader):
-        archive.fileobj.seek(archive.offset)
-        if archive.fileobj.read(tarfile.BLOCKSIZE).strip(b"\0"):
-            raise tarfile.ReadError("it breaks off, or is damaged in the middle")
+def visible_files(folder: Path) -> Iterator[Path]:
+    """Yield the files below a folder, without those that systems leave behind; linked folders are entered once."""
+    seen, pending = {folder.resolve()}, [(folder, 0)]
+    while pending:
+        above, depth = pending.pop()
+        for name in _names(above, "any", []):
+            path = above / name
+            if path.is_file():
+                yield path
+            elif path.is_dir() and depth < MAX_DEPTH and path.resolve() not in seen:
+                seen.add(path.resolve())
+                pending.append((path, depth + 1))
 
 
 class _Listing:
@@ -253,30 +230,26 @@ class _Listing:
         self.tree = Tree([], set(), [])
         self._names: set[str] = set()
 
-    def add(self, name: str, kind: str, opener: Callable[[], IO[bytes]]) -> None:
-        """Add a member, or note why it is left alone.
-
-        Args:
-            name: Its path in the archive, with forward slashes.
-            kind: `file`, `folder` or `link` (anything else there is).
-            opener: Opens it.
-        """
-        parts = [_printable(part) for part in name.split("/") if part not in ("", ".")]
+    def add(self, member: Member) -> None:
+        """Add a member, or note why it is left alone."""
+        parts = [printable(part) for part in member.name.split("/") if part not in ("", ".")]
         path = "/".join(parts)
-        if reason := outside(name):
-            self.tree.skipped.append(Skipped(_printable(name), f"{reason} in the archive"))
+        if reason := outside(member.name):
+            self.tree.skipped.append(Skipped(printable(member.name), f"{reason} in the archive"))
         elif not parts or is_junk(parts):
             return
-        elif kind == "link":
+        elif len(parts) > MAX_DEPTH:
+            self.tree.skipped.append(Skipped(path, f"more than {MAX_DEPTH} folders deep in the archive"))
+        elif member.kind == "link":
             self.tree.skipped.append(Skipped(path, "a link or a device in the archive"))
-        elif kind == "folder":
+        elif member.kind == "folder":
             self._add_folder(path)
         elif path in self._names:
             self.tree.skipped.append(Skipped(path, "a second member of that name in the archive"))
         else:
             self._names.add(path)
             self._add_folder(_parent(path))
-            self.tree.files.append(TreeFile(path, path, opener))
+            self.tree.files.append(TreeFile(path, path, member.opener))
 
     def _add_folder(self, path: str) -> None:
         """Add a folder and those above it, which archives need not list."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from src.data.readers.file_tree import is_junk
+from src.data.readers.file_tree import visible_files
 from src.data.store.packed_store import FORMAT
-from src.utils.atomic_files import read_json, write_json
+from src.utils.atomic_files import write_json
+from src.utils.schemas import read_json
 
 
 def source_fingerprint(source: Path | None, options: dict[str, Any], memo: Path) -> str:
@@ -30,26 +29,16 @@ def source_fingerprint(source: Path | None, options: dict[str, Any], memo: Path)
 
 def _content_hash(source: Path, memo: Path) -> str:
     if source.is_dir():
-        listing = sorted((str(p.relative_to(source)), p.stat().st_size, p.stat().st_mtime_ns) for p in _files(source))
+        listing = sorted(
+            (str(p.relative_to(source)), p.stat().st_size, p.stat().st_mtime_ns) for p in visible_files(source)
+        )
         return hashlib.blake2b(json.dumps(listing).encode(), digest_size=16).hexdigest()
     stat = source.stat()
     key = f"{source.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
-    known = read_json(memo)
+    known = read_json(memo, dict[str, str])
     if key not in known:
         with source.open("rb") as file:
             known[key] = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
         memo.parent.mkdir(parents=True, exist_ok=True)
         write_json(memo, known)
-    return str(known[key])
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    """Yield the files below a folder, without those that systems leave behind; linked folders are entered once."""
-    seen: set[Path] = set()
-    for root, folders, names in os.walk(folder, followlinks=True):
-        real = Path(root).resolve()
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        yield from (Path(root, name) for name in names if not is_junk([name]) and Path(root, name).is_file())
+    return known[key]

@@ -24,9 +24,9 @@ MAX_BYTES = 2**28
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "JPEG2000", "PPM", "AVIF")
 
 # What Pillow's decoders raise on broken files, beside OSError; found by feeding them 60,000 damaged images.
-_BROKEN = (
+BROKEN = (
     *(SyntaxError, ValueError, IndexError, KeyError, TypeError, EOFError, OverflowError, RuntimeError),
-    *(struct.error, zlib.error),
+    *(struct.error, zlib.error, Image.DecompressionBombError),
 )
 _ORIENTATION = 0x0112
 
@@ -84,7 +84,7 @@ def decode_image(source: Path | bytes, upright: bool = True) -> NDArray[np.uint8
     except OSError as error:
         reason = "truncated" if "truncated" in str(error).lower() else f"broken ({error})"
         raise UnreadableImage(reason) from None
-    except _BROKEN as error:
+    except BROKEN as error:
         raise UnreadableImage(f"broken ({error or type(error).__name__})") from None
 
 
@@ -140,7 +140,7 @@ def _turned(image: Image.Image) -> Image.Image:
     try:
         # Only then: the transposition copies the image and writes its metadata anew.
         return ImageOps.exif_transpose(image) if image.getexif().get(_ORIENTATION, 1) != 1 else image
-    except (*_BROKEN, OSError):
+    except (*BROKEN, OSError):
         return image
 
 

@@ -6,14 +6,17 @@ import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from src.data.selection.near_duplicates import Matches, find_matches, fingerprints
 from src.data.store.packed_store import FORMAT, SPLITS, PackedStore
-from src.utils.atomic_files import atomic_write, read_json
+from src.utils.arrays import read_arrays
+from src.utils.atomic_files import atomic_write
 from src.utils.errors import ConfigError
+from src.utils.schemas import read_json
 
 log = logging.getLogger(__name__)
 
@@ -61,15 +64,19 @@ def _find_store(name: str, cache: Path) -> Path:
 
 def _is_current(folder: Path) -> bool:
     """Whether a store is of the format that this version reads."""
-    return bool(read_json(folder / "store.json").get("format") == FORMAT)
+    return bool(read_json(folder / "store.json", dict[str, Any]).get("format") == FORMAT)
 
 
 def _matches(store: PackedStore, other: PackedStore) -> Matches:
     """Return the images that two stores share; searched for once and kept in the folder of the first."""
     path = store.path / f"matches-{other.path.name}.npz"
-    if path.is_file():
-        with np.load(path, allow_pickle=False) as known:
-            return Matches(exact=known["exact"], near=known["near"], found=known["found"])
+    if path.exists():
+        try:
+            known = read_arrays(path)
+            sizes = {"exact": len(store), "near": len(store), "found": len(other)}
+            return Matches(**{name: known[name].astype(bool).reshape(size) for name, size in sizes.items()})
+        except (OSError, ValueError, KeyError) as error:
+            log.warning("%s is damaged (%s) and made anew.", path, error)
     log.info("Looking for the images of %s in %s", other.path.name, store.path.name)
     matches = find_matches(fingerprints(store), fingerprints(other))
     try:

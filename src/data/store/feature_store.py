@@ -25,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from src.utils.arrays import read_array
 from src.utils.atomic_files import atomic_write, write_json
 from src.utils.locks import alone
 
@@ -86,8 +87,8 @@ class FeatureStore:
     def _load(self, file: Path, kind: type[np.generic]) -> NDArray[Any]:
         """Return an array of one number a row, (N,): zeros if there is none to be read."""
         try:
-            found = np.load(file, allow_pickle=False)
-        except (OSError, ValueError, EOFError):
+            found = read_array(file)
+        except (OSError, ValueError):
             found = np.zeros(0)
         return np.asarray(found, kind) if found.shape == (self.n,) else np.zeros(self.n, kind)
 

@@ -10,36 +10,38 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import pickle
 import shutil
-import struct
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import TypedDict
 
 from src.data.vocabulary import CANONICAL, canonical_order
-from src.utils.atomic_files import write_json
+from src.utils.arrays import read_arrays
+from src.utils.atomic_files import sync_files, write_json
 from src.utils.checksums import file_checksums
 from src.utils.errors import ConfigError
 from src.utils.locks import alone
+from src.utils.schemas import require_json
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 FORMAT = 2
 FILES = ("store.json", "index.npz", "pixels.bin")
 CHECKSUMS = "checksums.json"
-# What damaged files of a store raise; that a file may not be read, or a disk does not answer, is another matter.
-UNREADABLE = (
-    *(FileNotFoundError, EOFError, BadZipFile, ValueError, LookupError, TypeError, AttributeError, RuntimeError),
-    *(struct.error, pickle.UnpicklingError),
-)
+# The columns of `index.npz`: kinds of their values, and the shape of a row's.
+COLUMNS: dict[str, tuple[str, tuple[int, ...]]] = {
+    **{"id": ("U", ()), "digest": ("S", ()), "split": ("iu", ()), "label": ("iu", ())},
+    **{"offset": ("i", ()), "shape": ("i", (3,)), "valence": ("f", ()), "arousal": ("f", ())},
+    **{"landmarks": ("f", (68, 2)), "distribution": ("f", (len(CANONICAL),))},
+}
+OPTIONAL = ("landmarks", "distribution")
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,14 @@ class Skipped:
     reason: str
 
 
+class Description(TypedDict):
+    """Content of `store.json`."""
+
+    class_names: list[str]
+    skipped: list[Skipped]
+    left_out: dict[str, int]
+
+
 class DamagedStore(ConfigError):
     """A store whose files are not what was written; the message names it and says why."""
 
@@ -116,27 +126,28 @@ class PackedStore:
         try:
             _verify(path)
             self._read(path)
-        except UNREADABLE as error:
+        except (
+            FileNotFoundError,
+            IsADirectoryError,
+            ValueError,
+        ) as error:  # that a disk does not answer is another matter
             raise DamagedStore(
                 f"the image store {path} is damaged ({error or type(error).__name__}). Remove the folder and build it "
                 "again with python -m src.prepare."
             ) from error
 
     def _read(self, path: Path) -> None:
-        meta = json.loads((path / "store.json").read_text(encoding="utf-8"))
-        self.class_names = tuple(meta["class_names"])
-        self.skipped = [Skipped(**entry) for entry in meta["skipped"]]
-        self.left_out: dict[str, int] = meta["left_out"]
-        with np.load(path / "index.npz", allow_pickle=False) as index:
-            self.ids, self.splits, self.labels = index["id"], index["split"], index["label"]
-            self.digests = index["digest"]
-            self.valence, self.arousal = index["valence"], index["arousal"]
-            self.landmarks = index.get("landmarks", None)
-            self.distribution = index.get("distribution", None)
-            self._offsets, self._shapes = index["offset"], index["shape"]
-        expected, found = int(self._shapes.prod(axis=1, dtype=np.int64).sum()), (path / "pixels.bin").stat().st_size
-        if found != expected:
-            raise ValueError(f"pixels.bin has {found} bytes, not {expected}")
+        meta = require_json(path / "store.json", Description, "")
+        self.class_names, self.skipped = tuple(meta["class_names"]), meta["skipped"]
+        self.left_out = meta["left_out"]
+        index = read_arrays(path / "index.npz")
+        _check_index(index, len(self.class_names), (path / "pixels.bin").stat().st_size)
+        self.ids, self.splits, self.labels = index["id"], index["split"], index["label"]
+        self.digests = index["digest"]
+        self.valence, self.arousal = index["valence"], index["arousal"]
+        self.landmarks = index.get("landmarks", None)
+        self.distribution = index.get("distribution", None)
+        self._offsets, self._shapes = index["offset"], index["shape"]
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -169,11 +180,28 @@ class PackedStore:
 
 def _verify(path: Path) -> None:
     """Raise ValueError if a file is not what was written."""
-    file = path / CHECKSUMS
-    known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    known = require_json(path / CHECKSUMS, dict[str, list[int]], "")
     for name in FILES if known else ():
-        if file_checksums(path / name) != known[name]:
+        if file_checksums(path / name) != known.get(name):
             raise ValueError(f"{name} has changed since it was written")
+
+
+def _check_index(index: Mapping[str, NDArray[Any]], n_classes: int, n_bytes: int) -> None:
+    """Raise ValueError if columns are not those of a store with so many classes and bytes of pixels."""
+    n = len(index["id"]) if "id" in index and index["id"].ndim else -1
+    for name, (kinds, shape) in COLUMNS.items():
+        if name not in index and name in OPTIONAL:
+            continue
+        if name not in index or index[name].dtype.kind not in kinds or index[name].shape != (n, *shape):
+            raise ValueError(f"index.npz has no column {name}, or a strange one")
+    sizes, ends = index["shape"].astype(np.int64), np.cumsum(index["shape"].astype(np.float64).prod(axis=1))
+    if not (np.isin(sizes[:, 2], (1, 3)).all() and (sizes > 0).all()) or n_bytes != (ends[-1] if n else 0):
+        raise ValueError(f"pixels.bin has {n_bytes} bytes, which are not those of its images")
+    if not np.array_equal(index["offset"], np.cumsum(sizes.prod(axis=1)) - sizes.prod(axis=1)):
+        raise ValueError("index.npz has images beside their place")
+    for name, end in (("split", len(SPLITS)), ("label", n_classes)):
+        if not ((index[name] >= 0) & (index[name] < end)).all():
+            raise ValueError(f"index.npz has a {name} that is none")
 
 
 def write_store(
@@ -225,6 +253,7 @@ def _write_and_rename(
     try:
         scratch.mkdir(exist_ok=True)
         _fill(scratch, entries, max_bad, left_out)
+        sync_files(scratch)
         try:
             scratch.rename(path)
         except OSError:

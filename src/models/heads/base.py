@@ -17,8 +17,8 @@ class Head(nn.Module, ABC):
     """Base of all heads: reads the features of one backbone tap, returns class logits and maybe valence/arousal.
 
     A subclass builds its layers in `__init__` from `self.channels`, `self.side` and `self.n_outputs`, and implements
-    `forward`. It states what it can read with `reads_maps`, `min_side` and `side_multiple`, and with `flattens` whether
-    it weighs every position of a map on its own, or pools the positions first.
+    `forward`. It states what it can read with `reads_maps`, `min_side`, `max_side` and `side_multiple`, and with
+    `flattens` whether it weighs every position of a map on its own, or pools the positions first.
 
     Attributes:
         tap: Name of the backbone tap.
@@ -30,6 +30,7 @@ class Head(nn.Module, ABC):
 
     reads_maps: ClassVar[bool] = True
     min_side: ClassVar[int] = 1
+    max_side: ClassVar[int | None] = None
     side_multiple: ClassVar[int] = 1
     flattens: ClassVar[bool] = False
 
@@ -58,6 +59,11 @@ class Head(nn.Module, ABC):
         if self.reads_maps == (tap == "pooled"):
             wanted = "a map: set head.tap=fused" if self.reads_maps else "the pooled vector: set head.tap=pooled"
             raise ConfigError(f"{name} cannot read head.tap={tap} ({self._shape()}); it wants {wanted}.")
+        if self.max_side is not None and side > self.max_side:
+            raise ConfigError(
+                f"{name} cannot read head.tap={tap}, a map of {self._shape()}; it wants a side of {self.max_side} or "
+                "less: choose a deeper tap (head.tap=emotion2) or smaller images (data.image_size)."
+            )
         if side < self.min_side or side % self.side_multiple:
             wanted = f"a side of {self.min_side} or more"
             if self.side_multiple > 1:

@@ -22,6 +22,8 @@ class SelfAttentionHead(AttentionHead):
     """
 
     min_side = 2
+    # Its weights are side ** 4 numbers an image.
+    max_side = 96
 
     def __init__(self, *, key_channels: int = 32, **features: Any) -> None:
         """Create the head; see `Head` for the other arguments.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -76,23 +77,6 @@ def annotation_release(tmp_path: Path) -> Path:
     return root
 
 
-def _index(root: Path, subset: str, entries: dict[str, Any]) -> None:
-    for i, name in enumerate(entries):
-        write(root / subset / name, encoded(pixels(i, SIDE)))
-    (root / f"{subset}_fullpath.pkl").write_bytes(pickle.dumps({"folder": subset, **entries}, 2))
-
-
-def _entry(expression: int, valence: float, arousal: float, **other: Any) -> dict[str, Any]:
-    return {
-        "expression": expression,
-        "expression_correct": True,
-        "valence": valence,
-        "arousal": arousal,
-        "landmarks_fan": _landmarks(1),
-        **other,
-    }
-
-
 def _splits_and_reasons(module: AffectNetDataModule) -> tuple[dict[str, str], dict[str, str]]:
     """Like `contents`, for data where a skipped image has the id of one that is read."""
     entries = list(module.records())
@@ -128,22 +112,6 @@ def test_the_annotation_release(annotation_release: Path) -> None:
     assert record.image.shape == (SIDE, SIDE, 3)
     assert np.allclose(record.landmarks, _landmarks(21))
     assert module.store.landmarks is not None
-
-
-def test_the_pickle_index(tmp_path: Path) -> None:
-    root = tmp_path / "AffectNet"
-    _index(root, "train", {f"{c}/{i}.png": _entry(c, *FIT[c]) for c in range(8) for i in range(4)})
-    _index(root, "val", {f"{c}/v.png": _entry(c, *FIT[c]) for c in range(8)})
-    _index(root, "test", {"1/t.png": _entry(1, -2, -2, landmarks_fan=_landmarks(1).tolist())})
-    records, skipped = contents(_module(root))
-    assert not skipped
-    assert [sum(r.split == split for r in records.values()) for split in SPLITS] == [32, 8, 1]
-    record = records["1/t.png"]
-    assert math.isnan(record.valence)
-    assert record.image.shape == (20, 20, 3)
-    # The square begins at (-0.5, 1.5): half a pixel beyond the image, rounded to even numbers.
-    assert np.array_equal(record.image, pixels(0, SIDE)[2:22, :20])
-    assert np.allclose(record.landmarks, _landmarks(1) - (0, 2))
 
 
 def test_a_crop_beyond_the_image_is_black_there(csv_release: Path) -> None:
@@ -186,30 +154,15 @@ def test_emonets_cleaning_rules(label: str, fits: list[tuple[float, float]], fai
     assert not any(rule(v, a, math.hypot(v, a)) for v, a in [*fails, (math.nan, math.nan)])
 
 
-def test_cleaning_keeps_what_agrees(tmp_path: Path) -> None:
-    root = tmp_path / "AffectNet"
-    entries = {
-        "good.png": _entry(1, 0.5, 0),
-        "mislabelled.png": _entry(1, 0.5, 0, expression_correct=False),
-        "unfitting.png": _entry(1, -0.5, 0),
-        "unknown.png": _entry(1, -2, -2),
-    }
-    _index(root, "test", entries)
-    assert contents(_module(root))[0].keys() == entries.keys()
-    module = _module(root, cleaned=True)
-    assert contents(module)[0].keys() == {"good.png"}
-    assert module.left_out == {
-        "found mislabelled by EmoNet's authors": 1,
-        "valence and arousal do not fit the expression": 2,
-    }
-
-
-def test_an_index_that_runs_code_is_refused(tmp_path: Path) -> None:
-    root = tmp_path / "AffectNet"
-    root.mkdir()
-    (root / "test_fullpath.pkl").write_bytes(b"cos\nsystem\n(S'touch marker'\ntR.")
-    with pytest.raises(ConfigError, match=r"test_fullpath\.pkl.*os\.system"):
-        contents(_module(root))
+def test_cleaning_keeps_what_agrees(csv_release: Path) -> None:
+    table = csv_release / CSV_FOLDER / "training.csv"
+    affects = {"1/train0.png": (0.5, 0), "1/train1.png": (-0.5, 0), "1/train2.png": (-2, -2)}
+    table.write_text("".join(_csv_line(name, 1, *affect) for name, affect in affects.items()))
+    (csv_release / CSV_FOLDER / "validation.csv").unlink()
+    assert contents(_module(csv_release))[0].keys() == affects.keys()
+    module = _module(csv_release, cleaned=True)
+    assert contents(module)[0].keys() == {"1/train0.png"}
+    assert module.left_out == {"valence and arousal do not fit the expression": 2}
 
 
 def test_what_is_broken_is_named(csv_release: Path, annotation_release: Path) -> None:
@@ -244,25 +197,43 @@ def test_what_is_broken_is_named(csv_release: Path, annotation_release: Path) ->
     assert {"train_set/images/1.jpg", "train_set/images/2.jpg"} <= skipped.keys()
 
 
-def test_an_index_may_not_lead_outside_or_be_incomplete(tmp_path: Path) -> None:
-    root = tmp_path / "AffectNet"
-    _index(root, "test", {"1.png": _entry(1, 0.5, 0), "2.png": {"expression": 1}})
-    data = {"1.png": _entry(1, 0.5, 0), "2.png": {"expression": 1}, "../3.png": _entry(1, 0.5, 0)}
-    (root / "test_fullpath.pkl").write_bytes(pickle.dumps(data))
-    records, skipped = contents(_module(root))
-    assert records.keys() == {"1.png"}
-    assert skipped["../3.png"] == "a path with '..'"
-    assert "landmarks_fan" in skipped["2.png"]
+class Touch:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.path),)
+
+
+def test_pickles_of_the_authors_are_not_read(tmp_path: Path) -> None:
+    (tmp_path / "test_fullpath.pkl").write_bytes(pickle.dumps({"folder": Touch(tmp_path / "trace")}))
+    with pytest.raises(
+        ConfigError, match=r"holds none; expected AffectNet's folder with Manually_Annotated_file_lists/"
+    ):
+        contents(_module(tmp_path))
+    with pytest.raises(ConfigError, match=r"data\.release=pickle; expected auto, csv, annotations"):
+        _module(tmp_path, release="pickle")
+    assert not (tmp_path / "trace").exists()
+
+
+def test_a_table_may_not_lead_outside(csv_release: Path) -> None:
+    write(csv_release.parent / "3.png")
+    table = csv_release / CSV_FOLDER / "training.csv"
+    with table.open("a") as text:
+        text.write(_csv_line("../../3.png", 1, 0.5, 0))
+    assert _splits_and_reasons(_module(csv_release))[1]["../../3.png"] == "a path with '..'"
 
 
 def test_a_folder_without_a_form_or_with_two_is_an_error(csv_release: Path, tmp_path: Path) -> None:
     write(tmp_path / "faces" / "1.png")
     with pytest.raises(ConfigError, match=r"data\.path=.*holds none.*train_set"):
         contents(_module(tmp_path / "faces"))
-    _index(csv_release, "test", {"1.png": _entry(1, 0.5, 0)})
-    with pytest.raises(ConfigError, match=r"more than one form \(csv, pickle\): set data\.release"):
+    (csv_release / "val_set" / "annotations").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"more than one form \(csv, annotations\): set data\.release"):
         contents(_module(csv_release))
-    assert contents(_module(csv_release, release="pickle"))[0].keys() == {"1.png"}
+    assert "6/train3.png" in contents(_module(csv_release, release="csv"))[0]
 
 
 def test_images_elsewhere_are_an_error(csv_release: Path) -> None:

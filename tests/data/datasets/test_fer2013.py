@@ -15,6 +15,7 @@ from src.data.datamodule import StoreDataModule
 from src.data.datasets.fer2013 import Fer2013DataModule
 from src.data.selection.exact_duplicates import training_rows
 from src.utils.errors import ConfigError
+from tests.helpers.image_files import build
 
 # Kaggle's label ids are the positions in this list.
 KAGGLE = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
@@ -253,3 +254,11 @@ def test_real_duplicates(real_data: StoreDataModule) -> None:
     assert len(training_rows(real_data.store)) == 26_942
     assert len(real_data.split_rows("train")[0]) == 26_942
     assert len(real_data.clean_rows("test")) == 3_267
+
+
+@pytest.mark.parametrize("name", ["fer2013", "mmafedb", "csv"])
+def test_pipes_and_devices_are_not_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(ConfigError, match="is neither a file nor a folder"):
+            build(name, path, tmp_path / "cache").store  # noqa: B018

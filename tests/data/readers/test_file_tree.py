@@ -6,12 +6,13 @@ import io
 import os
 import stat
 import tarfile
+import time
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from src.data.readers.file_tree import Tree, open_tree
+from src.data.readers.file_tree import Tree, open_tree, visible_files
 from src.data.readers.images import UnreadableImage
 from src.utils.errors import ConfigError
 from tests.helpers.image_files import encoded, pixels, tarred, write, zipped
@@ -179,3 +180,23 @@ def test_a_file_that_is_no_archive_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "data.zip").write_bytes(b"<html>404</html>")
     with pytest.raises(ConfigError, match=r"neither a folder nor a \.zip or \.tar"):
         _listing(tmp_path / "data.zip")
+
+
+def test_links_that_multiply_and_endless_folders_come_to_an_end(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    for i in range(40):
+        write(root / f"{i:02}" / "a.png", key=i)
+        for name in ("one", "two"):
+            (root / f"{i:02}" / name).symlink_to(root / f"{i + 1:02}")
+    (root / "40").mkdir()
+    deep = root / "deep" / Path(*(["d"] * 900))
+    deep.mkdir(parents=True)
+    write(deep / "a.png")
+    start = time.monotonic()
+    paths = _paths(root)
+    assert {f"{i:02}/a.png" for i in range(40)} <= set(paths)
+    assert "00/one/two/a.png" in paths
+    reasons = set(_reasons(root).values())
+    assert {"more than 64 folders deep", "a link to a folder to which 16 others lead"} <= reasons
+    assert len(list(visible_files(root))) == 40
+    assert time.monotonic() - start < 10

@@ -87,7 +87,7 @@ BROKEN = {
     "shape": ({"points": POINTS[:, :5]}, r"\(3, 5, 2\)"),
     "ids": ({"ids": IDS[:2]}, r"\(2,\)"),
     "twice": ({"ids": IDS[[0, 0, 1]]}, "train/happy/a.png is there 2 times"),
-    "objects": ({"ids": np.array([{}, 1, 2], dtype=object)}, "allow_pickle"),
+    "objects": ({"ids": np.array([{}, 1, 2], dtype=object)}, "cannot be an array"),
 }
 
 

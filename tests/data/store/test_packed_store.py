@@ -316,3 +316,61 @@ def test_fingerprint_of_a_folder_follows_its_files(tmp_path: Path) -> None:
     assert source_fingerprint(folder, {}, memo) == first
     (folder / "b.png").write_bytes(b"1")
     assert source_fingerprint(folder, {}, memo) != first
+
+
+def rewrite(store: PackedStore, **changes: object) -> None:
+    """Put other columns into a store's index, and no checksums beside it, as in stores of before there were any."""
+    with np.load(store.path / "index.npz") as index:
+        columns = {**index, **changes}
+    np.savez(store.path / "index.npz", **{name: value for name, value in columns.items() if value is not None})
+    (store.path / "checksums.json").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"label": np.array([0, 1, 2, 99])},
+        {"label": np.array([-1, 1, 2, 0])},
+        {"split": np.array([0, 1, 2, 3])},
+        {"offset": np.array([0, 2**62, 0, 0])},
+        {"shape": np.array([[2**31 - 1, 2**31 - 1, 3]] * 4)},
+        {"shape": None},
+        {"id": np.array(["a"])},
+        {"valence": np.array(["a"] * 4)},
+        {"landmarks": np.zeros((4, 5), np.float32)},
+    ],
+)
+def test_an_index_that_does_not_fit_is_damage(make_store: MakeStore, change: dict[str, object]) -> None:
+    store = make_store(MIXED)
+    rewrite(store, **change)
+    with pytest.raises(DamagedStore, match="is damaged"):
+        PackedStore(store.path)
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"class_names": "a", "skipped": [], "left_out": {}}', "[" * 10_000])
+@pytest.mark.parametrize("name", ["store.json", "checksums.json"])
+def test_descriptions_that_are_none_are_damage(make_store: MakeStore, name: str, content: str) -> None:
+    store = make_store(MIXED)
+    if name == "store.json":
+        (store.path / "checksums.json").unlink()
+    (store.path / name).write_text(content)
+    if (name, content) == ("checksums.json", "{}"):
+        assert len(PackedStore(store.path)) == len(MIXED)
+        return
+    with pytest.raises(DamagedStore, match=f"is damaged .*{name} is broken"):
+        PackedStore(store.path)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"a": [1]}', b"\xff"])
+def test_a_broken_memory_of_sources_is_told_of_and_made_anew(
+    tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    source, memo = tmp_path / "a.csv", tmp_path / "sources.json"
+    source.write_text("a")
+    expected = source_fingerprint(source, {}, tmp_path / "other.json")
+    memo.write_bytes(content)
+    assert source_fingerprint(source, {}, memo) == expected
+    assert "sources.json is broken" in caplog.text
+    caplog.clear()
+    assert source_fingerprint(source, {}, memo) == expected
+    assert not caplog.text

@@ -1,0 +1,164 @@
+"""What commands do with files of each kind, as functions of a file or a folder."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from contextlib import redirect_stderr
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from src.cli.sweep_summary import summarize_sweep
+from src.data.audit.report import open_audit
+from src.data.readers.fingerprint import source_fingerprint
+from src.data.readers.images import UnreadableImage
+from src.data.store.packed_store import PackedStore, Record, Skipped
+from src.engine.compare import compare_runs
+from src.inference.annotation import Annotator
+from src.inference.backend import TorchBackend
+from src.inference.detection import build_detector
+from src.inference.onnx_backend import OnnxBackend
+from src.inference.predictor import EmotionPredictor
+from src.inference.sources import find_sources
+from src.inference.video import UnreadableVideo, VideoWriter, read_video
+from src.models.weights import peek_spec, read_origin
+from src.reports.run_report import write_report
+from src.runs.finished import Run
+from src.utils.errors import ConfigError
+from src.utils.groups import CONF
+from tests.exporting.tiny import tiny_model
+from tests.helpers.image_files import build
+
+# What readers refuse files by: of images and videos, commands make rows of `items.csv`, or lines on the demo.
+REFUSALS = (ConfigError, UnreadableImage, UnreadableVideo)
+
+
+@cache
+def predictor() -> EmotionPredictor:
+    """Return a predictor with a tiny model."""
+    return EmotionPredictor(backend=TorchBackend(tiny_model("linear")))
+
+
+def image(path: Path) -> None:
+    """`predict input=image`."""
+    find_sources(str(path))
+    Annotator().draw(predictor().predict(path))
+
+
+def video(path: Path) -> None:
+    """`predict input=video`."""
+    find_sources(str(path))
+    with TemporaryDirectory() as folder, VideoWriter(Path(folder) / "out") as writer:
+        annotator = Annotator()
+        for prediction in predictor().track(islice(read_video(path), 20)):
+            writer.write(annotator.draw(prediction), prediction.frame.time or 0.0)
+
+
+def _consume(name: str, path: Path, **options: object) -> None:
+    with TemporaryDirectory() as cache:
+        module = build(name, path, Path(cache), max_bad=0.99, **options)
+        with redirect_stderr(io.StringIO()):
+            module.store_options()
+            for entry in module.records():
+                assert isinstance(entry, Record | Skipped)
+            len(module.store)
+            open_audit(module.store)
+
+
+def archive(path: Path) -> None:
+    """`prepare data=folder`."""
+    _consume("folder", path)
+
+
+def fer2013(path: Path) -> None:
+    """`prepare data=fer2013` and `data=ferplus`."""
+    source = next((file for file in sorted(path.iterdir()) if file.name != "votes.csv"), path / "gone.csv")
+    try:
+        _consume("fer2013", source)
+    except ConfigError:
+        _consume("ferplus", source, votes_path=str(path / "votes.csv"))
+        raise
+    _consume("ferplus", source, votes_path=str(path / "votes.csv"))
+
+
+def table(path: Path) -> None:
+    """`prepare data=csv`."""
+    _consume("csv", path / "faces.csv")
+
+
+def affectnet(path: Path) -> None:
+    """`prepare data=affectnet`."""
+    _consume("affectnet", path)
+
+
+def weights(path: Path) -> None:
+    """`eval`, `predict` and `app` with weights."""
+    if path.suffix == ".safetensors":
+        peek_spec(path)
+        read_origin(path)
+    TorchBackend.from_weights(str(path))(_batch(64))
+    if path.suffix == ".ckpt":
+        with TemporaryDirectory() as folder:
+            place = Path(folder) / "checkpoints"
+            place.mkdir()
+            (place / "last.ckpt").write_bytes(path.read_bytes())
+            Run(Path(folder), {}, None).history  # type: ignore[arg-type]  # noqa: B018
+
+
+def _batch(side: int):
+    import torch
+
+    return torch.zeros(1, 3, side, side)
+
+
+def onnx(path: Path) -> None:
+    """`predict backend=onnx`."""
+    backend = OnnxBackend(str(path), device="cpu")
+    backend(_batch(backend.image_size))
+
+
+def detector(path: Path) -> None:
+    """`predict detector=yunet`."""
+    build_detector("yunet", str(path))(np.full((100, 160, 3), 255, np.uint8))
+
+
+def run(path: Path) -> None:
+    """`compare`, and the report of a run."""
+    runs = [Run.read(one) for one in sorted(path.iterdir()) if one.is_dir()]
+    for one in runs:
+        one.history  # noqa: B018
+        with TemporaryDirectory():
+            write_report(one.path)
+    with TemporaryDirectory() as folder, redirect_stderr(io.StringIO()):
+        options = {"runs": [str(path / "*")], "dedup": False, "by": None, "metric": "accuracy", "run_dir": folder}
+        compare_runs(OmegaConf.create(options))
+
+
+def sweep(path: Path) -> None:
+    """The end of a sweep."""
+    GlobalHydra.instance().clear()
+    with redirect_stderr(io.StringIO()), initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        summarize_sweep(path, "train")
+
+
+def store(path: Path) -> None:
+    """A cache of `data_dir`."""
+    source_fingerprint(path / "source.csv", {}, path / "sources.json")
+    found = PackedStore(path / "store")
+    for row in range(len(found)):
+        found.image(row)
+    open_audit(found)
+
+
+TARGETS: dict[str, Callable[[Path], None]] = {
+    **{"image": image, "video": video, "archive": archive, "fer2013": fer2013, "table": table},
+    **{"affectnet": affectnet, "annotations": affectnet, "weights": weights, "onnx": onnx},
+    **{"run": run, "sweep": sweep, "store": store, "detector": detector},
+}
