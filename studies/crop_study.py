@@ -205,7 +205,7 @@ def _turn(image: Image, degrees: float) -> Image:
 
 
 def _below(box: Box) -> float:
-    """Return how far the centre of the data's own crop is below that of a box, in longer sides of the box."""
+    """Return how far the center of the data's own crop is below that of a box, in longer sides of the box."""
     return float(((0.5 + BORDER) * SIDE - box.y - box.height / 2) / max(box.width, box.height))
 
 

@@ -24,8 +24,8 @@ class QualityLimits:
         min_sharpness: Least `sharpness`.
     """
 
-    min_side: float = 24.0
-    max_outside: float = 0.25
+    min_side: float = 28.0
+    max_outside: float = 0.4
     min_frontality: float = 0.4
     min_sharpness: float = 0.015
 

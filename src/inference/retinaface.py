@@ -93,26 +93,26 @@ class RetinaFaceDetector:
         pixels = cv2.dnn.blobFromImage(image, mean=MEAN, swapRB=True)
         offsets, confidences, points = (part[0] for part in self._session.run(None, {"input": pixels}))
         sure = confidences[:, 1] > SCORE
-        centres, sides = (part[sure] for part in _anchors(*image.shape[:2]))
+        centers, sides = (part[sure] for part in _anchors(*image.shape[:2]))
         scores = confidences[sure, 1]
-        middles = centres + OFFSET * sides * offsets[sure, :2]
+        middles = centers + OFFSET * sides * offsets[sure, :2]
         halves = sides * np.exp(SIZE * offsets[sure, 2:]) / 2
         corners = np.concatenate([middles - halves, middles + halves], axis=1, dtype=np.float32)
-        places = centres[:, None] + OFFSET * sides[:, None] * points[sure].reshape(-1, 5, 2)
+        places = centers[:, None] + OFFSET * sides[:, None] * points[sure].reshape(-1, 5, 2)
         best = nms(torch.from_numpy(corners), torch.from_numpy(scores), OVERLAP).numpy()
         return _Faces(corners / np.float32(scale), scores, places / np.float32(scale)).where(best)
 
 
 @lru_cache(maxsize=4)
 def _anchors(height: int, width: int) -> tuple[Floats, Floats]:
-    """Return the centres (N, 2) and the sides (N, 1) of all anchors of an image, in the order of the outputs."""
-    centres, sides = [], []
+    """Return the centers (N, 2) and the sides (N, 1) of all anchors of an image, in the order of the outputs."""
+    centers, sides = [], []
     for stride, own in ANCHORS:
         rows, columns = np.mgrid[: -(-height // stride), : -(-width // stride)]
         cells = (np.stack([columns, rows], axis=-1).reshape(-1, 2) + 0.5) * stride
-        centres.append(cells.repeat(len(own), axis=0))
+        centers.append(cells.repeat(len(own), axis=0))
         sides.append(np.tile(own, len(cells)))
-    return np.concatenate(centres).astype(np.float32), np.concatenate(sides).astype(np.float32)[:, None]
+    return np.concatenate(centers).astype(np.float32), np.concatenate(sides).astype(np.float32)[:, None]
 
 
 def _parts(corners: Floats, large: Floats) -> NDArray[np.bool_]:
@@ -130,5 +130,5 @@ def _areas(corners: Floats) -> Floats:
 
 def _detection(corners: Floats, score: np.float32, points: Floats) -> Detection:
     left, top, right, bottom = corners.tolist()
-    # The centre of the first pixel is 0 for points, its edge for boxes.
+    # The center of the first pixel is 0 for points, its edge for boxes.
     return Detection(Box(left, top, right - left, bottom - top), float(score), points - np.float32(0.5))
