@@ -96,6 +96,7 @@ RULES: Rules = {
     "explain.against": ("two classes, such as [happy, sad], or null", Annotated[list[StrictStr], Len(2, 2)] | None),
     "explain.pictures": ("a whole number of 1 or more", Positive),
     "explain.scored": ("a whole number of 0 or more", Natural),
+    "explain.regions": ("a whole number of 0 or more", Natural),
     "explain.searched": ("a whole number of 1 or more", Positive),
     "callbacks.gradient_norms.every_n_steps": ("a whole number of 0 or more", Natural),
     "logger.wandb.tags": ("a list of words, such as [baseline]", list[StrictStr]),

@@ -16,8 +16,10 @@ from torch import Tensor
 from src.engine.load import load_model_and_data, weights_id
 from src.explanation.class_panels import Study, asked_pair, class_targets, confused_pair, draw_panels
 from src.explanation.explainer import Explainer
-from src.explanation.images import Images, predict_split, random_indices
+from src.explanation.images import Images, find_points, predict_split, random_indices
 from src.explanation.methods import METHODS
+from src.explanation.regions import REGIONS, draw_regions, region_fractions, summarize_regions
+from src.explanation.regions import Table as RegionTable
 from src.explanation.scores import Scores, random_maps, score_maps, summarize
 from src.models.classifier import ExpressionClassifier
 from src.models.heads.base import AttentionHead
@@ -73,6 +75,7 @@ def explain_model(cfg: DictConfig) -> dict[str, Any]:
     pair = asked or confused_pair(study.found)
     panels = draw_panels(study, methods, pair)
     scores = _scores(study, methods, cfg.explain.scored) if cfg.explain.scored else {}
+    regions = _regions(study, cfg.explain.regions) if cfg.explain.regions else {}
     result = {
         "data": data.fingerprint,
         "split": split,
@@ -84,12 +87,15 @@ def explain_model(cfg: DictConfig) -> dict[str, Any]:
         "panels": panels,
         "scored": min(cfg.explain.scored, len(indices)),
         "scores": scores,
+        "regions": regions,
     }
     write_json(run_dir / layout.EXPLANATION, result)
     update_provenance(run_dir, data=data.fingerprint, weights=weights_id(cfg.ckpt_path or cfg.backbone.weights))
     console = Console(stderr=True, markup=False)
     if scores:
         console.print(score_table(scores, result["scored"]))
+    if regions:
+        console.print(region_table(regions))
     console.print(f"Run directory: {run_dir}", soft_wrap=True, highlight=False)
     return result
 
@@ -131,6 +137,34 @@ def _score(study: Study, images: Images, maps: Tensor) -> Scores:
         return fractions.gather(1, classes.unsqueeze(1)).squeeze(1)
 
     return score_maps(probability, images.images, maps, images.classes)
+
+
+def _regions(study: Study, n: int) -> RegionTable:
+    """Measure which parts of the face the attribution for the predicted class falls on, for up to n images."""
+    indices = study.found.indices[:n].tolist()
+    landmarks = find_points(study.model, study.data, study.split, indices)
+    if landmarks is None:
+        log.info("No regions: neither the data nor the model have landmarks (data.landmarks_path).")
+        return {}
+    images = study.read(indices)
+    with study.explainer() as explain:
+        maps = explain(images.images, class_targets(images, images.classes))
+    table = summarize_regions(*region_fractions(maps, landmarks), images.classes, images.class_names)
+    title = f"Where the attribution for the predicted class falls ({METHODS[study.method].label})"
+    log.info("Wrote %s", draw_regions(study.run_dir / layout.FIGURES / "regions.png", title, table))
+    return table
+
+
+def region_table(regions: RegionTable) -> Table:
+    """Return the fractions of the attribution as a table, a row per class."""
+    table = Table(title="Percent of the attribution on each part of the face (and of the pixels)")
+    table.add_column("predicted class")
+    for region in REGIONS:
+        table.add_column(region, justify="right")
+    for name, entry in regions.items():
+        cells = [f"{100 * value['mean']:.0f} ({100 * value['area']:.0f})" for value in entry.values()]
+        table.add_row(f"{name}, {entry[REGIONS[0]]['n']} images", *cells)
+    return table
 
 
 def score_table(scores: Summary, n: int) -> Table:

@@ -65,6 +65,15 @@ def test_every_method_is_scored(explanation: tuple[Path, dict[str, Any]]) -> Non
             assert value["ci95"][0] <= value["mean"] <= value["ci95"][1]
 
 
+def test_the_parts_of_the_face_are_measured(explanation: tuple[Path, dict[str, Any]]) -> None:
+    """By the landmarks of the data, as this model has none."""
+    folder, result = explanation
+    assert result["regions"]["all"]["mouth"]["n"] == 14
+    for entry in result["regions"].values():
+        assert sum(region["mean"] for region in entry.values()) == pytest.approx(1, abs=1e-5)
+    assert (folder / "figures" / "regions.png").stat().st_size > 5_000
+
+
 def test_weights_alone_are_explained(tmp_path: Path, synthetic_run: Path, data_dir: Path) -> None:
     data = ["data=synthetic", "data.n_train=26", "data.n_val=14", "data.n_test=21"]
     weights = synthetic_run / "checkpoints" / "best.safetensors"
@@ -73,11 +82,13 @@ def test_weights_alone_are_explained(tmp_path: Path, synthetic_run: Path, data_d
         "explain.layer=backbone.conv4",
         "explain.compare=[gradcam]",
         "explain.scored=0",
+        "explain.regions=0",
     ]
     explain_model(config(tmp_path, data_dir, f"ckpt_path={weights}", "explain.split=test", *data, *chosen))
     result = json.loads((tmp_path / "explanation.json").read_text())
     assert (result["split"], result["method"], result["layer"]) == ("test", "hirescam", "backbone.conv4")
     assert result["scores"] == {}
+    assert result["regions"] == {}
     assert result["searched"] == 21
 
 
