@@ -213,8 +213,6 @@ def test_pickles_of_the_authors_are_not_read(tmp_path: Path) -> None:
         ConfigError, match=r"holds none; expected AffectNet's folder with Manually_Annotated_file_lists/"
     ):
         contents(_module(tmp_path))
-    with pytest.raises(ConfigError, match=r"data\.release=pickle; expected auto, csv, annotations"):
-        _module(tmp_path, release="pickle")
     assert not (tmp_path / "trace").exists()
 
 
