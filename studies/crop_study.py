@@ -240,13 +240,13 @@ def draw(result: dict[str, Any]) -> Figure:
         for label, key in lines.items():
             points = result[key]
             axis.plot([float(x) for x in points], list(points.values()), "o-", markersize=4, label=label)
-        axis.set(xlabel=title, ylabel="accuracy in %", ylim=(20, 80))
+        axis.set(xlabel=title, ylabel="accuracy in %", ylim=(0, 90))
         axis.grid(alpha=0.3)
         if "" not in lines:
             axis.legend()
     groups = result["frontality"]
     axes[6].bar(range(len(groups)), list(groups.values()), color="tab:blue")
-    axes[6].set(xlabel="frontality, in groups of the same size", ylabel="accuracy in %", ylim=(20, 80))
+    axes[6].set(xlabel="frontality, in groups of the same size", ylabel="accuracy in %", ylim=(0, 90))
     axes[7].axis("off")
     axes[6].set_xticks(range(len(groups)), list(groups), rotation=30, fontsize=7)
     return figure
