@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 import logging
-import time
+import math
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
@@ -19,13 +19,16 @@ from src.data.readers.file_tree import printable
 from src.data.readers.images import UnreadableImage
 from src.inference.annotation import Annotator
 from src.inference.camera import read_camera
+from src.inference.people import PERSON, People
 from src.inference.predictor import DEFAULT_WEIGHTS, EmotionPredictor, as_frame
+from src.inference.progress import Progress
 from src.inference.quality import QualityLimits
 from src.inference.results import Frame, Prediction
 from src.inference.sources import Source, find_sources
-from src.inference.tables import PredictionTable
-from src.inference.video import UnreadableVideo, VideoWriter, choose_encoder, read_video
+from src.inference.tables import AFFECT, PredictionTable
+from src.inference.video import Part, UnreadableVideo, VideoWriter, choose_encoder, read_video, video_seconds
 from src.runs import layout
+from src.utils.atomic_files import atomic_write
 from src.utils.errors import ConfigError
 from src.utils.image_files import write_image
 from src.utils.paths import plain_name
@@ -34,8 +37,6 @@ from src.utils.signals import stop_requests
 log = logging.getLogger(__name__)
 
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
-# How often a long video says how far it is.
-NEWS_SECONDS = 15
 # A line of an image names no more faces than these.
 NAMED_FACES = 4
 
@@ -75,8 +76,9 @@ class PredictionJob:
         predictor: EmotionPredictor,
         table: PredictionTable,
         items: TextIO,
+        people: TextIO | None,
     ) -> None:
-        """Start `items.csv`.
+        """Start `items.csv` and `people.csv`.
 
         Args:
             cfg: Configuration of `conf/predict.yaml`.
@@ -84,12 +86,20 @@ class PredictionJob:
             predictor: The model.
             table: Where its predictions go.
             items: The open `items.csv`.
+            people: The open `people.csv`, if there are videos or cameras.
         """
         self.cfg, self.folder, self.sources = cfg, Path(cfg.run_dir), sources
         self.predictor, self._table = predictor, table
+        self.part = Part(cfg.start, cfg.end, cfg.every_n)
         self.items: list[Item] = []
         self._items = csv.DictWriter(items, list(Item.__dataclass_fields__))
         self._items.writeheader()
+        backend = predictor.backend
+        affect = AFFECT if "valence_arousal" in backend.outputs else ()
+        columns = (*PERSON, *backend.class_names, *affect)
+        self._people = None if people is None else csv.DictWriter(people, columns, extrasaction="ignore")
+        if self._people is not None:
+            self._people.writeheader()
 
     def run(self) -> list[Item]:
         """Predict everything.
@@ -129,34 +139,54 @@ class PredictionJob:
 
     def _predict_video(self, source: Source) -> None:
         """Predict a video or what a camera sees, frame by frame."""
-        item, tracks, since = Item(source.name, source.kind), 0, time.monotonic()
+        every_n = self.part.every_n if source.kind == "video" else 1
+        item, people = Item(source.name, source.kind), People(self.predictor.backend.class_names)
+        progress: Progress | None = None
         with ExitStack() as stack:
             if source.kind == "camera":
                 stack.enter_context(stop_requests.deferred())
                 log.info("%s: recording; stop with Ctrl-C", source.name)
                 frames = read_camera(source.number, self.cfg.max_seconds)
             else:
-                frames = read_video(Path(source.name))
+                frames = read_video(Path(source.name), self.part)
             writer = None
             if self.cfg.annotate:
                 writer = stack.enter_context(VideoWriter(self._free_name(source.name, choose_encoder()[1])))
             annotator = Annotator(landmarks=self.cfg.landmarks)
             try:
-                for prediction in self.predictor.track(frames, smooth=self.cfg.smooth):
+                for prediction in self.predictor.track(frames, smooth=self.cfg.smooth, every_n=every_n):
+                    now = prediction.frame.time or 0.0
+                    progress = progress or Progress(now, self._end(source))
                     self._table.write(prediction)
                     if writer is not None:
-                        writer.write(annotator.draw(prediction), prediction.frame.time or 0.0)
+                        writer.write(annotator.draw(prediction), now - progress.first)
                         item.annotated = str(writer.path.relative_to(self.folder))
                     item.frames += 1
                     item.faces += len(prediction.faces)
-                    tracks = max([tracks, *(face.track or 0 for face in prediction.faces)])
-                    if time.monotonic() - since > NEWS_SECONDS:
-                        since = time.monotonic()
-                        log.info("%s: %d frames so far, %.1f s", item.source, item.frames, prediction.frame.time or 0.0)
+                    people.add(prediction)
+                    if progress.is_due():
+                        log.info("%s: %d frames so far, %s", printable(item.source), item.frames, progress.news(now))
             except UnreadableVideo as error:
                 item.status, item.reason = "incomplete" if item.frames else "failed", str(error)
-        item.people = tracks
-        self._finish(item, f"{item.frames} frames, {item.faces} faces of {tracks} people")
+        item.people = len(people.known)
+        self._write_people(people, source)
+        self._finish(item, f"{item.frames} frames, {item.faces} faces of {item.people} people")
+
+    def _end(self, source: Source) -> float:
+        """Return when what is looked at of a video or camera ends, in seconds; infinite if that is not known."""
+        if source.kind == "camera":
+            return self.cfg.max_seconds or math.inf
+        return min(video_seconds(Path(source.name)) or math.inf, self.part.end or math.inf)
+
+    def _write_people(self, people: People, source: Source) -> None:
+        """Write the summary of a video's people, and their figure."""
+        if self._people is not None:
+            self._people.writerows(people.rows(source.name))
+        figure = people.draw() if self.cfg.annotate else None
+        if figure is not None:
+            (self.folder / layout.TIMELINES).mkdir(exist_ok=True)
+            with atomic_write(self._free_name(source.name, ".png", layout.TIMELINES)) as scratch:
+                figure.savefig(scratch, dpi=110, format="png")
 
     def _finish(self, item: Item, summary: str = "") -> None:
         """Write an item's row and line."""
@@ -172,16 +202,16 @@ class PredictionJob:
         else:
             log.info("%s: %s", place, summary)
 
-    def _free_name(self, source: str, suffix: str) -> Path:
-        """Return a file for an annotated source that needs no quotes and is not there yet."""
+    def _free_name(self, source: str, suffix: str, folder: str = layout.ANNOTATED) -> Path:
+        """Return a file for a source that needs no quotes and is not there yet."""
         stem = plain_name(Path(source).stem) or "image"
         names = [stem, *(f"{stem}_{i}" for i in range(2, len(self.sources) + 2))]
-        paths = (self.folder / layout.ANNOTATED / f"{name}{suffix}" for name in names)
+        paths = (self.folder / folder / f"{name}{suffix}" for name in names)
         return next(path for path in paths if not path.exists())
 
 
 def predict(cfg: DictConfig) -> None:
-    """Predict `input=` and write `predictions.csv`, `items.csv` and `annotated/` into the run directory.
+    """Predict `input=`, and write tables and annotated images and videos into the run directory.
 
     Args:
         cfg: Configuration of `conf/predict.yaml`.
@@ -193,6 +223,8 @@ def predict(cfg: DictConfig) -> None:
         raise ConfigError("input=null; give an image, a folder, a glob, a video or the number of a camera.")
     given = OmegaConf.to_container(cfg.input) if OmegaConf.is_config(cfg.input) else cfg.input
     sources = find_sources(given)  # type: ignore[arg-type]  # validated
+    if cfg.end is not None and cfg.end <= cfg.start:
+        raise ConfigError(f"end={cfg.end:g} is not after start={cfg.start:g}; set end to a later second, or to null.")
     if cfg.annotate and any(source.kind != "picture" for source in sources):
         choose_encoder()  # refuses before the model is loaded
     predictor = EmotionPredictor(
@@ -209,11 +241,13 @@ def predict(cfg: DictConfig) -> None:
         plugins=cfg.plugins,
     )
     folder, backend = Path(cfg.run_dir), predictor.backend
+    has_videos = any(source.kind != "picture" for source in sources)
     with (
         PredictionTable(folder, cfg.table, backend.class_names, backend.outputs) as table,
-        (folder / layout.ITEMS).open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+        _written(folder / layout.ITEMS) as file,
+        _written(folder / layout.PEOPLE) if has_videos else nullcontext() as people,
     ):
-        items = PredictionJob(cfg, sources, predictor, table, file).run()
+        items = PredictionJob(cfg, sources, predictor, table, file, people).run()
     faces = sum(item.faces for item in items)
     log.info("%d of %d items have faces, %d faces in all", sum(item.faces > 0 for item in items), len(items), faces)
     log.info("Run directory: %s", cfg.run_dir)
@@ -223,6 +257,10 @@ def predict(cfg: DictConfig) -> None:
             f"{len(bad)} of {len(items)} items of input={cfg.input} could not be read, or not to their end, such as "
             f"{printable(bad[0].source)} ({bad[0].reason}); see items.csv. What could be read is in {cfg.run_dir}."
         )
+
+
+def _written(path: Path) -> TextIO:
+    return path.open("w", encoding="utf-8", errors="surrogateescape", newline="")
 
 
 def _summary(prediction: Prediction) -> str:

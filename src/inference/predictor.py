@@ -120,17 +120,18 @@ class EmotionPredictor:
         """Predict images in their order, in batches across them, at constant memory; see `predict`."""
         return self._predict(as_frame(image) for image in images)
 
-    def track(self, frames: Iterable[Frame], *, smooth: bool = True) -> Iterator[Prediction]:
+    def track(self, frames: Iterable[Frame], *, smooth: bool = True, every_n: int = 1) -> Iterator[Prediction]:
         """Predict the frames of one video in their order, such as those of `src.inference.video.read_video`.
 
         Args:
             frames: Frames with numbers and times. If reading them fails, the frames before are still predicted.
             smooth: Whether predictions are weighted means over the last five frames of the person's track.
+            every_n: How far the numbers of two frames are apart.
 
         Returns:
             The frames, their faces with tracks; at constant memory, whatever the video's length.
         """
-        return Tracker(smooth=smooth).follow(self._predict(frames))
+        return Tracker(smooth=smooth, every_n=every_n).follow(self._predict(frames))
 
     def _predict(self, frames: Iterable[Frame]) -> Iterator[Prediction]:
         waiting: list[tuple[Frame, list[Detection]]] = []

@@ -40,13 +40,14 @@ class Track:
 class Tracker:
     """Gives the faces of a video their tracks: the assignment of the largest total intersection over union."""
 
-    def __init__(self, *, smooth: bool = True) -> None:
+    def __init__(self, *, smooth: bool = True, every_n: int = 1) -> None:
         """Start without tracks.
 
         Args:
             smooth: Whether predictions are weighted means over the last five frames of their track.
+            every_n: How far the numbers of two frames are apart.
         """
-        self.smooth = smooth
+        self.smooth, self.every_n = smooth, every_n
         self._tracks: list[Track] = []
         self._next = 1
 
@@ -58,7 +59,7 @@ class Tracker:
     def update(self, prediction: Prediction) -> Prediction:
         """Return the next frame with tracks, its faces in their order."""
         index, time = prediction.frame.index or 0, prediction.frame.time or 0.0
-        self._tracks = [track for track in self._tracks if time - track.time <= MAX_GAP_SECONDS]
+        self._tracks = [track for track in self._tracks if self._may_return(track, index, time)]
         matches = assign([track.box for track in self._tracks], [face.box for face in prediction.faces])
         faces = []
         for i, face in enumerate(prediction.faces):
@@ -68,6 +69,10 @@ class Tracker:
             shown = smoothed(track.recent) if self.smooth else face
             faces.append(replace(shown, track=track.number))
         return prediction.with_faces(sorted(faces, key=lambda face: face.track or 0))
+
+    def _may_return(self, track: Track, index: int, time: float) -> bool:
+        """Return whether a person was seen lately, or in the frame before, however long ago that was."""
+        return time - track.time <= MAX_GAP_SECONDS or index - track.recent[-1][0] <= self.every_n
 
     def _start(self, box: Box, time: float) -> Track:
         track = Track(self._next, box, time)

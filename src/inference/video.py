@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -44,18 +45,49 @@ class UnreadableVideo(Exception):
     """A video that cannot be read, or not to its end; the message is the reason."""
 
 
-def read_video(path: Path) -> Iterator[Frame]:
+@dataclass(frozen=True)
+class Part:
+    """Which frames of a video are looked at.
+
+    Attributes:
+        start: Time of the first one, in seconds; those before are decoded, so that numbers and times stay right.
+        end: Time after which there are no more; None for the end of the video.
+        every_n: Of so many frames from `start` on, the first is looked at.
+    """
+
+    start: float = 0.0
+    end: float | None = None
+    every_n: int = 1
+
+
+WHOLE = Part()
+
+
+def video_seconds(path: Path) -> float:
+    """Return how long a video says that it is, in seconds; 0 if it does not say so, or cannot be read."""
+    if not path.is_file():  # a pipe waits for its other end
+        return 0.0
+    try:
+        with open_video(path) as container:
+            seconds = (container.duration or 0) / av.time_base
+    except DAMAGED:
+        return 0.0
+    return seconds if 0 < seconds < MAX_SECONDS else 0.0
+
+
+def read_video(path: Path, part: Part = WHOLE) -> Iterator[Frame]:
     """Read a video.
 
     Args:
         path: File of any of the kinds of `src.inference.containers`.
+        part: Which of its frames.
 
     Yields:
         Frames upright and with square pixels, their times in seconds since the first one.
 
     Raises:
-        UnreadableVideo: If there is none to be had. If it breaks off, or parts of it are broken, all frames that can be
-            read are yielded before.
+        UnreadableVideo: If there is none to be had. If it breaks off before the part's end, or parts of it are broken,
+            all frames that can be read are yielded before.
     """
     if not path.is_file():
         raise UnreadableVideo("missing" if not path.exists() else "not a file")
@@ -66,23 +98,23 @@ def read_video(path: Path) -> Iterator[Frame]:
     with container:
         if not container.streams.video:
             raise UnreadableVideo("it has no images, only sound or text")
-        yield from _Decoder(str(path), container).frames()
+        yield from _Decoder(str(path), container, part).frames()
 
 
 class _Decoder:
     """Decodes one stream, and notices what is missing of it."""
 
-    def __init__(self, source: str, container: InputContainer) -> None:
-        self.source, self.container = source, container
+    def __init__(self, source: str, container: InputContainer, part: Part = WHOLE) -> None:
+        self.source, self.container, self.part = source, container, part
         self.stream = container.streams.video[0]
         self.stream.thread_type = "AUTO"
         if self.stream.codec_context is not None:  # there is none without a decoder
             self.stream.codec_context.options = DECODER
-        self.count, self.broken, self.last = 0, 0, 0.0
+        self.count, self.inside, self.broken, self.last = 0, 0, 0, 0.0
         self._first: float | None = None
 
     def frames(self) -> Iterator[Frame]:
-        """Yield all frames that can be decoded, then complain of the others."""
+        """Yield all frames of the part that can be decoded, then complain of the others."""
         context = self.stream.codec_context
         if context is None or not context.width:
             raise UnreadableVideo(
@@ -102,22 +134,34 @@ class _Decoder:
                 break
             try:
                 for frame in packet.decode():
-                    yield self._frame(frame)
+                    self._tell_time(frame)
+                    if self.part.end is not None and self.last > self.part.end:
+                        self._check_broken(failure)
+                        self._check_part(ended=False)
+                        return
+                    if self._is_looked_at():
+                        yield Frame(self.source, self._upright(frame), self.count, self.last)
+                    self.count += 1
             except DAMAGED as error:
                 self.broken += 1
                 failure = _reason(error)
+        self._check_broken(failure)
         self._check_end(failure)
+        self._check_part(ended=True)
 
-    def _frame(self, frame: VideoFrame) -> Frame:
+    def _is_looked_at(self) -> bool:
+        if self.last < self.part.start:
+            return False
+        self.inside += 1
+        return (self.inside - 1) % self.part.every_n == 0
+
+    def _tell_time(self, frame: VideoFrame) -> None:
         step = 1 / float(self.stream.average_rate or DEFAULT_RATE)
         known = frame.pts is not None and frame.time_base is not None
-        image = self._upright(frame)
         time = frame.time if known else (self._first or 0.0) + self.last + step
         self._first = time if self._first is None else self._first
         elapsed = time - self._first
         self.last = elapsed if abs(elapsed) < MAX_SECONDS else self.last + step
-        self.count += 1
-        return Frame(self.source, image, self.count - 1, self.last)
 
     def _upright(self, frame: VideoFrame) -> Image:
         """Return the pixels as they are to be shown."""
@@ -129,12 +173,25 @@ class _Decoder:
             image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), np.uint8)
         return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
 
-    def _check_end(self, failure: str) -> None:
-        """Raise if the video has fewer frames, or is shorter, than it states."""
+    def _check_part(self, *, ended: bool) -> None:
+        """Raise if none of the video's frames is in the part."""
+        start, end = self.part.start, self.part.end
+        if not self.inside and ended:
+            raise UnreadableVideo(
+                f"it has no frame at start={start:g} s or later, the last one is at {self.last:.2f} s"
+            )
+        if not self.inside:
+            raise UnreadableVideo(f"it has no frame from start={start:g} s to end={end:g} s")
+
+    def _check_broken(self, failure: str) -> None:
+        """Raise if nothing was decoded, or not all of what was read."""
         if not self.count:
             raise UnreadableVideo(f"no frame of it can be decoded ({failure or 'it is empty'})")
         if self.broken:
             raise UnreadableVideo(f"{self.broken} parts of it are broken ({failure}); {self.count} frames were read")
+
+    def _check_end(self, failure: str) -> None:
+        """Raise if the video has fewer frames, or is shorter, than it states."""
         stated, n_stated = self._stated_seconds(), self.stream.frames
         short = self.last + (TOLERANCE if not n_stated else 0) < stated
         # The last frame of a screen recording may be shown for long, and trimming hides frames: both must be too few.

@@ -61,6 +61,12 @@ def test_wrong_values_of_other_groups_are_named(tmp_path, group, override):
         validate_config(compose_config("train", group, override, f"run_dir={tmp_path}"))
 
 
+@pytest.mark.parametrize("override", ["start=-1", "start=early", "end=0", "end=.nan", "every_n=0", "every_n=1.5"])
+def test_wrong_parts_of_videos_are_named(tmp_path, override):
+    with pytest.raises(ConfigError, match=rf"^{override.split('=')[0]}=.*; expected"):
+        validate_config(compose_config("predict", override, f"run_dir={tmp_path}"))
+
+
 @pytest.mark.parametrize(
     ("overrides", "key"),
     [

@@ -4,6 +4,7 @@ import csv
 import json
 import logging
 import os
+import re
 import signal
 import threading
 from functools import partial
@@ -260,6 +261,9 @@ def test_a_camera_records_for_a_while(tmp_path, weights, monkeypatch):
     times = [frame.time for frame in read_video(folder / row["annotated"])]
     assert len(times) == int(row["frames"])
     assert times[-1] < 1.5
+    (person,) = pd.read_csv(folder / "people.csv").to_dict("records")
+    assert (person["source"], person["frames"]) == ("camera 0", len(times))
+    assert [path.name for path in (folder / "timelines").iterdir()] == ["camera-0.png"]
     assert times == sorted(times)
 
 
@@ -331,3 +335,82 @@ def test_the_exit_code_tells(tmp_path, inputs, weights):
     assert "1 of 2 items" in bad.stderr
     assert json.loads((tmp_path / "bad" / "status.json").read_text())["state"] == "failed"
     assert len(pd.read_csv(tmp_path / "bad" / "predictions.csv")) == 1
+
+
+def test_a_part_of_a_video_and_its_people(tmp_path, inputs, weights):
+    film = write_film(inputs / "film", n=25)
+    folder = run(tmp_path, weights, f"input={inputs}", "start=0.2", "end=0.8", "every_n=5")
+    table = pd.read_csv(folder / "predictions.csv")
+    assert table["frame"].tolist() == [5, 10, 15, 20]
+    assert table["time"].tolist() == pytest.approx([0.2, 0.4, 0.6, 0.8])
+    assert items(folder)[film.name]["frames"] == "4"
+    annotated = [frame.time for frame in read_video(folder / items(folder)[film.name]["annotated"])]
+    assert annotated == pytest.approx([0, 0.2, 0.4, 0.6], abs=1e-3)
+    assert [path.name for path in (folder / "timelines").iterdir()] == ["film.png"]
+
+
+def summed_up(table):
+    """Return what people.csv is to say of a table of faces."""
+    values = [*SEVEN, "valence", "arousal"]
+    by_person = table.groupby(["source", "track"])
+    trusted = table[table["quality"] == "ok"].groupby(["source", "track"])
+    expected = by_person["time"].agg(first="min", last="max", frames="count")
+    expected["trusted_frames"] = trusted.size().reindex(expected.index, fill_value=0)
+    expected["prediction"] = trusted[list(SEVEN)].mean().idxmax(axis=1)
+    return expected.join(trusted[values].mean()).reset_index()
+
+
+def test_the_summary_of_people_is_that_of_the_table(tmp_path, inputs, weights):
+    """Two people of whom one is cut by the edge at first, and a film of one person, both in one table."""
+    image = scene(2, 512)
+    with VideoWriter(inputs / "two") as writer:
+        for i in range(20):
+            writer.write(image[:, max(0, 110 - 10 * i) :][:, :320], i / 25)
+    write_film(inputs / "one", n=6)
+    save(inputs / "image.png", scene())
+    folder = run(tmp_path, weights, f"input={inputs}", "annotate=false", "quality.max_outside=0.1")
+    assert not (folder / "timelines").exists()
+    expected = summed_up(pd.read_csv(folder / "predictions.csv"))
+    people = pd.read_csv(folder / "people.csv")
+    assert people["source"].nunique() == 2
+    assert len(people) >= 3
+    assert (people["trusted_frames"] < people["frames"]).any(), "some frames are left out of the means"
+    pd.testing.assert_frame_equal(people, expected, check_dtype=False, atol=3e-6, rtol=0)
+    counts = {name: int(row["people"]) for name, row in items(folder).items()}
+    assert counts == {"image.png": 0, **people.groupby(people["source"].map(os.path.basename)).size()}
+
+
+def test_images_alone_have_no_people(tmp_path, inputs, weights):
+    save(inputs / "one.png", scene())
+    folder = run(tmp_path, weights, f"input={inputs}")
+    assert not (folder / "people.csv").exists()
+    assert not (folder / "timelines").exists()
+
+
+def test_frames_far_apart_still_show_one_person(tmp_path, inputs, weights):
+    film = write_film(inputs / "film", n=12, rate=2)
+    folder = run(tmp_path, weights, f"input={film}", "every_n=4", "annotate=false")
+    table = pd.read_csv(folder / "predictions.csv")
+    assert table["time"].tolist() == [0, 2, 4]
+    assert set(table["track"]) == {1}
+
+
+def test_a_part_that_a_video_does_not_have(tmp_path, inputs, weights):
+    write_film(inputs / "film", n=5)
+    with pytest.raises(ConfigError, match=r"1 of 1 items .*it has no frame at start=3 s or later.*0\.16 s"):
+        run(tmp_path, weights, f"input={inputs}", "start=3")
+    assert items(tmp_path / "run")["film.mp4"]["status"] == "failed"
+
+
+def test_a_long_video_says_how_long_it_still_takes(tmp_path, inputs, weights, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr("src.inference.progress.NEWS_SECONDS", -1)
+    run(tmp_path, weights, f"input={write_film(inputs / 'film')}", "end=0.3", "annotate=false")
+    assert re.search(r"film.mp4: 5 frames so far, 0\.2 of 0\.3 s, about 0:\d\d left", caplog.text)
+
+
+def test_an_end_before_the_start_is_refused(tmp_path, inputs, weights):
+    save(inputs / "one.png", scene())
+    with pytest.raises(ConfigError, match=r"end=2 is not after start=3; set end to"):
+        run(tmp_path, weights, f"input={inputs}", "start=3", "end=2")
+    assert not list((tmp_path / "run").iterdir())

@@ -47,6 +47,16 @@ def test_someone_is_found_again_after_a_gap_but_not_after_a_long_one():
     assert tracks(tracker.update(frame(late, face(5)))) == {5: 2}
 
 
+def test_whoever_was_in_the_frame_before_is_still_there_however_long_ago():
+    """Frames of a slow film, and every 60th of a fast one."""
+    slow, fast = Tracker(), Tracker(every_n=60)
+    for i in range(3):
+        assert tracks(slow.update(frame(i, face(5 * i), rate=0.5))) == {5 * i: 1}
+        assert tracks(fast.update(frame(60 * i, face(5 * i)))) == {5 * i: 1}
+    assert tracks(fast.update(frame(180))) == {}
+    assert tracks(fast.update(frame(240, face(10)))) == {10: 2}
+
+
 def test_smoothing_is_the_weighted_mean_of_the_last_five_frames():
     values = np.random.default_rng(0).random(9)
     tracker = Tracker()

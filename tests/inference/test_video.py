@@ -8,7 +8,15 @@ import pytest
 from src.data.faces.generator import draw_scene
 from src.inference import video
 from src.inference.containers import open_video
-from src.inference.video import UnreadableVideo, VideoWriter, _Decoder, choose_encoder, read_video
+from src.inference.video import (
+    Part,
+    UnreadableVideo,
+    VideoWriter,
+    _Decoder,
+    choose_encoder,
+    read_video,
+    video_seconds,
+)
 from src.utils.errors import ConfigError
 from tests.helpers.full_disk import full_disk
 
@@ -209,3 +217,66 @@ def test_times_beyond_any_video_are_replaced(tmp_path, film, monkeypatch):
     times = [frame.time for frame in read_video(film)]
     assert len(times) == 40
     assert max(times) < 2
+
+
+@pytest.mark.parametrize(
+    ("part", "indices"),
+    [
+        (Part(), range(40)),
+        (Part(every_n=7), range(0, 40, 7)),
+        (Part(every_n=99), [0]),
+        (Part(start=0.4), range(10, 40)),
+        (Part(end=0.4), range(11)),
+        (Part(start=0.4, end=1.2, every_n=3), range(10, 31, 3)),
+        (Part(start=0.41, end=0.45, every_n=3), [11]),
+        (Part(end=99), range(40)),
+    ],
+)
+def test_a_part_of_a_video(film, part, indices):
+    whole = list(read_video(film))
+    frames = list(read_video(film, part))
+    assert [frame.index for frame in frames] == list(indices)
+    assert [frame.time for frame in frames] == [whole[i].time for i in indices]
+    assert all(np.array_equal(frame.image, whole[frame.index].image) for frame in frames)
+
+
+def test_the_part_goes_by_times_where_the_rate_varies(tmp_path):
+    times = [0.0, 0.1, 0.9, 1.0, 1.05, 4.0]
+    path = write(tmp_path / "film", [shade(i) for i in range(6)], times)
+    frames = list(read_video(path, Part(start=0.5, end=1.2)))
+    assert [frame.index for frame in frames] == [2, 3, 4]
+    assert [frame.time for frame in frames] == pytest.approx(times[2:5], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("part", "reason"),
+    [
+        (Part(start=2, end=3), r"it has no frame at start=2 s or later, the last one is at 1\.56 s"),
+        (Part(start=0.41, end=0.42), r"it has no frame from start=0\.41 s to end=0\.42 s"),
+    ],
+)
+def test_a_part_without_frames_says_so(film, part, reason):
+    with pytest.raises(UnreadableVideo, match=reason):
+        list(read_video(film, part))
+
+
+def test_damage_counts_up_to_the_end_of_the_part(tmp_path, film):
+    content = film.read_bytes()
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(content[: len(content) // 2])
+    assert "breaks off after" in read_until_failure(cut)[1]
+    assert [frame.index for frame in read_video(cut, Part(end=0.2))] == list(range(6))
+    with pytest.raises(UnreadableVideo, match="breaks off after"):
+        list(read_video(cut, Part(start=1.5)))
+
+
+def test_how_long_a_video_is(film, tmp_path):
+    assert video_seconds(film) == pytest.approx(40 / RATE, abs=0.05)
+    (tmp_path / "note.mp4").write_text("no video")
+    assert video_seconds(tmp_path / "note.mp4") == 0
+    assert video_seconds(tmp_path / "missing.mp4") == 0
+
+
+def test_a_length_that_no_video_has_is_none(film, monkeypatch):
+    monkeypatch.setattr(video, "MAX_SECONDS", 0.5)
+    assert video_seconds(film) == 0
