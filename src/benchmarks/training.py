@@ -94,8 +94,10 @@ def prepare(cfg: DictConfig, data_dir: Path | str, n: int, *changes: str, **grou
     replaced = {name: load_group(name, option) for name, option in groups.items()}
     fixed = ["trainer.max_epochs=1", "trainer.limit_val_batches=0", "trainer.enable_checkpointing=false", *changes]
     OmegaConf.set_struct(cfg, False)  # the trainer knows more keys than its group
-    merged = OmegaConf.merge(cfg, replaced, OmegaConf.from_dotlist(fixed), {"data_dir": str(data_dir)})
-    chosen = cast(DictConfig, merged)
+    # Replaced, not merged: options of one head are none of another.
+    kept = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in replaced])
+    chosen = cast(DictConfig, OmegaConf.merge(kept, replaced))
+    chosen.merge_with(OmegaConf.from_dotlist(fixed), {"data_dir": str(data_dir)})
     precision = resolve_precision(chosen.trainer.precision, chosen.trainer.accelerator)
     start = starting_weights(chosen.backbone.weights)
     options = {key: value for key, value in plain(chosen.data).items() if not key.startswith("_")}

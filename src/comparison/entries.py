@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from src.models.crops import crop_name
 from src.runs.finished import Run
 from src.utils.errors import ConfigError
 
@@ -26,7 +27,7 @@ MAY_DIFFER = (
 # Older names of keys.
 RENAMED = {"auxiliary_weight": "loss.auxiliary_weight"}
 # Files that may lie elsewhere, under the same name.
-SOURCES = ("data.path", "data.votes_path")
+SOURCES = ("data.path", "data.votes_path", "data.landmarks_path")
 Flat = dict[str, Any]
 
 
@@ -99,6 +100,8 @@ def _identity(run: Run) -> Flat:
     start = flat.pop("ckpt_path", None)
     if tested or not (start is None or start in ("last", "auto") or _lies_in(str(start), place)):
         flat["ckpt_path"] = start
+    if "backbone.crop" in flat:
+        flat["backbone.crop"] = crop_name(str(flat["backbone.crop"]))  # of older runs a sentence
     # Of runs from before there was a choice.
     if "backbone.name" in flat:
         flat.setdefault("backbone.architecture", "emonet")

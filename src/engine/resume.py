@@ -26,6 +26,7 @@ class Checkpoint(TypedDict):
     """What of Lightning's checkpoints is looked at before Lightning reads them."""
 
     epoch: Annotated[int, Ge(0)]
+    loops: Plain
     callbacks: NotRequired[dict[str, Progress]]
     training_options: NotRequired[Plain]
 

@@ -77,6 +77,10 @@ class RetinaFaceDetector:
         options.log_severity_level = 3  # it would complain of weights that the file has twice
         self._session = ort.InferenceSession(WEIGHTS, options, providers=["CPUExecutionProvider"])
 
+    def __reduce__(self) -> tuple[type[RetinaFaceDetector], tuple[()]]:
+        """Load it anew in another process: sessions of onnxruntime cannot be sent."""
+        return type(self), ()
+
     def __call__(self, image: Image) -> list[Detection]:
         """Return the faces of an RGB image (H, W, 3), from left to right."""
         found = self._search(*search_size(image))

@@ -1,5 +1,6 @@
 import json
 import shutil
+from contextlib import nullcontext
 
 import cv2
 import pandas as pd
@@ -204,15 +205,16 @@ def relabelled(run_dir, path, names):
     return path
 
 
-def test_a_run_directory_cannot_name_code(trained, tmp_path, data_dir):
+@pytest.mark.parametrize(("key", "is_read"), [("name", True), ("sampler", False), ("max_bad", False)])
+def test_a_run_directory_cannot_name_code(trained, tmp_path, data_dir, key, is_read):
     copy = tmp_path / "run"
     shutil.copytree(trained[0], copy)
     planted = {"_target_": "shutil.copyfile", "src": str(copy / "config.yaml"), "dst": str(tmp_path / "stolen")}
     config = OmegaConf.load(copy / "config.yaml")
-    for key in ("name", "sampler", "max_bad"):
-        config.data[key] = planted
+    config.data[key] = planted
     OmegaConf.save(config, copy / "config.yaml")
-    run_evaluation(evaluation_config(tmp_path, data_dir, f"ckpt_path={copy}"))
+    with pytest.raises(ConfigError, match=rf"data\.{key}=") if is_read else nullcontext():
+        run_evaluation(evaluation_config(tmp_path, data_dir, f"ckpt_path={copy}"))
     assert not (tmp_path / "stolen").exists()
 
 

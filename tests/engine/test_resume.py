@@ -88,9 +88,6 @@ STRANGE = {
     "no loops": lambda checkpoint: checkpoint.pop("loops"),
     "a list of optimizers": lambda checkpoint: checkpoint.update(optimizer_states=[{"state": [], "param_groups": {}}]),
     "schedules": lambda checkpoint: checkpoint.update(lr_schedulers=[3]),
-    "history": lambda checkpoint: [
-        state.update(history=7) for state in checkpoint["callbacks"].values() if "history" in state
-    ],
     "epoch": lambda checkpoint: checkpoint.update(epoch="first"),
     "callbacks": lambda checkpoint: checkpoint.update(callbacks=[1]),
     "training options": lambda checkpoint: checkpoint.update(training_options=[1]),
