@@ -16,7 +16,7 @@ from src.inference import EmotionPredictor
 from src.inference.detection import HaarDetector
 from src.inference.results import Box
 from src.inference.retinaface import RetinaFaceDetector
-from src.inference.video import read_video
+from src.inference.video import Part, read_video
 from tests.inference.test_detection import overlap
 from tests.inference.test_predictor import Counting
 
@@ -119,10 +119,12 @@ def test_a_drawn_rabbit_is_no_face():
     assert changes == 2, "a person comes and goes"
 
 
-def test_nobody_changes_identity():
+@pytest.mark.parametrize("every_n", [1, 4])
+def test_nobody_changes_identity(every_n):
     predictor = EmotionPredictor(backend=Counting())
     name = "intel_head-pose-face-detection-female-and-male.gif"
-    for prediction in predictor.track(read_video(FOLDER / name)):
+    frames = read_video(FOLDER / name, Part(every_n=every_n))
+    for prediction in predictor.track(frames, every_n=every_n):
         assert [face.track for face in prediction.faces] == [1, 2]
         left, right = prediction.faces
         assert left.box.x < right.box.x
