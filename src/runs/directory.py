@@ -111,9 +111,9 @@ def _git(*arguments: str) -> str | None:
     if ROOT != WORKSPACE:  # an installed package: a repository around it would be another one
         return None
     try:
-        done = subprocess.run(
-            ["git", "-C", ROOT, *arguments], capture_output=True, encoding="utf-8", check=True, timeout=10
-        )
+        # Without locks: one that a full disk cuts short would stay.
+        command = ["git", "--no-optional-locks", "-C", str(ROOT), *arguments]
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
