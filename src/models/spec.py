@@ -263,7 +263,7 @@ def head_arguments(config: Mapping[str, Any]) -> Plain:
         ConfigError: If an argument is no plain value.
     """
     kept = {key: value for key, value in config.items() if key not in NOT_ARGUMENTS and not str(key).startswith("_")}
-    if has_head(str(config["name"])):
+    if has_head(str(config.get("name"))):
         # Those that are not given count, too: weights of before an argument existed have the head of its default.
         kept = {**defaults_of(head_class(str(config["name"]))), **kept}
     return plain_arguments("head", kept)

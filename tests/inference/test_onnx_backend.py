@@ -158,9 +158,9 @@ def test_memory_without_end_is_refused(tmp_path, exported):
     file = small_file(
         tmp_path / "a.onnx", [helper.make_node("ConstantOfShape", ["size"], ["probabilities"])], size, metadata=metadata
     )
-    backend = OnnxBackend(file, device="cpu")
-    with pytest.raises(ConfigError, match=r"a\.onnx cannot be run \("):
-        backend(torch.zeros(1, 3, 64, 64))
+    # Older releases of onnxruntime compute constants while they read the file.
+    with pytest.raises(ConfigError, match=r"a\.onnx cannot be (run|read as an ONNX file) \("):
+        OnnxBackend(file, device="cpu")(torch.zeros(1, 3, 64, 64))
 
 
 def test_operators_are_those_of_the_graph(exported):
