@@ -16,7 +16,7 @@ from torch import Tensor
 from src.engine.load import load_model_and_data, weights_id
 from src.explanation.class_panels import Study, asked_pair, class_targets, confused_pair, draw_panels
 from src.explanation.explainer import Explainer
-from src.explanation.images import Images, find_points, predict_split, random_indices
+from src.explanation.images import Images, face_points, predict_split, random_indices
 from src.explanation.methods import METHODS
 from src.explanation.regions import REGIONS, draw_regions, region_fractions, summarize_regions
 from src.explanation.regions import Table as RegionTable
@@ -141,12 +141,11 @@ def _score(study: Study, images: Images, maps: Tensor) -> Scores:
 
 def _regions(study: Study, n: int) -> RegionTable:
     """Measure which parts of the face the attribution for the predicted class falls on, for up to n images."""
-    indices = study.found.indices[:n].tolist()
-    landmarks = find_points(study.model, study.data, study.split, indices)
+    images = study.read(study.found.indices[:n].tolist())
+    landmarks = face_points(study.data, study.split, images)
     if landmarks is None:
         log.info("No regions: neither the data nor the model have landmarks (data.landmarks_path).")
         return {}
-    images = study.read(indices)
     with study.explainer() as explain:
         maps = explain(images.images, class_targets(images, images.classes))
     table = summarize_regions(*region_fractions(maps, landmarks), images.classes, images.class_names)

@@ -122,27 +122,21 @@ def read_images(model: ExpressionClassifier, data: StoreDataModule, split: Split
     )
 
 
-def find_points(
-    model: ExpressionClassifier, data: StoreDataModule, split: Split, indices: Sequence[int]
-) -> Tensor | None:
+def face_points(data: StoreDataModule, split: Split, images: Images) -> Tensor | None:
     """Return the landmarks of images, (N, 68, 2): those of the data, or else those that the model finds.
 
     Args:
-        model: The model.
         data: The data.
         split: Split of the images.
-        indices: Which images of the split.
+        images: The images.
 
     Returns:
         Points in pixels, NaN for an image without any; None if neither has landmarks.
     """
-    rows = data.split_rows(split)[0][list(indices)]
-    known = data.plain_images(rows).get("landmarks")
-    if "landmarks" not in model.spec.outputs:
-        return known
-    found = [p.landmarks.cpu() for _, p in _predict(model, data, split, indices) if p.landmarks is not None]
-    points = torch.cat(found)
-    return points if known is None else torch.where(known.isnan(), points, known)
+    known = data.plain_images(data.split_rows(split)[0][images.indices.numpy()]).get("landmarks")
+    if known is None or images.landmarks is None:
+        return images.landmarks if known is None else known
+    return torch.where(known.isnan(), images.landmarks, known)
 
 
 def _predict(

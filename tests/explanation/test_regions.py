@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +14,12 @@ from PIL import Image
 
 from src.data.faces.generator import draw_face
 from src.data.transforms import MIRROR
+from src.explanation.images import Images, face_points
 from src.explanation.regions import ALL, REGIONS, draw_regions, region_fractions, region_map, summarize_regions
 
 FACE = draw_face(0, 3, 64)
 POINTS = torch.from_numpy(FACE.landmarks.astype(np.float32))
+FACES = torch.zeros(3, 3, 64, 64)
 
 
 def spot(x: float, y: float) -> torch.Tensor:
@@ -75,3 +80,25 @@ def test_means_are_those_of_each_class(tmp_path: Path) -> None:
     assert low < 0.5 < high
     with Image.open(draw_regions(tmp_path / "figures" / "regions.png", "Where it falls", table)) as image:
         assert min(image.size) > 200
+
+
+def test_landmarks_are_those_of_the_data_then_those_of_the_model() -> None:
+    found, known = POINTS.repeat(3, 1, 1), (POINTS + 1).repeat(3, 1, 1)
+    known[1] = torch.nan
+    images = Images(("sad",), torch.tensor([4, 0, 2]), torch.zeros(3), torch.ones(3, 1), ["e", "a", "c"], FACES, found)
+    rows = []
+
+    def plain_images(chosen: np.ndarray) -> dict[str, torch.Tensor]:
+        rows.append(chosen.tolist())
+        return served
+
+    data: Any = SimpleNamespace(split_rows=lambda split: (np.arange(10, 16), None, 0), plain_images=plain_images)
+    served: dict[str, torch.Tensor] = {"landmarks": known}
+    mixed = face_points(data, "val", images)
+    assert rows == [[14, 10, 12]]
+    assert mixed is not None
+    torch.testing.assert_close(mixed, torch.stack([known[0], found[1], known[2]]))
+    torch.testing.assert_close(face_points(data, "val", replace(images, landmarks=None)), known, equal_nan=True)
+    served = {}
+    assert face_points(data, "val", images) is found
+    assert face_points(data, "val", replace(images, landmarks=None)) is None
