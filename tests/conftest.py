@@ -13,7 +13,8 @@ import pytest
 import torch
 from filelock import FileLock
 
-from src.data.store.packed_store import PackedStore, Record, write_store  # first of all: it sets OpenMP up
+from src.data.store.packed_store import PackedStore, Record  # first of all: it sets OpenMP up
+from src.data.store.store_writer import write_store
 
 MakeStore = Callable[[Sequence[Record]], PackedStore]
 

@@ -20,7 +20,7 @@ from src.benchmarks.measure import Row, compare, scratch_folder, summarize
 from src.data.faces.generator import draw_face, draw_scene
 from src.inference.backend import TorchBackend
 from src.inference.crop import to_tensor
-from src.inference.video import VideoWriter
+from src.inference.video_writer import VideoWriter
 from src.models.classifier import ExpressionClassifier
 from src.models.emonet import EmoNet
 from src.models.spec import ModelSpec

@@ -26,7 +26,8 @@ from src.inference.quality import QualityLimits
 from src.inference.results import Frame, Prediction
 from src.inference.sources import Source, find_sources
 from src.inference.tables import AFFECT, PredictionTable
-from src.inference.video import Part, UnreadableVideo, VideoWriter, choose_encoder, read_video, video_seconds
+from src.inference.video import Part, UnreadableVideo, read_video, video_seconds
+from src.inference.video_writer import VideoWriter, choose_encoder
 from src.runs import layout
 from src.utils.atomic_files import atomic_write
 from src.utils.errors import ConfigError

@@ -14,7 +14,8 @@ from src.data.readers.images import UnreadableImage, decode_image
 from src.inference import EmotionPredictor
 from src.inference.annotation import Annotator
 from src.inference.results import Frame, Image
-from src.inference.video import UnreadableVideo, VideoWriter, read_video
+from src.inference.video import UnreadableVideo, read_video
+from src.inference.video_writer import VideoWriter
 from src.utils.errors import ConfigError
 from src.web.cards import faces_html, notice
 from src.web.models import ModelShelf

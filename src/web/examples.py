@@ -12,7 +12,7 @@ import numpy as np
 
 from src.data.faces.generator import draw_scene
 from src.inference.results import Image
-from src.inference.video import VideoWriter
+from src.inference.video_writer import VideoWriter
 from src.utils.image_files import write_image
 
 SEED = 2024

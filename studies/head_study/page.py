@@ -6,17 +6,16 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
-from rich.console import Console
 
 from src.reports.plots import colors
 from src.runs.config import read_config
 from src.runs.records import read_metrics
 from studies.findings import ATTENTION, BASELINE
 from studies.head_study.findings import findings
+from studies.page import write_page
 from studies.study import Study
 from studies.tables import contrast_rows, contrast_table, score_row
 
@@ -46,34 +45,23 @@ def write_study(cfg: DictConfig) -> Path:
     Raises:
         ConfigError: If there are no runs, or they were evaluated on different images.
     """
-    folder, page = Path(cfg.runs).expanduser(), Path(cfg.output).expanduser()
+    folder = Path(cfg.runs).expanduser()
     study = Study.read(folder, CONDITIONS)
-    figure = page.parent / "images" / f"{page.stem}.png"
-    figure.parent.mkdir(parents=True, exist_ok=True)
-    draw(study).savefig(figure, dpi=110)
-    environment = Environment(
-        loader=PackageLoader("studies.head_study", "."), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    first = next(iter(study.cells.values()))[0]
     epochs = sorted({int(run.config["trainer"]["max_epochs"]) for runs in study.cells.values() for run in runs})
-    text = environment.get_template("page.md.jinja").render(
-        n=f"{len(study.labels):,}",
-        split=study.split,
+    return write_page(
+        Path(cfg.output).expanduser(),
+        "studies.head_study",
+        study,
+        draw(study),
         data_name=study.data_name,
-        figure=f"images/{figure.name}",
         conditions=[_condition(study, condition) for condition in study.conditions],
-        missing=[CONDITIONS[condition] for condition in CONDITIONS if condition not in study.conditions],
         findings=[{"finding": v, "rows": contrast_rows(v.contrasts, v.p_values)} for v in findings(study)],
         gains=_gains(study),
         balance=_effects(study, BALANCED_CONDITIONS, "f1_macro") + _effects(study, BALANCED_CONDITIONS, "accuracy"),
         seen=_seen(study),
         backbone=_backbone(folder / "backbone"),
-        git_sha=first.provenance.get("git_sha"),
         epochs=epochs,
     )
-    page.write_text(text, encoding="utf-8")
-    Console(stderr=True, markup=False).print(f"Page: {page}", soft_wrap=True, highlight=False)
-    return page
 
 
 def _condition(study: Study, condition: str) -> dict[str, Any]:

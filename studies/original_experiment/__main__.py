@@ -9,7 +9,7 @@ from src.cli.job import run_job, start
 @hydra.main(version_base="1.3", config_path="../../conf", config_name="original_experiment")
 def main(cfg: DictConfig) -> float | None:
     """Write the page."""
-    return run_job(cfg, "studies.original_experiment.page:write_page")
+    return run_job(cfg, "studies.original_experiment.page:write_experiment")
 
 
 if __name__ == "__main__":

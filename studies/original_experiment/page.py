@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
-from rich.console import Console
 
 from studies.findings import ATTENTION, BASELINE, LEVEL, Finding, attention_does_not_help, baseline_is_best, judge
+from studies.page import write_page
 from studies.study import Contrast, Study
 from studies.tables import contrast_rows, contrast_table, score_row
 
@@ -27,7 +26,7 @@ CONDITIONS = {MENDED: "Every defect mended", **DEFECTS, "all": "All four of them
 ORIGINAL_F1 = 52
 
 
-def write_page(cfg: DictConfig) -> Path:
+def write_experiment(cfg: DictConfig) -> Path:
     """Write the page and its figure.
 
     Args:
@@ -39,40 +38,26 @@ def write_page(cfg: DictConfig) -> Path:
     Raises:
         ConfigError: If there are no runs.
     """
-    page = Path(cfg.output).expanduser()
     # Doubled data hold images of the test split twice; all conditions are compared on the same ones, each once.
     study = Study.read(Path(cfg.runs).expanduser(), CONDITIONS, common=True)
-    figure = page.parent / "images" / f"{page.stem}.png"
-    figure.parent.mkdir(parents=True, exist_ok=True)
-    draw(study).savefig(figure, dpi=110)
     run = next(iter(study.cells.values()))[0]
     parts = sorted({str(name).partition("/")[0] for name in run.predictions["id"]})
-    environment = Environment(
-        loader=PackageLoader("studies.original_experiment", "."),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    text = environment.get_template("page.md.jinja").render(
-        n=f"{len(study.labels):,}",
-        split=study.split,
-        figure=f"images/{figure.name}",
+    return write_page(
+        Path(cfg.output).expanduser(),
+        "studies.original_experiment",
+        study,
+        draw(study),
         original=ORIGINAL_F1,
         best=_best(study),
         backbone=run.config["backbone"]["name"],
         epochs=run.config["trainer"]["max_epochs"],
-        git_sha=run.provenance.get("git_sha"),
         parts={part: _scores(study.part(part), MENDED) for part in parts if MENDED in study.conditions},
         conditions=[
             {"name": name, "title": CONDITIONS[name], "rows": _scores(study, name)} for name in study.conditions
         ],
         costs=contrast_table(costs(study)),
-        missing=[CONDITIONS[name] for name in CONDITIONS if name not in study.conditions],
         findings=[{"finding": v, "rows": contrast_rows(v.contrasts, v.p_values)} for v in findings(study)],
     )
-    page.write_text(text, encoding="utf-8")
-    Console(stderr=True).print(f"Page: {page}", soft_wrap=True, highlight=False)
-    return page
 
 
 def _scores(study: Study, condition: str) -> list[dict[str, str]]:

@@ -18,7 +18,8 @@ from PIL import Image
 from src.data.datasets.affectnet_releases import COLUMNS, CSV_FOLDER
 from src.data.datasets.ferplus_votes import COLUMNS as VOTES
 from src.data.faces.generator import draw_face
-from src.data.store.packed_store import Record, write_store
+from src.data.store.packed_store import Record
+from src.data.store.store_writer import write_store
 from src.models.classifier import SPEC_KEY, TRAINING_KEY
 from src.models.onnx_metadata import write_metadata, write_origin
 from src.models.spec import ModelSpec

@@ -27,7 +27,8 @@ from src.inference.detection import build_detector
 from src.inference.onnx_backend import OnnxBackend
 from src.inference.predictor import EmotionPredictor
 from src.inference.sources import find_sources
-from src.inference.video import UnreadableVideo, VideoWriter, read_video
+from src.inference.video import UnreadableVideo, read_video
+from src.inference.video_writer import VideoWriter
 from src.models.weights import peek_spec, read_origin
 from src.reports.run_report import write_report
 from src.runs.finished import Run

@@ -6,17 +6,10 @@ import numpy as np
 import pytest
 
 from src.data.faces.generator import draw_scene
-from src.inference import video
+from src.inference import video, video_writer
 from src.inference.containers import open_video
-from src.inference.video import (
-    Part,
-    UnreadableVideo,
-    VideoWriter,
-    _Decoder,
-    choose_encoder,
-    read_video,
-    video_seconds,
-)
+from src.inference.video import Part, UnreadableVideo, _Decoder, read_video, video_seconds
+from src.inference.video_writer import VideoWriter, choose_encoder
 from src.utils.errors import ConfigError
 from tests.helpers.full_disk import full_disk
 
@@ -68,9 +61,9 @@ def film(tmp_path_factory):
     return write(tmp_path_factory.mktemp("film") / "film", images)
 
 
-@pytest.mark.parametrize("encoder", [entry[0] for entry in video.ENCODERS])
+@pytest.mark.parametrize("encoder", [entry[0] for entry in video_writer.ENCODERS])
 def test_frames_and_their_times_survive(tmp_path, monkeypatch, encoder):
-    monkeypatch.setattr(video, "ENCODERS", [entry for entry in video.ENCODERS if entry[0] == encoder])
+    monkeypatch.setattr(video_writer, "ENCODERS", [entry for entry in video_writer.ENCODERS if entry[0] == encoder])
     times = [0.0, 0.04, 0.5, 0.55, 0.9, 2.0, 2.01, 2.5]
     path = write(tmp_path / "film.mp4", [shade(i) for i in range(8)], times)
     frames = list(read_video(path))
@@ -126,9 +119,9 @@ def test_pixels_that_are_no_squares(tmp_path):
 
 
 @pytest.mark.parametrize("fraction", [0.2, 0.6, 0.8])
-@pytest.mark.parametrize("encoder", [entry[0] for entry in video.ENCODERS])
+@pytest.mark.parametrize("encoder", [entry[0] for entry in video_writer.ENCODERS])
 def test_a_film_that_breaks_off(tmp_path, monkeypatch, encoder, fraction):
-    monkeypatch.setattr(video, "ENCODERS", [entry for entry in video.ENCODERS if entry[0] == encoder])
+    monkeypatch.setattr(video_writer, "ENCODERS", [entry for entry in video_writer.ENCODERS if entry[0] == encoder])
     rng = np.random.default_rng(0)
     path = write(tmp_path / "film", [rng.integers(0, 256, (96, 128, 3), np.uint8) for _ in range(60)])
     content = path.read_bytes()
@@ -181,10 +174,10 @@ def test_a_codec_that_nobody_knows(tmp_path, film):
 
 
 @pytest.mark.parametrize("limit", [1000, 100_000, -1])
-@pytest.mark.parametrize("encoder", [entry[0] for entry in video.ENCODERS])
+@pytest.mark.parametrize("encoder", [entry[0] for entry in video_writer.ENCODERS])
 def test_a_full_disk_is_an_error_and_leaves_no_half_film(tmp_path, monkeypatch, encoder, limit):
     """The last limit is one byte less than the film."""
-    monkeypatch.setattr(video, "ENCODERS", [entry for entry in video.ENCODERS if entry[0] == encoder])
+    monkeypatch.setattr(video_writer, "ENCODERS", [entry for entry in video_writer.ENCODERS if entry[0] == encoder])
     rng = np.random.default_rng(0)
     frames = [rng.integers(0, 256, (96, 128, 3), np.uint8) for _ in range(30)]
     size = write(tmp_path / "film", frames).stat().st_size
@@ -195,10 +188,10 @@ def test_a_full_disk_is_an_error_and_leaves_no_half_film(tmp_path, monkeypatch, 
 
 
 def test_the_second_encoder_serves_where_the_first_is_missing(tmp_path, monkeypatch):
-    monkeypatch.setattr(video, "codecs_available", {"libvpx-vp9"})
+    monkeypatch.setattr(video_writer, "codecs_available", {"libvpx-vp9"})
     assert choose_encoder() == ("libvpx-vp9", ".webm")
     assert write(tmp_path / "film.mp4", [draw_scene(0, 0, 64)[0]]).suffix == ".webm"
-    monkeypatch.setattr(video, "codecs_available", set())
+    monkeypatch.setattr(video_writer, "codecs_available", set())
     with pytest.raises(ConfigError, match=r"neither libx264 nor libvpx-vp9.*annotate=false"):
         choose_encoder()
 

@@ -5,7 +5,7 @@ import pytest
 
 from src.engine.fit import fit_and_test
 from src.runs.directory import write_config, write_status
-from studies.original_experiment.page import CONDITIONS, DEFECTS, costs, findings, write_page
+from studies.original_experiment.page import CONDITIONS, DEFECTS, costs, findings, write_experiment
 from studies.study import Study
 from tests.helpers.running import compose_config, tiny_config
 from tests.studies.test_head_study import fabricate
@@ -22,7 +22,7 @@ SWITCHES = {
 def page_of(folder, tmp_path):
     page = tmp_path / "docs" / "original_experiment.md"
     page.parent.mkdir(exist_ok=True)
-    write_page(compose_config("original_experiment", f"runs={folder}", f"output={page}", f"run_dir={folder}"))
+    write_experiment(compose_config("original_experiment", f"runs={folder}", f"output={page}", f"run_dir={folder}"))
     return page.read_text()
 
 

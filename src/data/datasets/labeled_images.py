@@ -16,13 +16,14 @@ from rich.progress import track
 
 from src.data.readers.file_tree import is_junk
 from src.data.readers.fingerprint import source_fingerprint
-from src.data.readers.landmark_file import LandmarkFile
+from src.data.readers.landmark_file import LandmarkFile, landmark_path
 from src.data.selection.classes import ClassSelection
 from src.data.selection.exact_duplicates import clean_rows, training_rows
 from src.data.selection.exclusion import excluded_rows
 from src.data.selection.halves import Half, in_half
 from src.data.selection.limit import within_limit
-from src.data.store.packed_store import DamagedStore, PackedStore, Record, Skipped, Split, write_store
+from src.data.store.packed_store import DamagedStore, PackedStore, Record, Skipped, Split
+from src.data.store.store_writer import write_store
 from src.utils.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -156,10 +157,8 @@ class LabeledImages(ABC):
     def _open(self) -> PackedStore:
         source, memo = None if self.generated else self.source(), self.cache_dir / "sources.json"
         options = {"name": self.name, **self.store_options()}
-        landmarks = None
         if self._landmarks_path:
-            landmarks = LandmarkFile(self._landmarks_path)
-            options["landmarks"] = source_fingerprint(Path(self._landmarks_path).expanduser(), {}, memo)
+            options["landmarks"] = source_fingerprint(landmark_path(self._landmarks_path), {}, memo)
         fingerprint = source_fingerprint(source, options, memo)
         folder = self.cache_dir / f"{self.name}-{fingerprint}"
         log.info("Data: %s", folder.name)
@@ -168,7 +167,9 @@ class LabeledImages(ABC):
                 return PackedStore(folder)
             except DamagedStore as damage:
                 log.warning("Building a store anew: %s", damage)
-        records = self.records() if landmarks is None else landmarks.added_to(self.records())
+        records = self.records()
+        if self._landmarks_path:
+            records = LandmarkFile(self._landmarks_path).added_to(records)
         entries = track(records, description=f"Preparing {self.name}")
         store = write_store(folder, entries, self.max_bad, self.left_out)
         for entry in store.skipped:

@@ -30,6 +30,18 @@ LARGEST = 3.0
 Points = NDArray[np.float32]
 
 
+def landmark_path(path: str) -> Path:
+    """Return the file of `data.landmarks_path`.
+
+    Raises:
+        ConfigError: If it is none.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise ConfigError(f"data.landmarks_path={path} is no file; expected {EXPECTED}.")
+    return file
+
+
 class LandmarkFile:
     """The 68 iBUG points of images, by id; those of images without any, or with implausible ones, are left out.
 
@@ -48,9 +60,7 @@ class LandmarkFile:
         Raises:
             ConfigError: If it does not exist, or is no such file.
         """
-        self.path, file = path, Path(path).expanduser()
-        if not file.is_file():
-            raise ConfigError(f"data.landmarks_path={path} is no file; expected {EXPECTED}.")
+        self.path, file = path, landmark_path(path)
         try:
             ids, points, plausible = (_read_csv if file.suffix.lower() == ".csv" else _read_npz)(file)
             points = _checked(ids, points, plausible)

@@ -12,6 +12,17 @@ from numpy.typing import NDArray
 Half = Literal["first", "second"]
 
 
+def draw_order(digests: NDArray[np.bytes_], seed: int) -> list[int]:
+    """Return the places of images in a random order that depends on the images and the seed alone.
+
+    Args:
+        digests: Hashes of the pixels, (N,).
+        seed: Seed of the draw.
+    """
+    lots = [hashlib.blake2b(b"%d|" % seed + bytes(name), digest_size=16).digest() for name in digests.tolist()]
+    return sorted(range(len(lots)), key=lots.__getitem__)
+
+
 def in_half(digests: NDArray[np.bytes_], labels: NDArray[np.int64], half: Half, seed: int) -> NDArray[np.bool_]:
     """Return which images belong to a half.
 
@@ -28,10 +39,9 @@ def in_half(digests: NDArray[np.bytes_], labels: NDArray[np.int64], half: Half, 
         (N,).
     """
     names, first, group = np.unique(digests, return_index=True, return_inverse=True)
-    lots = [hashlib.blake2b(b"%d|" % seed + bytes(name), digest_size=16).digest() for name in names.tolist()]
     dealt: Counter[int] = Counter()
     second = np.zeros(len(names), bool)
-    for i in sorted(range(len(names)), key=lots.__getitem__):
+    for i in draw_order(names, seed):
         label = int(labels[first[i]])
         # Classes start in turn, so that odd ones do not all give their extra image to the same half.
         second[i] = (dealt[label] + label) % 2 == 1

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 
 import numpy as np
 from numpy.typing import NDArray
+
+from src.data.selection.halves import draw_order
 
 
 def within_limit(digests: NDArray[np.bytes_], labels: NDArray[np.int64], limit: int, seed: int) -> NDArray[np.bool_]:
@@ -23,10 +24,9 @@ def within_limit(digests: NDArray[np.bytes_], labels: NDArray[np.int64], limit: 
     Returns:
         (N,).
     """
-    lots = [hashlib.blake2b(b"%d|" % seed + bytes(name), digest_size=16).digest() for name in digests.tolist()]
     drawn: Counter[int] = Counter()
     kept = np.zeros(len(labels), bool)
-    for i in sorted(range(len(labels)), key=lots.__getitem__):
+    for i in draw_order(digests, seed):
         label = int(labels[i])
         kept[i] = drawn[label] < limit
         drawn[label] += 1

@@ -1,33 +1,27 @@
 """The packed store: every image of a data set, decoded once, memory-mapped.
 
-A store is a folder of four files: `store.json` (names, skipped files, what was left out), `index.npz` (one row a
+A store is a folder of four files: `store.json` (names, skipped files, what was left out), `index.npz` (one row an
 image), `pixels.bin` (uint8 pixels, one image after the other) and `checksums.json` (of the others, compared whenever
-the store is opened). It is written beside its place and renamed into it, so a folder of that name is always complete.
+the store is opened). `src.data.store.store_writer` writes it beside its place and renames it: a folder of that
+name is always complete.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import shutil
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import TypedDict
 
-from src.data.vocabulary import CANONICAL, canonical_order
+from src.data.vocabulary import CANONICAL
 from src.utils.arrays import read_arrays
-from src.utils.atomic_files import sync_files, write_json
 from src.utils.checksums import file_checksums
 from src.utils.errors import ConfigError
-from src.utils.locks import alone
 from src.utils.schemas import require_json
 
 Split = Literal["train", "val", "test"]
@@ -126,11 +120,8 @@ class PackedStore:
         try:
             _verify(path)
             self._read(path)
-        except (
-            FileNotFoundError,
-            IsADirectoryError,
-            ValueError,
-        ) as error:  # that a disk does not answer is another matter
+        # That a disk does not answer is another matter.
+        except (FileNotFoundError, IsADirectoryError, ValueError) as error:
             raise DamagedStore(
                 f"the image store {path} is damaged ({error or type(error).__name__}). Remove the folder and build it "
                 "again with python -m src.prepare."
@@ -202,127 +193,3 @@ def _check_index(index: Mapping[str, NDArray[Any]], n_classes: int, n_bytes: int
     for name, end in (("split", len(SPLITS)), ("label", n_classes)):
         if not ((index[name] >= 0) & (index[name] < end)).all():
             raise ValueError(f"index.npz has a {name} that is none")
-
-
-def write_store(
-    path: Path, entries: Iterable[Record | Skipped], max_bad: float, left_out: Mapping[str, int] | None = None
-) -> PackedStore:
-    """Write a store atomically and open it.
-
-    Args:
-        path: Folder to create. If another process is creating it, its store is awaited and used; a damaged one is
-            replaced.
-        entries: Images, and those that could not be read.
-        max_bad: Largest fraction of unreadable images that is accepted, in [0, 1].
-        left_out: What `entries` does not hold, reason -> number of images; read once they are exhausted.
-
-    Returns:
-        The store.
-
-    Raises:
-        ConfigError: If nothing was readable, too much was not, or the disk is full.
-    """
-    scratch = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with alone(path.with_name(f".{path.name}.lock")) as no_other_writes:
-            if no_other_writes:
-                _remove_abandoned(path)
-            if path.exists():
-                with suppress(DamagedStore):
-                    return PackedStore(path)
-                shutil.rmtree(path)
-            _write_and_rename(scratch, path, entries, max_bad, {} if left_out is None else left_out)
-    except OSError as error:
-        raise ConfigError(
-            f"cannot write the image store {path}: {error.strerror or error}; free some space there or set data_dir "
-            "to a folder with room."
-        ) from error
-    return PackedStore(path)
-
-
-def _remove_abandoned(path: Path) -> None:
-    """Remove what killed processes left half-written."""
-    for scratch in path.parent.glob(f"{path.name}.tmp-*"):
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _write_and_rename(
-    scratch: Path, path: Path, entries: Iterable[Record | Skipped], max_bad: float, left_out: Mapping[str, int]
-) -> None:
-    try:
-        scratch.mkdir(exist_ok=True)
-        _fill(scratch, entries, max_bad, left_out)
-        sync_files(scratch)
-        try:
-            scratch.rename(path)
-        except OSError:
-            if not path.exists():  # without locks, another process may have created it meanwhile
-                raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _fill(folder: Path, entries: Iterable[Record | Skipped], max_bad: float, left_out: Mapping[str, int]) -> None:
-    skipped: list[Skipped] = []
-    with (folder / "pixels.bin").open("wb") as pixels:
-        columns = _write_pixels(pixels, entries, skipped)
-    n = len(columns["id"])
-    _check_fraction(n, skipped, max_bad)
-    names = canonical_order(columns["label"])
-    index = {
-        "id": np.array(columns["id"]),
-        "split": np.array([SPLITS.index(split) for split in columns["split"]], dtype=np.uint8),
-        "label": np.array([names.index(label) for label in columns["label"]], dtype=np.int16),
-        "digest": np.array(columns["digest"], dtype="S32"),
-        "offset": np.array(columns["offset"], dtype=np.int64),
-        "shape": np.array(columns["shape"], dtype=np.int32),
-        "valence": np.array(columns["valence"], dtype=np.float32),
-        "arousal": np.array(columns["arousal"], dtype=np.float32),
-    }
-    for name, shape in (("landmarks", (68, 2)), ("distribution", (len(CANONICAL),))):
-        if any(values is not None for values in columns[name]):
-            missing = np.full(shape, np.nan, dtype=np.float32)
-            index[name] = np.stack([missing if values is None else values for values in columns[name]])
-    np.savez(folder / "index.npz", **index)  # type: ignore[arg-type]  # numpy's stub takes **kwds for allow_pickle
-    meta = {
-        "format": FORMAT,
-        "class_names": names,
-        "skipped": [vars(entry) for entry in skipped],
-        "left_out": dict(left_out),
-    }
-    (folder / "store.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
-    write_json(folder / CHECKSUMS, {name: file_checksums(folder / name) for name in FILES})
-
-
-def _write_pixels(
-    file: BinaryIO, entries: Iterable[Record | Skipped], skipped: list[Skipped]
-) -> dict[str, Sequence[Any]]:
-    fields = ("id", "split", "label", "valence", "arousal", "landmarks", "distribution")
-    columns: dict[str, list[Any]] = {name: [] for name in (*fields, "digest", "offset", "shape")}
-    for entry in entries:
-        if isinstance(entry, Skipped):
-            skipped.append(entry)
-            continue
-        image = np.ascontiguousarray(entry.image)
-        shape = (*image.shape, 1)[:3]
-        columns["offset"].append(file.tell())
-        columns["shape"].append(shape)
-        columns["digest"].append(hashlib.blake2b(repr(shape).encode() + image.data, digest_size=16).hexdigest())
-        for name in fields:
-            columns[name].append(getattr(entry, name))
-        file.write(image.data)
-    return dict(columns)
-
-
-def _check_fraction(n: int, skipped: list[Skipped], max_bad: float) -> None:
-    listing = "".join(f"\n  {entry.id}: {entry.reason}" for entry in skipped[:10])
-    more = f"\n  ... and {len(skipped) - 10} more" if len(skipped) > 10 else ""
-    if n == 0:
-        raise ConfigError(f"data.path holds no readable image ({len(skipped)} unreadable).{listing}{more}")
-    fraction = len(skipped) / (n + len(skipped))
-    if fraction > max_bad:
-        raise ConfigError(
-            f"{len(skipped)} of {n + len(skipped)} images ({fraction:.1%}) are unreadable, more than "
-            f"data.max_bad={max_bad}: repair them or raise data.max_bad.{listing}{more}"
-        )

@@ -17,7 +17,8 @@ from src.data.audit.audit import EXAMPLES, Audit, audit
 from src.data.audit.report import AUDIT, SHEET, audit_table, contact_sheet, open_audit
 from src.data.datasets.fer2013 import Fer2013DataModule
 from src.data.faces.generator import draw_face
-from src.data.store.packed_store import PackedStore, Record, Skipped, Split, write_store
+from src.data.store.packed_store import PackedStore, Record, Skipped, Split
+from src.data.store.store_writer import write_store
 from src.utils.errors import ConfigError
 from tests.conftest import MakeStore
 

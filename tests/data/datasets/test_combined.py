@@ -16,7 +16,8 @@ from src.data.datamodule import StoreDataModule
 from src.data.datasets.combined import WHOLE_KEYS
 from src.data.faces.generator import draw_face
 from src.data.selection.cross_duplicates import Candidates, find_duplicates
-from src.data.store.packed_store import SPLITS, PackedStore, Record, write_store
+from src.data.store.packed_store import SPLITS, PackedStore, Record
+from src.data.store.store_writer import write_store
 from src.data.vocabulary import CANONICAL
 from src.engine.build import build_data
 from src.utils.errors import ConfigError

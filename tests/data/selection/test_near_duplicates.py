@@ -21,7 +21,8 @@ from src.data.selection.near_duplicates import (
     fingerprints,
     perceptual_hashes,
 )
-from src.data.store.packed_store import PackedStore, Record, write_store
+from src.data.store.packed_store import PackedStore, Record
+from src.data.store.store_writer import write_store
 
 Image = NDArray[np.uint8]
 

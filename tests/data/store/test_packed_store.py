@@ -18,7 +18,8 @@ import pytest
 from filelock import FileLock
 
 from src.data.readers.fingerprint import source_fingerprint
-from src.data.store.packed_store import FILES, DamagedStore, PackedStore, Record, Skipped, write_store
+from src.data.store.packed_store import FILES, DamagedStore, PackedStore, Record, Skipped
+from src.data.store.store_writer import write_store
 from src.engine.build import build_data, plain
 from src.utils.errors import ConfigError
 from tests.conftest import MakeStore
@@ -269,7 +270,7 @@ def visible(folder: Path) -> list[str]:
 def start_another_writer(path: Path) -> subprocess.Popen[bytes]:
     code = (
         "import sys; from pathlib import Path; import numpy as np;"
-        "from src.data.store.packed_store import Record, write_store;"
+        "from src.data.store.packed_store import Record; from src.data.store.store_writer import write_store;"
         "print('writing', flush=True);"
         "entries = [Record('early', 'train', 'sad', np.zeros((2, 2), np.uint8))];"
         "print(write_store(Path(sys.argv[1]), entries, 0).ids.tolist())"
