@@ -171,7 +171,8 @@ class PredictionJob:
                 item.status, item.reason = "incomplete" if item.frames else "failed", str(error)
         item.people = len(people.known)
         self._write_people(people, source)
-        self._finish(item, f"{item.frames} frames, {item.faces} faces of {item.people} people")
+        n_people = "1 person" if item.people == 1 else f"{item.people} people"
+        self._finish(item, f"{item.frames} frames, {item.faces} faces of {n_people}")
 
     def _end(self, source: Source) -> float:
         """Return when what is looked at of a video or camera ends, in seconds; infinite if that is not known."""

@@ -83,7 +83,8 @@ def test_images_become_tables_and_annotated_images(tmp_path, inputs, weights, ca
     assert "4 faces: " in caplog.text
 
 
-def test_a_video_becomes_a_table_and_an_annotated_video(tmp_path, inputs, weights):
+def test_a_video_becomes_a_table_and_an_annotated_video(tmp_path, inputs, weights, caplog):
+    caplog.set_level(logging.INFO)
     film = write_film(inputs / "film")
     folder = run(tmp_path, weights, f"input={film}", "table=jsonl")
     rows = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
@@ -93,6 +94,7 @@ def test_a_video_becomes_a_table_and_an_annotated_video(tmp_path, inputs, weight
     annotated = list(read_video(folder / items(folder)[film.name]["annotated"]))
     assert [frame.time for frame in annotated] == pytest.approx([row["time"] for row in rows], abs=1e-3)
     assert items(folder)[film.name]["people"] == "1"
+    assert "faces of 1 person" in caplog.text
 
 
 def test_smoothing_follows_the_switch(tmp_path, inputs, weights):
