@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor
 
+from src.data.datamodule import StoreDataModule
 from src.models.classifier import ExpressionClassifier
 from src.models.spec import ModelSpec
 from src.models.weights import build_from_weights, load_weights
@@ -25,13 +27,22 @@ class Distillation(Callback):
     probabilities; validation is not touched.
     """
 
-    def __init__(self, teacher: str | Sequence[str], weight: float, temperature: float) -> None:
+    def __init__(
+        self,
+        teacher: str | Sequence[str],
+        weight: float,
+        temperature: float,
+        part_weights: Mapping[str, float] | None = None,
+    ) -> None:
         """Store the options; the teachers are read when training starts.
 
         Args:
             teacher: A run directory, a `.ckpt` or a `.safetensors`, of a model with the student's classes; or several.
             weight: Fraction of the teachers in the targets, in [0, 1].
             temperature: What the teachers' logits are divided by, above 0.
+            part_weights: Other fractions for images of parts of `data=combined`, or collections of `data=mmafedb`, by
+                their names. Where it is 1, their own labels do not count: Q. Xie et al., "Self-training with Noisy
+                Student" (CVPR 2020).
 
         Raises:
             ConfigError: If an option is outside its range.
@@ -39,20 +50,27 @@ class Distillation(Callback):
         self.locations = [teacher] if isinstance(teacher, str) else list(teacher)
         if not self.locations:
             raise ConfigError("callbacks.distillation.teacher=[]; expected at least one model, or callbacks=default.")
-        if not 0 <= weight <= 1:
-            raise ConfigError(f"callbacks.distillation.weight={weight}; expected a fraction in [0, 1].")
+        self.part_weights = dict(part_weights or {})
+        for key, fraction in {
+            "weight": weight,
+            **{f"part_weights.{k}": v for k, v in self.part_weights.items()},
+        }.items():
+            if not 0 <= fraction <= 1:
+                raise ConfigError(f"callbacks.distillation.{key}={fraction}; expected a fraction in [0, 1].")
         if not temperature > 0:
             raise ConfigError(f"callbacks.distillation.temperature={temperature}; expected a number above 0.")
         self.weight, self.temperature = weight, temperature
         # Each with the places of the student's classes among its own.
         self._teachers: list[tuple[ExpressionClassifier, list[int]]] = []
+        self._weights: Tensor | None = None  # of each row of the store, (N, 1)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Read the teachers.
 
         Raises:
-            ConfigError: If one lacks a class of the student, or wants other images.
+            ConfigError: If one lacks a class of the student, or wants other images, or the data have no such part.
         """
+        self._weights = self._row_weights(trainer).to(pl_module.device) if self.part_weights else None
         student = cast(ExpressionClassifier, pl_module).spec
         self._teachers = []
         for location in self.locations:
@@ -73,7 +91,21 @@ class Distillation(Callback):
             taught.append((logits / self.temperature).softmax(dim=1))
         target = batch.get("target", batch["label"])
         own = F.one_hot(target, taught[0].shape[1]).float() if target.ndim == 1 else target
-        batch["target"] = (1 - self.weight) * own + self.weight * torch.stack(taught).mean(dim=0)
+        weight = self.weight if self._weights is None else self._weights[batch["row"]]
+        batch["target"] = (1 - weight) * own + weight * torch.stack(taught).mean(dim=0)
+
+    def _row_weights(self, trainer: Trainer) -> Tensor:
+        """Return the fraction of the teachers for each row of the store, (N, 1)."""
+        data = cast(StoreDataModule, trainer.datamodule)  # type: ignore[attr-defined]  # set by fit
+        parts = data.origins() or []
+        unknown = sorted(set(self.part_weights) - set(parts))
+        if unknown:
+            raise ConfigError(
+                f"callbacks.distillation.part_weights has {', '.join(unknown)}, but data={data.name} has the parts "
+                f"{', '.join(sorted(set(parts))) or '(none)'}; name parts of data=combined, or collections of "
+                "data=mmafedb."
+            )
+        return torch.tensor([[self.part_weights.get(part, self.weight)] for part in parts])
 
 
 def _check(location: str, teacher: ModelSpec, student: ModelSpec) -> None:

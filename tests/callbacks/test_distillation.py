@@ -1,3 +1,5 @@
+from itertools import product
+
 import pytest
 import torch
 
@@ -5,8 +7,10 @@ from src.callbacks.distillation import Distillation
 from src.engine.fit import fit_and_test
 from src.models.weights import load_weights
 from src.utils.errors import ConfigError
+from tests.helpers.image_files import write
 from tests.helpers.running import read_checkpoint, tiny_config
 
+SEVEN = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "angry")
 DISTILL = ["callbacks=distillation", "trainer.max_epochs=1", "test=false", "trainer.precision=32-true"]
 
 
@@ -55,6 +59,29 @@ def test_the_targets_are_label_and_teachers(tmp_path, data_dir, teacher, monkeyp
     assert load_weights(tmp_path / "checkpoints" / "best.safetensors").spec.backbone["name"] == "emonet_tiny"
 
 
+def test_a_part_can_be_taught_by_the_teacher_alone(tmp_path, data_dir, teacher, monkeypatch):
+    for key, (part, name, i) in enumerate(product("ab", SEVEN, range(4))):
+        write(tmp_path / part / name / f"{i}.png", key=key)
+    parts = ",".join(f"{{name: folder, path: {tmp_path / name}, split_seed: 1}}" for name in ("a", "b"))
+    seen = []
+    original = Distillation.on_train_batch_start
+
+    def watch(self, trainer, pl_module, batch, batch_idx):
+        label = torch.nn.functional.one_hot(batch["label"], 7)
+        original(self, trainer, pl_module, batch, batch_idx)
+        with torch.no_grad():
+            taught = self._teachers[0][0](batch["image"]).logits.softmax(1)
+        second = [str(trainer.datamodule.store.ids[row]).startswith("folder_2/") for row in batch["row"]]
+        seen.extend(zip(second, batch["target"], 0.5 * label + 0.5 * taught, taught, strict=True))
+
+    monkeypatch.setattr(Distillation, "on_train_batch_start", watch)
+    options = ["data=combined", f"data.parts=[{parts}]", "data.batch_size=8", "callbacks.distillation.temperature=1"]
+    student(tmp_path / "run", data_dir, teacher, *options, "callbacks.distillation.part_weights={folder_2: 1.0}")
+    assert {second for second, *_ in seen} == {False, True}
+    for second, found, both, taught in seen:
+        assert torch.allclose(found, taught if second else both, atol=1e-6)
+
+
 def test_without_weight_it_changes_nothing(tmp_path, data_dir, teacher):
     ours = student(tmp_path / "a", data_dir, teacher, "callbacks.distillation.weight=0")
     cfg = tiny_config(tmp_path / "b", data_dir, *DISTILL, "head=emonet", "callbacks=ema")
@@ -69,6 +96,8 @@ def test_without_weight_it_changes_nothing(tmp_path, data_dir, teacher):
     ("option", "message"),
     [
         ("callbacks.distillation.weight=2", "weight=2; expected a fraction"),
+        ("callbacks.distillation.part_weights={folder: 2}", r"part_weights.folder=2; expected a fraction"),
+        ("callbacks.distillation.part_weights={folder: 1.0}", r"has folder, but data=synthetic has the parts \(none\)"),
         ("callbacks.distillation.temperature=0", "temperature=0; expected a number above 0"),
         ("callbacks.distillation.teacher=[]", r"teacher=\[\]; expected at least one"),
         ("data.draw_gray=true", "grayscale=False.*expected neutral"),
