@@ -126,8 +126,9 @@ def test_the_readme_is_short():
 
 @pytest.fixture
 def holiday(tmp_path, monkeypatch):
-    """A folder with the image that the examples read, as their working directory."""
-    Image.fromarray(draw_scene(7, 2, 400, faces=2)[0]).save(tmp_path / "holiday.jpg", quality=95)
+    """A folder with the images that the examples read, as their working directory."""
+    for name in ("holiday.jpg", "group.jpg"):
+        Image.fromarray(draw_scene(7, 2, 400, faces=2)[0]).save(tmp_path / name, quality=95)
     (tmp_path / "pretrained").symlink_to(ROOT / "pretrained")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -163,3 +164,7 @@ def test_python_blocks_run(path, block, holiday, capsys):
     else:
         exec(compile(block.text, str(path), "exec"), {})
     assert len(capsys.readouterr().out.splitlines()) == PRINTED.get(path, 1)
+    if path == README:
+        assert len((holiday / "faces.csv").read_text().splitlines()) == 5
+        with Image.open(holiday / "annotated.png") as annotated:
+            assert annotated.width > 400

@@ -20,12 +20,13 @@ from src.data.readers.images import UnreadableImage
 from src.inference.annotation import Annotator
 from src.inference.camera import read_camera
 from src.inference.people import PERSON, People
-from src.inference.predictor import DEFAULT_WEIGHTS, EmotionPredictor, as_frame
+from src.inference.pictures import as_frame
+from src.inference.predictor import DEFAULT_WEIGHTS, EmotionPredictor
 from src.inference.progress import Progress
 from src.inference.quality import QualityLimits
-from src.inference.results import Frame, Prediction
+from src.inference.results import AFFECT, Frame, Prediction
 from src.inference.sources import Source, find_sources
-from src.inference.tables import AFFECT, PredictionTable
+from src.inference.tables import PredictionTable
 from src.inference.video import Part, UnreadableVideo, read_video, video_seconds
 from src.inference.video_writer import VideoWriter, choose_encoder
 from src.runs import layout

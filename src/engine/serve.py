@@ -38,7 +38,7 @@ def serve(cfg: DictConfig) -> None:
         from src.inference.quality import QualityLimits
         from src.web.analysis import Analyst
         from src.web.demo import STYLE, build_demo, theme
-        from src.web.examples import draw_examples
+        from src.web.examples import make_examples
         from src.web.gate import MAX_MESSAGE, gates
         from src.web.models import ModelShelf
 
@@ -50,7 +50,7 @@ def serve(cfg: DictConfig) -> None:
             quality=QualityLimits(**cfg.quality),
             plugins=cfg.plugins,
         )
-        demo = build_demo(Analyst(shelf, folder, cfg.max_seconds), draw_examples(folder), cfg.max_mb)
+        demo = build_demo(Analyst(shelf, folder, cfg.max_seconds), make_examples(folder), cfg.max_mb)
         demo.queue(max_size=32)
         max_file = cfg.max_mb * 2**20
         room = Room(folder, ROOM_FOR * max(max_file, MAX_MESSAGE))

@@ -14,8 +14,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from src.inference.cards import class_color
-from src.inference.results import FacePrediction, Prediction
-from src.inference.tables import AFFECT
+from src.inference.results import AFFECT, FacePrediction, Prediction
 
 # Frames are summed up in steps of so many seconds at first; where a person takes more steps than these, they are made
 # twice as long, so that memory and figure stay small however long the video is.

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast, overload
 
 import numpy as np
 
-from src.data.readers.images import decode_image
 from src.inference.backend import Backend, BackendOutput, TorchBackend
 from src.inference.choice import load_backend
 from src.inference.crop import crop_box, crop_rule, crop_to_image, cut, roll_of, to_tensor
 from src.inference.detection import Detection, Detector, build_detector
+from src.inference.pictures import Picture, as_frame, is_picture
 from src.inference.quality import QualityLimits
-from src.inference.results import Box, FacePrediction, Frame, Image, Prediction
+from src.inference.results import Box, FacePrediction, Frame, Image, Prediction, Predictions
 from src.inference.tracking import Tracker
 from src.models.registry import Plugins, load_plugins
 from src.utils.errors import ConfigError
@@ -104,21 +104,30 @@ class EmotionPredictor:
         self.batch_size = batch_size
         self._rule = crop_rule(self.detector, self.backend.crop)
 
-    def predict(self, image: str | Path | Image) -> Prediction:
-        """Predict one image.
+    @overload
+    def predict(self, pictures: Picture, *, bgr: bool = False) -> Prediction: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def predict(self, pictures: Iterable[Picture], *, bgr: bool = False) -> Predictions: ...
+
+    def predict(self, pictures: Picture | Iterable[Picture], *, bgr: bool = False) -> Prediction | Predictions:
+        """Predict a picture, or several at once.
 
         Args:
-            image: A file, or upright RGB pixels in [0, 255]: uint8, (H, W, 3) or gray (H, W).
+            pictures: A picture, see `src.inference.pictures.as_frame`, or a list or generator of them.
+            bgr: Whether the channels of arrays and tensors are OpenCV's, blue, green and red, not RGB.
 
         Raises:
-            UnreadableImage: If the file is none, or broken; the message is the reason.
-            ConfigError: If pixels are of another kind.
+            UnreadableImage: If a file is none, or broken; the message is the reason.
+            ConfigError: If something is no picture.
         """
-        return next(self.predict_many([image]))
+        if not is_picture(pictures) and isinstance(pictures, Iterable):
+            return Predictions(self.predict_many(cast(Iterable[Picture], pictures), bgr=bgr))
+        return next(self.predict_many([cast(Picture, pictures)], bgr=bgr))
 
-    def predict_many(self, images: Iterable[str | Path | Image | Frame]) -> Iterator[Prediction]:
-        """Predict images in their order, in batches across them, at constant memory; see `predict`."""
-        return self._predict(as_frame(image) for image in images)
+    def predict_many(self, pictures: Iterable[Picture], *, bgr: bool = False) -> Iterator[Prediction]:
+        """Predict pictures one after the other, in batches across them, at constant memory; see `predict`."""
+        return self._predict(as_frame(picture, bgr=bgr) for picture in pictures)
 
     def track(self, frames: Iterable[Frame], *, smooth: bool = True, every_n: int = 1) -> Iterator[Prediction]:
         """Predict the frames of one video in their order, such as those of `src.inference.video.read_video`.
@@ -198,29 +207,6 @@ class EmotionPredictor:
             points=face.detection.points,
             reasons=face.reasons,
         )
-
-
-def as_frame(image: str | Path | Image | Frame) -> Frame:
-    """Return an image as a frame.
-
-    Raises:
-        UnreadableImage: If a file is none, or broken.
-        ConfigError: If pixels are not uint8 of (H, W) or (H, W, 3).
-    """
-    if isinstance(image, Frame):
-        return image
-    if isinstance(image, str | Path):
-        return Frame(str(image), _rgb(decode_image(Path(image))))
-    if image.dtype != np.uint8 or not (image.ndim == 2 or image.shape[2:] == (3,)) or not image.size:
-        raise ConfigError(
-            f"an image of {image.dtype} {image.shape} cannot be predicted; expected RGB pixels in [0, 255]: "
-            "uint8, (height, width, 3) or gray (height, width)."
-        )
-    return Frame("image", _rgb(image))
-
-
-def _rgb(image: Image) -> Image:
-    return np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image
 
 
 def _rows(output: BackendOutput) -> Iterator[BackendOutput]:

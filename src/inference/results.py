@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
+import PIL.Image
 from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]
 # Why a prediction is not to be trusted, as tables name it, and in words.
 REASONS = {"small": "too small", "cut": "cut by the edge", "turned": "turned away", "blurred": "blurred"}
+
+# Columns of tables.
+PLACES = ("source", "frame", "time", "track", "face", "x", "y", "width", "height", "score", "quality")
+AFFECT = ("valence", "arousal")
 
 
 class Box(NamedTuple):
@@ -111,3 +117,53 @@ class Prediction:
     def with_faces(self, faces: list[FacePrediction]) -> Prediction:
         """Return the same image with other faces."""
         return replace(self, faces=tuple(faces))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return a table's row for each face, rounded: the columns of `predictions.csv`, see `docs/prediction.md`."""
+        return [self._row(number, face) for number, face in enumerate(self.faces, start=1)]
+
+    def _row(self, number: int, face: FacePrediction) -> dict[str, Any]:
+        frame = self.frame
+        place = {"source": frame.source, "frame": frame.index, "time": _rounded(frame.time), "track": face.track}
+        box = {name: _rounded(value, 1) for name, value in face.box._asdict().items()}
+        known = {"face": number, **box, "score": _rounded(face.score), "quality": " ".join(face.reasons) or "ok"}
+        probabilities = {name: _rounded(value, 6) for name, value in face.probabilities.items()}
+        affect = {"valence": _rounded(face.valence, 6), "arousal": _rounded(face.arousal, 6)}
+        return {**place, **known, "prediction": face.expression, **probabilities, **affect}
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the table of the faces: a row each, in the columns of `predictions.csv`."""
+        return _to_frame(self.rows())
+
+    def draw(self, *, landmarks: bool = False, cards: bool = True) -> PIL.Image.Image:
+        """Return the image with what was predicted, as `python -m src.predict annotate=true` draws it.
+
+        Args:
+            landmarks: Whether to draw the landmarks, where they are a trained output.
+            cards: Whether cards with all probabilities stand beside the image.
+        """
+        from src.inference.annotation import Annotator  # which draws what is described here
+
+        return PIL.Image.fromarray(Annotator(landmarks=landmarks, cards=cards).draw(self))
+
+
+class Predictions(tuple[Prediction, ...]):
+    """The predictions of several images, in their order."""
+
+    __slots__ = ()
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the table of all faces; images without any have no row."""
+        return _to_frame([row for prediction in self for row in prediction.rows()])
+
+
+def _to_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    columns = list(
+        dict.fromkeys((*PLACES, "prediction", *(name for row in rows for name in row if name not in AFFECT)))
+    )
+    affect = [name for name in AFFECT if any(row[name] is not None for row in rows)]
+    return pd.DataFrame(rows, columns=[*columns, *affect])
+
+
+def _rounded(value: float | None, digits: int = 4) -> float | None:
+    return None if value is None else round(value, digits)

@@ -18,22 +18,20 @@ from src.utils.errors import ConfigError
 
 Kind = Literal["picture", "video", "camera"]
 VIDEOS = {
-    *(
-        ".mp4",
-        ".m4v",
-        ".mov",
-        ".avi",
-        ".mkv",
-        ".webm",
-        ".mpg",
-        ".mpeg",
-        ".m2ts",
-        ".mts",
-        ".wmv",
-        ".flv",
-        ".3gp",
-        ".ogv",
-    ),
+    ".mp4",
+    ".m4v",
+    ".mov",
+    ".avi",
+    ".mkv",
+    ".webm",
+    ".mpg",
+    ".mpeg",
+    ".m2ts",
+    ".mts",
+    ".wmv",
+    ".flv",
+    ".3gp",
+    ".ogv",
 }
 IMAGES = {*SUFFIXES, ".jfif"}
 EXPECTED = (

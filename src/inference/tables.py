@@ -7,14 +7,11 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
-from src.inference.results import FacePrediction, Prediction
+from src.inference.results import AFFECT, PLACES, Prediction
 from src.runs import layout
 
 FORMATS = ("csv", "jsonl")
-PLACES = ("source", "frame", "time", "track", "face", "x", "y", "width", "height", "score", "quality")
-AFFECT = ("valence", "arousal")
 
 
 class PredictionTable:
@@ -47,9 +44,8 @@ class PredictionTable:
 
     def write(self, prediction: Prediction) -> None:
         """Add the faces of an image or frame."""
-        for number, face in enumerate(prediction.faces, start=1):
-            row = _row(prediction, number, face)
-            row = {name: row.get(name) for name in self.columns}
+        for known in prediction.rows():
+            row = {name: known.get(name) for name in self.columns}
             if self._kind == "csv":
                 self._csv.writerow(row)
             else:
@@ -64,18 +60,3 @@ class PredictionTable:
     ) -> None:
         """Close the file."""
         self._file.close()
-
-
-def _row(prediction: Prediction, number: int, face: FacePrediction) -> dict[str, Any]:
-    frame = prediction.frame
-    place = {"source": frame.source, "frame": frame.index, "time": _rounded(frame.time), "track": face.track}
-    box = {name: _rounded(value, 1) for name, value in face.box._asdict().items()}
-    known = {"face": number, "score": _rounded(face.score), "prediction": face.expression}
-    quality = {"quality": " ".join(face.reasons) or "ok"}
-    probabilities = {name: _rounded(value, 6) for name, value in face.probabilities.items()}
-    affect = {"valence": _rounded(face.valence, 6), "arousal": _rounded(face.arousal, 6)}
-    return {**place, **box, **known, **quality, **affect, **probabilities}
-
-
-def _rounded(value: float | None, digits: int = 4) -> float | None:
-    return None if value is None else round(value, digits)

@@ -6,18 +6,22 @@ import logging
 import mimetypes
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import NamedTuple
 
-from src.data.readers.images import UnreadableImage, decode_image
+from src.data.readers.images import UnreadableImage
 from src.inference import EmotionPredictor
 from src.inference.annotation import Annotator
+from src.inference.people import People
+from src.inference.pictures import as_frame
 from src.inference.results import Frame, Image
+from src.inference.tables import PredictionTable
 from src.inference.video import UnreadableVideo, read_video
 from src.inference.video_writer import VideoWriter
 from src.utils.errors import ConfigError
-from src.web.cards import faces_html, notice
+from src.web.cards import faces_html, notice, people_html
 from src.web.models import ModelShelf
 
 log = logging.getLogger(__name__)
@@ -26,6 +30,8 @@ log = logging.getLogger(__name__)
 NO_IMAGE = "not an image"
 # A video may take as many times `max_seconds`: one of many or huge frames a second would keep others waiting for hours.
 MAX_SLOWNESS = 20
+HEAT = "Warm colors: what speaks most for the class of the face."
+NO_LANDMARKS = "This model has no landmarks."
 NO_HEAT = "Grad-CAM needs a PyTorch model: ONNX files hold no gradients."
 
 
@@ -37,13 +43,27 @@ class View:
         notice: Line above the result, HTML.
         image: Annotated image, RGB (H, W, 3), or None.
         video: Annotated video, or None.
-        faces: Cards of the faces of an image, HTML.
+        faces: Cards of the faces of an image, or of the people of a video, HTML.
+        table: File with a row for each face of each frame, or None.
     """
 
     notice: str
     image: Image | None = None
     video: str | None = None
     faces: str = ""
+    table: str | None = None
+
+
+class Overlay(NamedTuple):
+    """What is laid over faces.
+
+    Attributes:
+        heat: Whether to show where the model sees the attribution.
+        landmarks: Whether to draw the landmarks, if the model has them.
+    """
+
+    heat: bool = False
+    landmarks: bool = False
 
 
 class Analyst:
@@ -64,57 +84,76 @@ class Analyst:
         """
         self.shelf, self.max_seconds, self._folder = shelf, max_seconds, folder
 
-    def file(self, path: str, model: str, heat: bool, progress: Callable[[float, str], object]) -> View:
+    def file(self, path: str, model: str, overlay: Overlay, progress: Callable[[float, str], object]) -> View:
         """Predict an image or a video; whatever is wrong with it becomes a notice.
 
         Args:
             path: The file.
             model: Name of the model.
-            heat: Whether to show where the model sees the attribution.
+            overlay: What is laid over faces.
             progress: Called with a fraction in [0, 1] and a text.
         """
-        return _guarded(Path(path).name, lambda: self._file(path, model, heat, progress))
+        return _guarded(Path(path).name, lambda: self._file(path, model, overlay, progress))
 
-    def frame(self, image: Image, model: str, heat: bool) -> View:
+    def frame(self, image: Image, model: str, overlay: Overlay) -> View:
         """Predict what a camera sees, RGB (H, W, 3)."""
-        return _guarded("The camera", lambda: self._image(image, model, heat))
+        return _guarded("The camera", lambda: self._image(Frame("camera", image), model, overlay))
 
-    def _file(self, path: str, model: str, heat: bool, progress: Callable[[float, str], object]) -> View:
+    def _file(self, path: str, model: str, overlay: Overlay, progress: Callable[[float, str], object]) -> View:
         try:
-            image = decode_image(Path(path))
+            frame = replace(as_frame(path), source=Path(path).name)
         except UnreadableImage as error:
             if NO_IMAGE not in str(error):
                 raise
-            return self._video(path, model, heat, progress)
-        return self._image(image, model, heat)
+            return self._video(path, model, overlay, progress)
+        return self._image(frame, model, overlay, keep=True)
 
-    def _image(self, image: Image, model: str, heat: bool) -> View:
-        predictor, remark = self._predictor(model, heat)
-        prediction = predictor.predict(image)
-        n = len(prediction.faces)
+    def _image(self, frame: Frame, model: str, overlay: Overlay, keep: bool = False) -> View:
+        """Predict an image; its largest face comes first."""
+        predictor, remark = self._predictor(model, overlay)
+        prediction = predictor.predict(frame)
+        faces = sorted(prediction.faces, key=lambda face: -face.box.width * face.box.height)
+        prediction = prediction.with_faces(faces)
         text = "No face found. Faces must be 24 pixels wide or more."
-        if n:
-            text = f"{n} face{'s' if n > 1 else ''}. {remark}".strip()
-        return View(notice(text), Annotator(cards=False).draw(prediction), faces=faces_html(prediction))
+        if faces:
+            text = f"{len(faces)} face{'s' if len(faces) > 1 else ''}. {remark}".strip()
+        drawn = Annotator(landmarks=overlay.landmarks, cards=False).draw(prediction)
+        view = View(notice(text), drawn, faces=faces_html(prediction))
+        if not keep:
+            return view
+        with self._table(predictor) as table:
+            table.write(prediction)
+        return replace(view, table=str(table.path))
 
-    def _predictor(self, model: str, heat: bool) -> tuple[EmotionPredictor, str]:
-        """Return the model, with heat maps if asked for and possible, and a remark on them."""
-        predictor = self.shelf.predictor(model, gradcam=heat)
-        if not heat:
-            return predictor, ""
-        return predictor, "Warm colors: what speaks most for the class of the face." if predictor.gradcam else NO_HEAT
+    def _table(self, predictor: EmotionPredictor) -> PredictionTable:
+        """Open a table in a folder of its own."""
+        backend = predictor.backend
+        return PredictionTable(Path(mkdtemp(dir=self._folder)), "csv", backend.class_names, backend.outputs)
 
-    def _video(self, path: str, model: str, heat: bool, progress: Callable[[float, str], object]) -> View:
+    def _predictor(self, model: str, overlay: Overlay) -> tuple[EmotionPredictor, str]:
+        """Return the model, with heat maps if asked for and possible, and remarks on what is laid over faces."""
+        predictor = self.shelf.predictor(model, gradcam=overlay.heat)
+        remarks = []
+        if overlay.heat:
+            remarks.append(HEAT if predictor.gradcam else NO_HEAT)
+        if overlay.landmarks and "landmarks" not in predictor.backend.outputs:
+            remarks.append(NO_LANDMARKS)
+        return predictor, " ".join(remarks)
+
+    def _video(self, path: str, model: str, overlay: Overlay, progress: Callable[[float, str], object]) -> View:
         """Predict the first seconds of a video."""
-        predictor, remark = self._predictor(model, heat)
+        predictor, remark = self._predictor(model, overlay)
         writer = VideoWriter(Path(mkdtemp(dir=self._folder)) / f"{Path(path).stem[:40]}_annotated")
-        annotator, frames = Annotator(), _FirstFrames(path, self.max_seconds)
+        annotator, frames = Annotator(landmarks=overlay.landmarks), _FirstFrames(path, self.max_seconds)
+        people = People(predictor.backend.class_names)
         count, seconds, broken = 0, 0.0, ""
-        with writer:
+        with writer, self._table(predictor) as table:
             try:
                 for prediction in predictor.track(frames):
                     seconds = prediction.frame.time or 0.0
                     writer.write(annotator.draw(prediction), seconds)
+                    people.add(prediction)
+                    table.write(prediction)
                     count += 1
                     progress(min(1.0, seconds / self.max_seconds), f"{count} frames, {seconds:.1f} s")
             except UnreadableVideo as error:
@@ -123,7 +162,12 @@ class Analyst:
                 broken = f"The file is broken: {error}."
         length = frames.cut or f"{count} frames, {seconds:.1f} s."
         text = " ".join(f"{length} {broken} {remark}".split())
-        return View(notice(text, "alert" if broken else "status"), video=str(writer.path))
+        return View(
+            notice(text, "alert" if broken else "status"),
+            video=str(writer.path),
+            faces=people_html(people),
+            table=str(table.path),
+        )
 
 
 class _FirstFrames:
@@ -146,7 +190,7 @@ class _FirstFrames:
             if frame.index and time.monotonic() > end:
                 self.cut = f"The first {seconds:.1f} seconds: the rest would take too long."
                 return
-            yield frame
+            yield replace(frame, source=self.path.name)
 
 
 def _guarded(name: str, work: Callable[[], View]) -> View:

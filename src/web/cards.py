@@ -1,11 +1,15 @@
-"""What the demo says about each face, as HTML."""
+"""What the demo says about each face, and each person of a video, as HTML."""
 
 from __future__ import annotations
 
+import base64
+import io
 import math
+from collections.abc import Mapping, Sequence
 from html import escape
 
-from src.inference.cards import face_color
+from src.inference.cards import UNSURE, class_color, face_color
+from src.inference.people import People
 from src.inference.results import FacePrediction, Prediction
 
 RADIUS = 60
@@ -14,10 +18,8 @@ MAX_CARDS = 30
 
 def faces_html(prediction: Prediction) -> str:
     """Return a card for each face of an image: its class, a bar for each class, valence and arousal where trained."""
-    cards = "".join(_card(number, face) for number, face in enumerate(prediction.faces[:MAX_CARDS], start=1))
-    hidden = len(prediction.faces) - MAX_CARDS
-    more = f'<p class="faint">and {hidden} more</p>' if hidden > 0 else ""
-    return f'<div class="faces">{cards}{more}</div>'
+    numbered = enumerate(prediction.faces[:MAX_CARDS], start=1)
+    return _grid([_face_card(number, face) for number, face in numbered], len(prediction.faces))
 
 
 def notice(text: str, kind: str = "status") -> str:
@@ -30,21 +32,78 @@ def notice(text: str, kind: str = "status") -> str:
     return f'<div role="{kind}" class="notice {kind}">{escape(text)}</div>' if text else ""
 
 
-def _card(number: int, face: FacePrediction) -> str:
-    color = _css(face_color(face))
-    bars = "".join(
-        _bar(name, fraction, name == face.expression, color) for name, fraction in face.probabilities.items()
-    )
-    affect = ""
-    if face.valence is not None and face.arousal is not None:
-        affect = _circumplex(face.valence, face.arousal, color)
-    kind = "face unsure" if face.reasons else "face"
-    said = escape(face.remark.capitalize()) or f"{face.probability:.0%}"
+def people_html(people: People) -> str:
+    """Return the timelines of a video's people, and a card for each, its numbers the means over time."""
+    names = people.class_names
+    rows = sorted(people.rows(""), key=lambda row: -row["frames"])
+    cards = []
+    for row in rows[:MAX_CARDS]:
+        seen = f"{row['first']:.1f} to {row['last']:.1f} s"
+        if "prediction" not in row:
+            cards.append(_card(row["track"], "unknown", seen, _css(UNSURE), {}, (None, None), unsure=True))
+            continue
+        color = _css(class_color(row["prediction"], names))
+        fractions = {name: row[name] for name in names}
+        cards.append(_card(row["track"], row["prediction"], seen, color, fractions, (row["valence"], row["arousal"])))
+    return _timelines(people) + _grid(cards, len(rows))
+
+
+def _timelines(people: People) -> str:
+    figure = people.draw()
+    if figure is None:
+        return ""
+    with io.BytesIO() as file:
+        figure.savefig(file, format="png", dpi=110)
+        pixels = base64.b64encode(file.getvalue()).decode()
+    text = "Each person's classes as bands over time, and valence and arousal where they are known"
+    # It scrolls where there is little room, by keys, too.
     return (
-        f'<article class="{kind}"><header><span class="number" style="background:{color}">{number}</span>'
-        f'<strong class="expression">{escape(face.expression)}</strong>'
-        f'<strong style="color:{color}">{said}</strong></header>'
-        f'<div class="body"><div class="bars">{bars}</div>{affect}</div></article>'
+        f'<div class="timelines" role="region" aria-label="Timelines" tabindex="0">'
+        f'<img src="data:image/png;base64,{pixels}" alt="{text}"></div>'
+    )
+
+
+def _grid(cards: Sequence[str], total: int) -> str:
+    hidden = total - MAX_CARDS
+    more = f'<p class="faint">and {hidden} more</p>' if hidden > 0 else ""
+    return f'<div class="faces">{"".join(cards)}{more}</div>'
+
+
+def _face_card(number: int, face: FacePrediction) -> str:
+    said = face.remark.capitalize() or f"{face.probability:.0%}"
+    color, affect = _css(face_color(face)), (face.valence, face.arousal)
+    return _card(number, face.expression, said, color, face.probabilities, affect, unsure=bool(face.reasons))
+
+
+def _card(
+    number: int,
+    expression: str,
+    said: str,
+    color: str,
+    probabilities: Mapping[str, float],
+    affect: tuple[float | None, float | None],
+    *,
+    unsure: bool = False,
+) -> str:
+    """Return a card.
+
+    Args:
+        number: The face's or the person's.
+        expression: Its class.
+        said: What stands beside it.
+        color: Color of both.
+        probabilities: Bars by class.
+        affect: Valence and arousal.
+        unsure: Whether it is greyed.
+    """
+    bars = "".join(_bar(name, fraction, name == expression, color) for name, fraction in probabilities.items())
+    circle = "" if affect[0] is None or affect[1] is None else _circumplex(affect[0], affect[1], color)
+    return (
+        f'<article class="{"face unsure" if unsure else "face"}"><header>'
+        f'<span class="number" style="background:{color};color:{_ink(color)}">{number}</span>'
+        f'<strong class="expression">{escape(expression)}</strong>'
+        f'<strong class="said">{escape(said)}</strong></header>'
+        f'<div class="body"><div class="bars">{bars}</div>{circle}</div></article>'
     )
 
 
@@ -71,6 +130,14 @@ def _circumplex(valence: float, arousal: float, color: str) -> str:
 
 def _css(color: tuple[int, int, int]) -> str:
     return "#{:02x}{:02x}{:02x}".format(*color)
+
+
+def _ink(color: str) -> str:
+    """Return black or white, whichever stands out more: WCAG 2.1, relative luminance and contrast ratio."""
+    parts = (int(color[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    luminance = sum(w * part for w, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+    return "#fff" if 1.05 / (luminance + 0.05) > (luminance + 0.05) / 0.05 else "#000"
 
 
 def _signed(value: float) -> str:

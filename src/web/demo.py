@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from src.inference.results import Image
-from src.web.analysis import Analyst, View
+from src.web.analysis import Analyst, Overlay, View
 from src.web.cards import notice
 from src.web.examples import Example
 
@@ -28,9 +28,12 @@ FOOTNOTE = (
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 MONO_FONTS = ["ui-monospace", "Consolas", "monospace"]
 STYLE = Path(__file__).with_name("style.css")
-# One at a time: a model explains itself by changing its modes for a while.
+# One at a time, on all cores.
 ONE_AT_A_TIME: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model", "api_visibility": "private"}
-CAMERA_SECONDS = 0.4
+# A camera holds its place until it is switched off: those of uploads are others. Gradio keeps the latest frame alone,
+# so that a slow machine shows fewer of them, not older ones.
+CAMERAS: dict[str, Any] = {"concurrency_limit": 2, "concurrency_id": "cameras", "api_visibility": "private"}
+CAMERA_SECONDS = 0.1
 
 
 class Demo(gr.Blocks):
@@ -71,14 +74,15 @@ def build_demo(analyst: Analyst, examples: list[Example], max_mb: float) -> gr.B
             with gr.Column(scale=2, min_width=320):
                 model = gr.Dropdown(names, value=names[0], label="Model", elem_id="model", filterable=False)
                 heat = gr.Checkbox(label="Show where the model looks (Grad-CAM)", elem_id="heat")
+                points = gr.Checkbox(label="Show the 68 landmarks", elem_id="landmarks")
                 with gr.Tab("Image or video"):
                     label = f"Image or video, {max_mb:g} MB or less"
                     file = gr.File(label=label, elem_id="file", height=170)
-                    gr.HTML('<p class="small">Or a synthetic example:</p>')
+                    gr.HTML('<p class="small">Or an example: a portrait by NASA, and synthetic faces:</p>')
                     thumbnails: list[tuple[Any, str]] = [(str(e.thumbnail), e.caption) for e in examples]
                     gallery = gr.Gallery(
                         thumbnails,
-                        label="Synthetic examples",
+                        label="Examples",
                         show_label=False,
                         columns=4,
                         height=132,
@@ -93,7 +97,7 @@ def build_demo(analyst: Analyst, examples: list[Example], max_mb: float) -> gr.B
                     )
                 gr.HTML(FOOTNOTE)
             with gr.Column(scale=3, min_width=360):
-                line = gr.HTML(notice("Choose a file, try a synthetic example, or start the camera."), elem_id="notice")
+                line = gr.HTML(notice("Choose a file, try an example, or start the camera."), elem_id="notice")
                 image = gr.Image(
                     label="Faces",
                     show_label=False,
@@ -112,44 +116,56 @@ def build_demo(analyst: Analyst, examples: list[Example], max_mb: float) -> gr.B
                     buttons=[],
                     elem_id="video",
                 )
-                download = gr.DownloadButton("Download the video", visible=False, size="sm", elem_id="download")
+                with gr.Row():
+                    download = gr.DownloadButton("Download the video", visible=False, size="sm", elem_id="download")
+                    table = gr.DownloadButton("Download the table (CSV)", visible=False, size="sm", elem_id="table")
                 faces = gr.HTML(elem_id="faces")
-        outputs = [line, image, video, download, faces]
+        outputs = [line, image, video, download, table, faces]
 
-        def analyze(path: str | None, name: str, with_heat: bool, progress: gr.Progress = gr.Progress()) -> list[Any]:  # noqa: B008  # how Gradio passes it
+        def analyze(
+            path: str | None,
+            name: str,
+            with_heat: bool,
+            with_points: bool,
+            progress: gr.Progress = gr.Progress(),  # noqa: B008  # how Gradio passes it
+        ) -> list[Any]:
             if path is None:
                 return [gr.skip()] * len(outputs)
-            return _updates(analyst.file(path, name, with_heat, lambda fraction, text: progress(fraction, desc=text)))
+            overlay = Overlay(with_heat, with_points)
+            return _updates(analyst.file(path, name, overlay, lambda fraction, text: progress(fraction, desc=text)))
 
-        def look(image: Image | None, name: str, with_heat: bool) -> list[Any]:
-            return [gr.skip()] * len(outputs) if image is None else _updates(analyst.frame(image, name, with_heat))
+        def look(image: Image | None, name: str, with_heat: bool, with_points: bool) -> list[Any]:
+            if image is None:
+                return [gr.skip()] * len(outputs)
+            return _updates(analyst.frame(image, name, Overlay(with_heat, with_points)))
 
         def example(event: gr.SelectData) -> str:
             return str(examples[event.index].file)
 
-        again = [latest, model, heat]
+        again = [latest, model, heat, points]
         keep: dict[str, Any] = {"api_visibility": "private"}
         file.upload(lambda path: path, file, latest, **keep).then(analyze, again, outputs, **ONE_AT_A_TIME)
         gallery.select(example, None, latest, **keep).then(analyze, again, outputs, **ONE_AT_A_TIME)
-        for control in (model, heat):
+        for control in (model, heat, points):
             control.input(analyze, again, outputs, **ONE_AT_A_TIME)
         camera.stream(
             look,
-            [camera, model, heat],
+            [camera, model, heat, points],
             outputs,
             stream_every=CAMERA_SECONDS,
             show_progress="hidden",
-            **ONE_AT_A_TIME,
+            **CAMERAS,
         )
     return demo
 
 
 def _updates(view: View) -> list[Any]:
-    """Return what becomes of the line, the image, the video, its button and the cards."""
+    """Return what becomes of the line, the image, the video, the buttons of both, and the cards."""
     return [
         view.notice,
         gr.update(value=view.image, visible=view.image is not None),
         gr.update(value=view.video, visible=view.video is not None),
         gr.update(value=view.video, visible=view.video is not None),
+        gr.update(value=view.table, visible=view.table is not None),
         view.faces,
     ]

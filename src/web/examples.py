@@ -1,8 +1,9 @@
-"""Examples for the demo: synthetic faces, which are nobody's."""
+"""Examples for the demo: a portrait in the public domain, and synthetic faces."""
 
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +16,8 @@ from src.inference.results import Image
 from src.inference.video_writer import VideoWriter
 from src.utils.image_files import write_image
 
+# Eileen Collins by NASA, 1999, in the public domain; scikit-image's `data.astronaut()`, as JPEG.
+PORTRAIT = Path(__file__).with_name("astronaut.jpg")
 SEED = 2024
 SIDE = 480
 RATE, SECONDS_EACH = 12, 1.5
@@ -35,14 +38,16 @@ class Example(NamedTuple):
     thumbnail: Path
 
 
-def draw_examples(folder: Path) -> list[Example]:
-    """Draw images of one to four faces, and a video of three people in turn.
+def make_examples(folder: Path) -> list[Example]:
+    """Return the portrait, images that are drawn of one and of four faces, and a video of three people in turn.
 
     Args:
         folder: Where to write them.
     """
-    examples = []
-    for index, (faces, expression) in enumerate(((1, "happy"), (1, "surprise"), (4, None))):
+    portrait = folder / PORTRAIT.name
+    shutil.copyfile(PORTRAIT, portrait)
+    examples = [Example("a photograph", portrait, portrait)]
+    for index, faces, expression in ((1, 1, "surprise"), (2, 4, None)):
         caption = expression or f"{faces} faces"
         path = folder / f"drawn_{caption.replace(' ', '_')}.png"
         write_image(path, draw_scene(SEED, index, SIDE, faces=faces, expression=expression)[0])

@@ -153,4 +153,4 @@ class ModelShelf:
         if not (gradcam and isinstance(shared.backend, TorchBackend)):
             return shared
         # Requests that are under way go on with theirs.
-        return EmotionPredictor(backend=shared.backend, detector=shared.detector, gradcam=True)
+        return EmotionPredictor(backend=shared.backend, detector=shared.detector, quality=self._quality, gradcam=True)

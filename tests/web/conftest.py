@@ -78,6 +78,27 @@ def wait_for_url(process, log):
     raise AssertionError(log.read_text())
 
 
+@pytest.fixture
+def slow_page(monkeypatch):
+    """The page above a model that takes half a second a frame: its address, and how many frames it has seen."""
+    monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
+    from src.web.analysis import View
+    from src.web.cards import notice
+    from src.web.demo import build_demo
+
+    seen = []
+
+    def frame(image, model, overlay):
+        seen.append(image.shape)
+        time.sleep(0.5)
+        return View(notice("1 face."), image, faces='<article class="face"></article>')
+
+    demo = build_demo(SimpleNamespace(shelf=SimpleNamespace(choices={"slow": None}), frame=frame), [], max_mb=1)
+    _, url, _ = demo.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, ssr_mode=False)
+    yield SimpleNamespace(url=url, seen=lambda: len(seen))
+    demo.close()
+
+
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory):
     """Start Chromium with a camera that sees a synthetic face, and an empty profile."""

@@ -8,7 +8,9 @@ from urllib.request import urlopen
 import av
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 
 from src.inference import EmotionPredictor
 from src.utils.paths import ROOT
@@ -74,6 +76,7 @@ def test_an_image_shows_every_face_with_its_class(page, tmp_path):
     image = scene(2, faces=4)
     expected = EmotionPredictor(ROOT / "pretrained" / "emonet_fer.safetensors").predict(image).faces
     assert len(expected) >= 3
+    expected = sorted(expected, key=lambda face: -face.box.width * face.box.height)
     upload(page, write_image(tmp_path / "four.png", image))
     page.wait_for_selector("#faces .face")
     assert page.locator("#faces .expression").all_inner_texts() == [face.expression for face in expected]
@@ -126,6 +129,13 @@ def test_a_video_is_annotated_and_plays(page, tmp_path):
     assert state["seconds"] == pytest.approx(1, abs=0.2)
     assert "8 frames" in page.locator("#notice").inner_text()
     assert page.locator("#download").is_visible()
+    assert page.locator("#faces .face").count() == 1
+    assert page.eval_on_selector("#faces .timelines img", "image => image.naturalWidth") > 600
+    with page.expect_download() as started:
+        page.locator("#table").click()
+    table = pd.read_csv(started.value.path())
+    assert len(table) == 8
+    assert set(table["source"]) == {"talk.avi"}
 
 
 def test_a_long_video_is_cut(page, tmp_path):
@@ -141,6 +151,89 @@ def test_the_camera_is_followed(page):
     page.wait_for_selector("#faces .face")
     assert "1 face" in page.locator("#notice").inner_text()
     assert shown_pixels(page).shape[0] >= 320
+
+
+def test_a_slow_machine_drops_frames_of_the_camera(browser, slow_page):
+    """Three seconds of a camera that sends ten frames a second, to a model that takes half a second."""
+    page = browser.new_page()
+    page.set_default_timeout(SECONDS)
+    page.goto(slow_page.url)
+    page.get_by_role("tab", name="Camera").click()
+    page.get_by_text("Click to Access Webcam").click()
+    page.get_by_role("button", name="Record").or_(page.locator("#camera .button-wrap button")).first.click()
+    page.wait_for_selector("#faces .face")
+    page.wait_for_timeout(3000)
+    seen = slow_page.seen()
+    page.close()
+    assert 3 <= seen <= 9
+    page = browser.new_page()  # time to work off a queue, if there were one
+    page.wait_for_timeout(2000)
+    page.close()
+    assert slow_page.seen() <= seen + 2
+
+
+def violations(page):
+    """Return what axe-core finds against WCAG 2.1 AA, one line each."""
+    found = Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]})
+    return [
+        f"{rule['id']}: {rule['help']}: {node['target']} {node['html'][:200]}"
+        for rule in found.response["violations"]
+        for node in rule["nodes"]
+    ]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_screen_readers_and_weak_eyes(browser, server, tmp_path, scheme):
+    page = browser.new_page()
+    page.set_default_timeout(SECONDS)
+    page.emulate_media(color_scheme=scheme)
+    page.goto(server.url)
+    page.wait_for_selector("#examples img")
+    assert violations(page) == []
+    page.locator("#examples .thumbnail-item").first.click()
+    page.wait_for_selector("#faces .face")
+    shown_pixels(page)
+    assert violations(page) == []
+    upload(page, write_video(tmp_path / "talk.avi", seconds=1))
+    page.wait_for_selector("#faces .timelines img")
+    assert violations(page) == []
+    keep_screenshot(page)
+    page.close()
+
+
+def test_the_keyboard_reaches_everything(page):
+    page.locator("#model input").focus()
+    reached = set()
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("() => (document.activeElement.closest('[id]') || {}).id || ''"))
+        box = page.evaluate("() => document.activeElement.closest('#heat, #landmarks, #file, #examples')?.id || ''")
+        reached.add(box)
+    assert {"heat", "landmarks", "file", "examples"} <= reached
+    page.locator("#examples .thumbnail-item").nth(1).focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#faces .face")
+
+
+def test_a_phone_shows_all_of_it(browser, server, tmp_path):
+    page = browser.new_page()
+    page.set_default_timeout(SECONDS)
+    page.set_viewport_size({"width": 375, "height": 740})
+    page.goto(server.url)
+    page.locator("#examples .thumbnail-item").nth(2).click()
+    page.wait_for_selector("#faces .face")
+    shown_pixels(page)
+    width = "() => document.documentElement.scrollWidth"
+    assert page.evaluate(width) <= 375
+    for face in page.locator("#faces .face").all():
+        box = face.bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= 375
+    upload(page, write_video(tmp_path / "talk.avi", seconds=1))
+    page.wait_for_selector("#faces .timelines img")
+    assert page.evaluate(width) <= 375
+    keep_screenshot(page)
+    page.close()
 
 
 BAD_FILES = {

@@ -19,7 +19,10 @@ from src.utils.errors import ConfigError
 log = logging.getLogger(__name__)
 
 # Outside the class folders, what has none of these endings is a list or a licence, not an image out of place.
-SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".jp2", ".ppm", ".pgm"}
+SUFFIXES = {
+    *(".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".jp2", ".ppm", ".pgm"),
+    *(".heic", ".heif", ".hif"),  # with the extra heic; without it, they are named among those that cannot be read
+}
 # Which split keeps a file that is in several.
 PRIORITY: tuple[Split | None, ...] = ("test", "val", "train", None)
 

@@ -22,6 +22,8 @@ MAX_BYTES = 2**28
 
 # The raster formats: Pillow hands others to external programs (EPS to Ghostscript), which no stranger's file may start.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "JPEG2000", "PPM", "AVIF")
+# What the first box of HEIC files says of them, which iPhones write; that of AVIF may begin alike.
+HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
 
 # What Pillow's decoders raise on broken files, beside OSError; found by feeding them 60,000 damaged images.
 BROKEN = (
@@ -73,7 +75,7 @@ def decode_image(source: Path | bytes, upright: bool = True) -> NDArray[np.uint8
         # Pillow warns of odd metadata and of its own, smaller pixel limit; neither concerns the pixels.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            with Image.open(io.BytesIO(data), formats=_formats(data)) as image:
                 _check_size(image.size)
                 image.load()
                 return _pixels(_turned(image) if upright else image)
@@ -85,6 +87,36 @@ def decode_image(source: Path | bytes, upright: bool = True) -> NDArray[np.uint8
         reason = "truncated" if "truncated" in str(error).lower() else f"broken ({error})"
         raise UnreadableImage(reason) from None
     except BROKEN as error:
+        raise UnreadableImage(f"broken ({error or type(error).__name__})") from None
+
+
+def _formats(data: bytes) -> tuple[str, ...]:
+    """Return Pillow's names of the formats that a file may have.
+
+    Raises:
+        UnreadableImage: If it is HEIC, and nothing that reads it is installed.
+    """
+    brands = data[8 : min(int.from_bytes(data[:4], "big"), 256)] if data[4:8] == b"ftyp" else b""
+    if not any(brand in brands for brand in HEIC_BRANDS):
+        return FORMATS
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        raise UnreadableImage("HEIC, which the extra heic reads: pip install 'emonet-fer[heic]'") from None
+    register_heif_opener()
+    return ("HEIF",)
+
+
+def pillow_pixels(image: Image.Image) -> NDArray[np.uint8]:
+    """Return the upright pixels of a Pillow image, see `decode_image`.
+
+    Raises:
+        UnreadableImage: If its file is broken.
+    """
+    _check_size(image.size)
+    try:
+        return _pixels(_turned(image))
+    except (*BROKEN, OSError) as error:
         raise UnreadableImage(f"broken ({error or type(error).__name__})") from None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
 import zlib
 from pathlib import Path
 
@@ -86,6 +87,29 @@ def test_one_bit_and_grey_with_alpha() -> None:
 def test_sixteen_bits_become_eight(kind: str) -> None:
     grey = pixels(8, gray=True)
     assert np.array_equal(read_image(encoded(grey.astype(np.uint16) * 257, kind)), grey)
+
+
+def _heic(image: np.ndarray) -> bytes:
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    return _saved(Image.fromarray(image), "HEIF", quality=-1)  # lossless but for the turn to YCbCr
+
+
+def test_heic_is_read() -> None:
+    image = np.repeat(np.repeat(pixels(1, 8, 8), 8, axis=0), 8, axis=1)
+    read = decode_image(_heic(image))
+    assert read.shape == image.shape
+    assert np.abs(read.astype(int) - image).mean() < 12  # colors have half the resolution
+
+
+def test_heic_without_what_reads_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = _heic(pixels(1, 64, 64))
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    assert "pip install 'emonet-fer[heic]'" in _reason(data)
+
+
+def test_avif_needs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    assert decode_image(encoded(pixels(1, 64, 64), "AVIF")).shape == (64, 64, 3)
 
 
 def test_the_first_frame_of_an_animation_counts() -> None:
