@@ -40,8 +40,7 @@ class _Layout:
     """Sizes of the annotated image in pixels.
 
     Attributes:
-        scale: Pixels of it that one of the original has.
-        image: Width and height of the image in it.
+        image: Width and height of the part on the left for the image, those of the first one.
         size: Its own width and height.
         unit: Pixels of a unit, see `src.inference.cards`.
         rows: Cards below each other.
@@ -49,7 +48,6 @@ class _Layout:
         top: Where the first row begins, in pixels.
     """
 
-    scale: float
     image: tuple[int, int]
     size: tuple[int, int]
     unit: float
@@ -62,6 +60,36 @@ class _Layout:
         column, row = divmod(slot, self.rows)
         height = (self.size[1] - 2 * self.top) / self.rows
         return self.image[0] + column * CARD_WIDTH * self.unit, self.top + row * height
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where an image lies in the annotated one: videos may change the size of their frames.
+
+    Attributes:
+        scale: Pixels of the annotated image that one of the original has.
+        left: Pixels to the left of it.
+        top: Pixels above it.
+        size: Its width and height there.
+    """
+
+    scale: float
+    left: int
+    top: int
+    size: tuple[int, int]
+
+    def box(self, box: Box) -> Box:
+        """Return where a box of the image lies."""
+        s = self.scale
+        return Box(box.x * s + self.left, box.y * s + self.top, box.width * s, box.height * s)
+
+    def point(self, x: float, y: float) -> Point:
+        """Return where a point of the image lies, 0 being the centre of the first pixel of both."""
+        return (x + 0.5) * self.scale - 0.5 + self.left, (y + 0.5) * self.scale - 0.5 + self.top
+
+    def cut(self, pixels: Image) -> Image:
+        """Return the part of the annotated image that shows the original, a view."""
+        return pixels[self.top : self.top + self.size[1], self.left : self.left + self.size[0]]
 
 
 class Annotator:
@@ -97,19 +125,19 @@ class Annotator:
             self._layout = _layout(prediction.frame.image.shape[1::-1], n_classes, None if moves else len(faces))
         layout = self._layout
         self._remember(numbered, prediction.frame.time or 0.0, layout.rows * layout.columns)
-        canvas = Canvas(_place(prediction.frame.image, layout))
-        top = (layout.size[1] - layout.image[1]) // 2
-        view = Canvas(canvas.pixels[top : top + layout.image[1], : layout.image[0]])
+        place = _fit(prediction.frame.image, layout)
+        canvas = Canvas(_put(prediction.frame.image, layout, place))
         for _, face in numbered:
             if face.heat is not None:
-                _lay_heat(view.pixels, face, layout.scale)
+                _lay_heat(place.cut(canvas.pixels), face, place.scale)
         for number, face in numbered:
-            _draw_box(canvas, number, face, layout, top)
+            _draw_box(canvas, number, face, layout, place)
             if self.landmarks and face.landmarks is not None:
-                _draw_landmarks(canvas, face, layout, top)
+                _draw_landmarks(canvas, face, place)
         if self.cards:
             self._draw_cards(canvas, len(numbered), layout)
             return canvas.finished()
+        top = (layout.size[1] - layout.image[1]) // 2
         return canvas.finished()[top : top + layout.image[1], : layout.image[0]]
 
     def _remember(self, faces: list[tuple[int, FacePrediction]], time: float, n_slots: int) -> None:
@@ -168,28 +196,30 @@ def _layout(size: tuple[int, ...], n_classes: int, n_faces: int | None) -> _Layo
         unit = max(unit, min(total / rows / (card + 1), IMAGE_UNIT))
         top = max(0.0, (total - 1.15 * rows * card * unit) / 2)
     wide = image[0] + round(columns * CARD_WIDTH * unit)
-    return _Layout(scale, image, (wide + wide % 2, total + total % 2), unit, rows, columns, top)
+    return _Layout(image, (wide + wide % 2, total + total % 2), unit, rows, columns, top)
 
 
-def _place(image: Image, layout: _Layout) -> Image:
-    """Return the resized image on the left of an otherwise empty one; frames of another size are fitted in."""
-    method = cv2.INTER_AREA if layout.scale < 1 else cv2.INTER_CUBIC
-    resized = np.asarray(cv2.resize(image, layout.image, interpolation=method), np.uint8)
+def _fit(image: Image, layout: _Layout) -> _Place:
+    """Return where an image lies, as large as its part allows, in the middle."""
+    height, width = image.shape[:2]
+    scale = min(layout.image[0] / width, layout.image[1] / height)
+    # That of the first image is rounded: what others need not be.
+    size = tuple(min(max(1, round(side * scale)), room) for side, room in zip((width, height), layout.image, strict=True))
+    return _Place(scale, (layout.image[0] - size[0]) // 2, (layout.size[1] - size[1]) // 2, (size[0], size[1]))
+
+
+def _put(image: Image, layout: _Layout, place: _Place) -> Image:
+    """Return the resized image on the left of an otherwise empty one."""
+    method = cv2.INTER_AREA if place.scale < 1 else cv2.INTER_CUBIC
     whole = np.full((layout.size[1], layout.size[0], 3), PAPER, np.uint8)
-    top = (layout.size[1] - layout.image[1]) // 2
     whole[:, : layout.image[0]] = DARK
-    whole[top : top + layout.image[1], : layout.image[0]] = resized
+    place.cut(whole)[:] = cv2.resize(image, place.size, interpolation=method)
     return whole
 
 
-def _scaled(box: Box, layout: _Layout, top: int) -> Box:
-    s = layout.scale
-    return Box(box.x * s, box.y * s + top, box.width * s, box.height * s)
-
-
-def _draw_box(canvas: Canvas, number: int, face: FacePrediction, layout: _Layout, top: int) -> None:
+def _draw_box(canvas: Canvas, number: int, face: FacePrediction, layout: _Layout, place: _Place) -> None:
     """Draw a face's box and its label, as large as the box allows."""
-    box = _scaled(face.box, layout, top)
+    box = place.box(face.box)
     color = face_color(face)
     thickness = max(2.0, min(3.0, box.width / 60) * layout.unit)
     corner, size = (box.x, box.y), (box.width, box.height)
@@ -203,19 +233,18 @@ def _draw_box(canvas: Canvas, number: int, face: FacePrediction, layout: _Layout
         width = text_width(text, font, bold=True) + 0.9 * font
     height = 1.6 * font
     x = min(max(box.x - thickness / 2, 0.0), max(0.0, layout.image[0] - width))
-    y = box.y - height if box.y - height >= top else box.y
+    y = box.y - height if box.y - height >= place.top else box.y
     canvas.rectangle((x, y), (width, height), color)
     canvas.text((x + 0.45 * font, y + height / 2), text, font, PAPER, anchor="lm", bold=True)
 
 
-def _draw_landmarks(canvas: Canvas, face: FacePrediction, layout: _Layout, top: int) -> None:
-    radius = max(1.0, face.box.width * layout.scale / 110)
+def _draw_landmarks(canvas: Canvas, face: FacePrediction, place: _Place) -> None:
     if face.landmarks is None:
         return
+    radius = max(1.0, place.box(face.box).width / 110)
     for x, y in face.landmarks.tolist():
-        place = ((x + 0.5) * layout.scale - 0.5, (y + 0.5) * layout.scale - 0.5 + top)
-        canvas.circle(place, radius + 1, DARK)
-        canvas.circle(place, radius, (120, 255, 200))
+        canvas.circle(place.point(x, y), radius + 1, DARK)
+        canvas.circle(place.point(x, y), radius, (120, 255, 200))
 
 
 def _lay_heat(pixels: Image, face: FacePrediction, scale: float) -> None:

@@ -144,7 +144,11 @@ class _Decoder:
         time = frame.time if known else (self._first or 0.0) + self.last + step
         self._first = time if self._first is None else self._first
         elapsed = time - self._first
-        self.last = elapsed if abs(elapsed) < MAX_SECONDS else self.last + step
+        if not self.last <= elapsed < MAX_SECONDS:
+            # Videos that were joined have clocks of their own; times rise all the same.
+            elapsed = self.last + step * bool(self.count)
+            self._first = time - elapsed
+        self.last = elapsed
 
     def _upright(self, frame: VideoFrame) -> Image:
         """Return the pixels as they are to be shown."""

@@ -99,6 +99,25 @@ def test_all_frames_of_a_film_have_one_size():
     assert len({annotator.draw(frame).shape for frame in [*frames, odd]}) == 1
 
 
+@pytest.mark.parametrize("size", [(240, 320), (960, 1280), (640, 360), (480, 641)])
+def test_frames_that_change_their_size_keep_their_shape_and_boxes(size):
+    """The box of a face stays about it, whatever the first frame's size was; its image is not stretched."""
+    annotator = Annotator()
+    annotator.draw(film_frame(0))
+    height, width = size
+    pixels = np.full((height, width, 3), GREY, np.uint8)
+    side = height // 4
+    pixels[side : 2 * side, side : 2 * side] = (0, 0, 255)
+    frame = Frame("film", pixels, 1, 0.04)
+    drawn = annotator.draw(Prediction(frame, (face(side, side, side, track=1),)))[:, :640]
+    blue = np.argwhere(near(drawn, (0, 0, 255)))
+    (top, left), (bottom, right) = blue.min(axis=0), blue.max(axis=0)
+    assert bottom - top == pytest.approx(right - left, abs=2)
+    rows, columns = np.nonzero(near(drawn, COLORS["happy"]))
+    assert (columns.min(), columns.max()) == pytest.approx((left, right), abs=5)
+    assert rows.max() == pytest.approx(bottom, abs=5)
+
+
 def test_a_card_keeps_its_place_and_outlives_a_blink():
     annotator = Annotator()
     annotator.draw(film_frame(0, face(9, 9, 90, "sad", track=1), face(300, 9, 90, "angry", track=2)))

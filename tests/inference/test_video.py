@@ -205,6 +205,18 @@ def test_pixels_of_any_shape_take_no_memory(film):
             decoder._upright(av.VideoFrame.from_ndarray(shade(0)))
 
 
+def test_joined_streams_are_read_to_their_end_at_rising_times(tmp_path):
+    """Two transport streams, one after the other, of two sizes, each with a clock of its own."""
+    first = encode(tmp_path / "a.ts", [shade(i) for i in range(12)])
+    second = encode(tmp_path / "b.ts", [np.full((48, 64, 3), 200, np.uint8) for _ in range(12)])
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(first.read_bytes() + second.read_bytes())
+    frames, failure = read_until_failure(joined)
+    assert failure == ""
+    assert [frame.image.shape for frame in frames] == [(96, 128, 3)] * 12 + [(48, 64, 3)] * 12
+    assert np.diff([frame.time for frame in frames]) == pytest.approx([1 / RATE] * 23, abs=1e-3)
+
+
 def test_times_beyond_any_video_are_replaced(tmp_path, film, monkeypatch):
     monkeypatch.setattr(video, "MAX_SECONDS", 0.5)
     times = [frame.time for frame in read_video(film)]
