@@ -202,10 +202,10 @@ def _layout(size: tuple[int, ...], n_classes: int, n_faces: int | None) -> _Layo
 def _fit(image: Image, layout: _Layout) -> _Place:
     """Return where an image lies, as large as its part allows, in the middle."""
     height, width = image.shape[:2]
-    scale = min(layout.image[0] / width, layout.image[1] / height)
-    # That of the first image is rounded: what others need not be.
-    size = tuple(min(max(1, round(side * scale)), room) for side, room in zip((width, height), layout.image, strict=True))
-    return _Place(scale, (layout.image[0] - size[0]) // 2, (layout.size[1] - size[1]) // 2, (size[0], size[1]))
+    room = layout.image
+    scale = min(room[0] / width, room[1] / height)
+    size = (min(max(1, round(width * scale)), room[0]), min(max(1, round(height * scale)), room[1]))
+    return _Place(scale, (room[0] - size[0]) // 2, (layout.size[1] - size[1]) // 2, size)
 
 
 def _put(image: Image, layout: _Layout, place: _Place) -> Image:

@@ -42,6 +42,7 @@ class View:
     Attributes:
         notice: Line above the result, HTML.
         image: Annotated image, RGB (H, W, 3), or None.
+        alt: What it shows, in words.
         video: Annotated video, or None.
         faces: Cards of the faces of an image, or of the people of a video, HTML.
         table: File with a row for each face of each frame, or None.
@@ -49,6 +50,7 @@ class View:
 
     notice: str
     image: Image | None = None
+    alt: str = ""
     video: str | None = None
     faces: str = ""
     table: str | None = None
@@ -116,9 +118,12 @@ class Analyst:
         prediction = prediction.with_faces(faces)
         text = "No face found. Faces must be 24 pixels wide or more."
         if faces:
-            text = f"{len(faces)} face{'s' if len(faces) > 1 else ''}. {remark}".strip()
+            cold = [str(i) for i, face in enumerate(faces, start=1) if face.heat is not None and not face.heat.any()]
+            nothing = f"Of face {', '.join(cold)}, no part speaks more for its class than others." if cold else ""
+            text = " ".join(f"{len(faces)} face{'s' if len(faces) > 1 else ''}. {remark} {nothing}".split())
         drawn = Annotator(landmarks=overlay.landmarks, cards=False).draw(prediction)
-        view = View(notice(text), drawn, faces=faces_html(prediction))
+        seen = ", ".join(face.remark or f"{face.expression} {face.probability:.0%}" for face in faces)
+        view = View(notice(text), drawn, f"Faces, the largest first: {seen or 'none'}", faces=faces_html(prediction))
         if not keep:
             return view
         with self._table(predictor) as table:

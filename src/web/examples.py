@@ -46,7 +46,7 @@ def make_examples(folder: Path) -> list[Example]:
     """
     portrait = folder / PORTRAIT.name
     shutil.copyfile(PORTRAIT, portrait)
-    examples = [Example("a photograph", portrait, portrait)]
+    examples = [Example("photo", portrait, portrait)]
     for index, faces, expression in ((1, 1, "surprise"), (2, 4, None)):
         caption = expression or f"{faces} faces"
         path = folder / f"drawn_{caption.replace(' ', '_')}.png"
@@ -57,7 +57,7 @@ def make_examples(folder: Path) -> list[Example]:
             if number == 0:
                 write_image(folder / "drawn_video.png", frame)
             writer.write(frame, number / RATE)
-    return [*examples, Example("a video", writer.path, folder / "drawn_video.png")]
+    return [*examples, Example("video", writer.path, folder / "drawn_video.png")]
 
 
 def _frames() -> Iterator[Image]:

@@ -91,7 +91,7 @@ def slow_page(monkeypatch):
     def frame(image, model, overlay):
         seen.append(image.shape)
         time.sleep(0.5)
-        return View(notice("1 face."), image, faces='<article class="face"></article>')
+        return View(notice("1 face."), image, faces='<article class="face">1</article>')
 
     demo = build_demo(SimpleNamespace(shelf=SimpleNamespace(choices={"slow": None}), frame=frame), [], max_mb=1)
     _, url, _ = demo.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, ssr_mode=False)
