@@ -26,9 +26,10 @@ class LearningCurves(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Collect the metrics of the epoch, before its checkpoints are written."""
-        validation = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
-        training = cast(ExpressionClassifier, pl_module).training_summary()
-        self.history.append({"epoch": float(trainer.current_epoch), **training, **validation})
+        model, found = cast(ExpressionClassifier, pl_module), trainer.callback_metrics
+        # An epoch without validation has none: those found are of an epoch before.
+        validation = {k: float(v) for k, v in found.items() if k.startswith("val/")} if model.validated else {}
+        self.history.append({"epoch": float(trainer.current_epoch), **model.training_summary(), **validation})
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the curves."""

@@ -196,5 +196,7 @@ def quiet_known_warnings() -> None:
     warnings.filterwarnings("ignore", message=r"The dirpath has changed from")
     # Lightning 2.6.6 uses what torch 2.14 calls deprecated.
     warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
+    # Epochs without validation are one of `trainer.check_val_every_n_epoch`.
+    warnings.filterwarnings("ignore", message=r"ReduceLROnPlateau conditioned on metric .* which is not available")
     # Short runs are a choice, too.
     warnings.filterwarnings("ignore", message=r"The number of training batches .* is smaller than the logging interval")

@@ -74,10 +74,12 @@ def needs_own_process(cfg: DictConfig) -> bool:
     They repeat the command line, and leave their mark in the environment: within a sweep's process, they would repeat
     the whole sweep. Where Slurm has started all processes, they are there already.
     """
-    n_processes = OmegaConf.select(cfg, "trainer.devices", default=1) * OmegaConf.select(
-        cfg, "trainer.num_nodes", default=1
-    )
-    return bool(n_processes > 1) and int(os.environ.get("SLURM_NTASKS", 1)) == 1
+    devices = OmegaConf.select(cfg, "trainer.devices", default=1)
+    if OmegaConf.is_list(devices):
+        devices = len(devices)
+    # Where all devices are taken, their number is not known yet.
+    several = devices in (-1, "auto") or devices * OmegaConf.select(cfg, "trainer.num_nodes", default=1) > 1
+    return several and int(os.environ.get("SLURM_NTASKS", 1)) == 1
 
 
 def run_in_own_process(run_dir: Path, cfg: DictConfig, hydra: Any) -> bool:

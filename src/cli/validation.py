@@ -113,7 +113,10 @@ RULES: Rules = {
     "logger.wandb.timeout": ("a number of seconds above 0", PositiveNumber),
     "logger.wandb.finish_timeout": ("a number of seconds above 0", PositiveNumber),
     "trainer.max_epochs": ("a whole number of 1 or more", Positive),
-    "trainer.devices": ("a whole number of 1 or more", Positive),
+    "trainer.devices": (
+        "a number of devices of 1 or more, a list of their numbers, -1 or auto for all",
+        Positive | Literal[-1, "auto"] | Annotated[list[Natural], Len(1)],
+    ),
     "trainer.num_nodes": ("a whole number of 1 or more", Positive),
     "trainer.limit_train_batches": ("a number of batches, or a fraction in [0, 1]", Limit),
     "trainer.limit_val_batches": ("a number of batches, or a fraction in [0, 1]", Limit),

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from pytorch_lightning import LightningDataModule
+from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader
 
 from src.data.dataset import Batch, StoreDataset, identity, single_threaded
@@ -122,7 +123,9 @@ class StoreDataModule(LabeledImages, LightningDataModule):
 
     def _training_batches(self, labels: NDArray[np.int64]) -> BatchSampler:
         weights = balanced_weights(labels) if self.sampler == "balanced" else None
-        sampler = EpochSampler(len(labels), self.seed, weights, *self._process())
+        # Lightning would leave the batches of its own samplers in one order.
+        overfit = bool(getattr(self.trainer, "overfit_batches", 0))  # set without a type
+        sampler = EpochSampler(len(labels), self.seed, weights, *self._process(), repeat=overfit)
         return _batch_sampler(sampler, self.batch_size, drop_last=len(sampler) % self.batch_size == 1)
 
     def _process(self) -> tuple[int, int]:
@@ -179,9 +182,14 @@ class StoreDataModule(LabeledImages, LightningDataModule):
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Turn images into floats in [0, 1], channels last, and mix training batches; features stay as they are."""
+        double = self.trainer is not None and self.trainer.precision == "64-true"
+        if double:  # targets must be as precise as what is compared with them
+            tensors = cast(dict[str, Tensor], batch)
+            batch = cast(Batch, {k: v.double() if v.is_floating_point() else v for k, v in tensors.items()})
         if "image" not in batch:
             return batch
-        image = batch["image"].to(torch.float32, memory_format=torch.channels_last) / 255
+        dtype = torch.float64 if double else torch.float32
+        image = batch["image"].to(dtype, memory_format=torch.channels_last) / 255
         batch = Batch(**{**batch, "image": image})
         if self.trainer is not None and self.trainer.training and self.mix:
             self._mix_with_targets(batch)

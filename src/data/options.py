@@ -36,6 +36,10 @@ RULES: Rules = {
     "data.draw_gray": ("true or false", StrictBool),
     "data.half_seed": ("a whole number of 0 or more", Natural),
     "data.split_seed": ("a whole number of 0 or more", Natural),
+    "data.class_folders": (
+        "folders' names and their classes, such as {'0': angry}, or null",
+        dict[StrictStr | StrictInt, StrictStr] | None,
+    ),
     "data.split_shares": ("three fractions, such as [0.8, 0.1, 0.1]", Annotated[list[Fraction], Len(3, 3)]),
     "data.val_share": ("a fraction in (0, 1)", Annotated[Number, Interval(gt=0, lt=1)]),
     "data.cleaned": ("true or false", StrictBool),

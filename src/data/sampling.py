@@ -27,6 +27,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
         rank: int = 0,
         world_size: int = 1,
         first_epoch: int = 0,
+        *,
+        repeat: bool = False,
     ) -> None:
         """Create the sampler.
 
@@ -37,10 +39,11 @@ class EpochSampler(Sampler[tuple[int, int]]):
             rank: This process's rank.
             world_size: Number of processes; each gets every `world_size`-th image, all equally many.
             first_epoch: Epoch of the first iterator.
+            repeat: Whether every epoch repeats the first one, augmentation and all.
         """
         self.n, self.seed, self.rank, self.world_size = n, seed, rank, world_size
         self.probabilities = None if weights is None else weights / weights.sum()
-        self.epoch = first_epoch
+        self.epoch, self.repeat = first_epoch, repeat
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of the next iterator."""
@@ -52,7 +55,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         """Yield (index, epoch)."""
-        epoch = self.epoch
+        epoch = 0 if self.repeat else self.epoch
         rng = np.random.default_rng((self.seed, epoch))
         if self.probabilities is None:
             order = rng.permutation(self.n)

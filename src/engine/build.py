@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.callbacks import LearningRateMonitor, ProgressBar
+from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar
 from pytorch_lightning.loggers import Logger
 from rich.console import Console
 from rich.table import Table
@@ -84,6 +84,8 @@ def build_trainer(
         kept = [c for c in kept if not isinstance(c, LearningRateMonitor)]
     if not cfg.trainer.enable_progress_bar:
         kept = [c for c in kept if not isinstance(c, ProgressBar)]
+    if cfg.trainer.get("enable_checkpointing") is False:
+        kept = [c for c in kept if not isinstance(c, ModelCheckpoint)]
     plugins: list[Any] = [AtomicCheckpointIO(Path(cfg.run_dir) / layout.CHECKPOINTS)]
     if SLURMEnvironment.detect():
         # submitit requeues; if Lightning did, too, a job would start twice.

@@ -15,6 +15,7 @@ from pytorch_lightning import Callback, Trainer, seed_everything
 from torch import nn
 
 from src.callbacks.checkpoints import BestCheckpoint
+from src.callbacks.divergence import StopOnDivergence
 from src.callbacks.evaluation_table import Results
 from src.callbacks.history import FitSpeed
 from src.callbacks.stop import StopOnSignal
@@ -84,7 +85,7 @@ def fit_and_test(cfg: DictConfig) -> Results:
         loggers = build_loggers(cfg)
         for logger in loggers:
             logger.log_hyperparams({**plain(cfg), "precision": precision})
-        callbacks = [*build_callbacks(cfg), StopOnSignal()]
+        callbacks = [*build_callbacks(cfg), StopOnSignal(), StopOnDivergence()]
         trainer = build_trainer(cfg, callbacks, loggers, precision, resume.epochs_to_end if resume else None)
         size = cfg.data.image_size or (start.spec.image_size if start else cfg.backbone.image_size)
         data = build_data(cfg, image_size=size)

@@ -27,7 +27,7 @@ from src.models.test_time import TestTimeAugmentation, views
 from src.utils.errors import ConfigError
 
 SPEC_KEY = "model_spec"
-TRAINING_KEY = "training_options"
+TRAINING_KEY, STEPS_KEY = "training_options", "steps_per_epoch"
 OptimizerFactory = Callable[[list[dict[str, Any]]], Optimizer]
 SchedulerFactory = Callable[..., Schedule | None]
 # From images (B, 3, S, S) to features at the head's tap and heat maps.
@@ -77,6 +77,8 @@ class ExpressionClassifier(LightningModule):
         self.lr_multiplier = lr_multiplier
         self.absent_classes, self.test_time_augmentation = list(absent_classes), test_time_augmentation
         self._compiled: CompiledFeatures | None = None
+        # Whether the present epoch has been validated.
+        self.validated = False
         self._freeze_level, self.frozen = str(freeze), freeze == "all"
         backbone.prune(head.tap)
         backbone.freeze(freeze)
@@ -131,7 +133,7 @@ class ExpressionClassifier(LightningModule):
             return prediction
         features = batch["features"]
         if not torch.is_autocast_enabled(features.device.type):
-            features = features.float()
+            features = features.to(next(self.head.parameters()).dtype)
         if self.frozen_tap != self.head.tap:
             features = self.backbone.after_fusion(features, self.head.tap)
         return self.split(self.head(features))
@@ -162,6 +164,10 @@ class ExpressionClassifier(LightningModule):
         values = {"train/loss": self.train_loss.compute(), **self.train_metrics.compute()}
         return {name: float(value) for name, value in values.items()}
 
+    def on_train_epoch_start(self) -> None:
+        """Start an epoch, of which nothing is validated."""
+        self.validated = False
+
     def on_train_epoch_end(self) -> None:
         """Log the epoch's training metrics."""
         self.log_dict(self.training_summary(), sync_dist=True)
@@ -171,7 +177,7 @@ class ExpressionClassifier(LightningModule):
 
     def _step_plateau(self) -> None:
         """Move a plateau schedule here, because Lightning would do it after the epoch's checkpoint is written."""
-        for config in self.trainer.lr_scheduler_configs:
+        for config in self.trainer.lr_scheduler_configs if self.validated else ():
             if isinstance(config.scheduler, ReduceLROnPlateau):
                 value = self.trainer.callback_metrics.get(str(config.monitor))
                 if value is None:
@@ -197,6 +203,7 @@ class ExpressionClassifier(LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the metrics of the validation split."""
         self._log_split("val")
+        self.validated = not self.trainer.sanity_checking
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> EvaluationOutput:
         """Count a test batch."""
@@ -261,9 +268,10 @@ class ExpressionClassifier(LightningModule):
         if self._optimizer is None or self._scheduler is None:
             raise RuntimeError("this model was built without an optimiser: it can predict, not train.")
         optimizer = self._optimizer(self.parameter_groups())
-        epochs = int(self.trainer.max_epochs or 1)
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # set by fit
-        steps = data.steps_per_epoch()
+        steps = self._steps_per_epoch()
+        epochs = float(self.trainer.max_epochs or 1)
+        if self.trainer.max_steps > 0:
+            epochs = min(epochs, self.trainer.max_steps / steps)
         schedule = self._scheduler(optimizer, steps_per_epoch=steps, max_epochs=epochs)
         return optimizer if schedule is None else {"optimizer": optimizer, "lr_scheduler": schedule}
 
@@ -275,7 +283,25 @@ class ExpressionClassifier(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the model's description, in names and numbers."""
         checkpoint[SPEC_KEY] = self.spec.to_dict()
-        checkpoint[TRAINING_KEY] = self.training_options()
+        checkpoint[TRAINING_KEY] = {**self.training_options(), STEPS_KEY: self._steps_per_epoch()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse to go on with epochs of another length, in which schedules and samplers would be elsewhere.
+
+        Raises:
+            ConfigError: If they have another number of steps.
+        """
+        theirs, ours = checkpoint.get(TRAINING_KEY, {}).get(STEPS_KEY), self._steps_per_epoch()
+        if theirs not in (None, ours):
+            raise ConfigError(
+                f"the checkpoint's epochs have {theirs} steps, this run's would have {ours}; resume with the same "
+                "data.batch_size, trainer.accumulate_grad_batches, trainer.limit_train_batches and number of "
+                "processes, or start from its weights: backbone.weights=<the run>."
+            )
+
+    def _steps_per_epoch(self) -> int:
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # set by fit
+        return int(data.steps_per_epoch())
 
     def training_options(self) -> dict[str, str]:
         """Return the names of what a resumed run must share with its checkpoint."""

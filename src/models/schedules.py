@@ -25,7 +25,7 @@ Schedule = dict[str, Any]
 WARMUP_START = 1 / 25
 
 
-def constant(optimizer: Optimizer, *, steps_per_epoch: int, max_epochs: int) -> Schedule | None:
+def constant(optimizer: Optimizer, *, steps_per_epoch: int, max_epochs: float) -> Schedule | None:
     """Keep the learning rate."""
     return None
 
@@ -34,7 +34,7 @@ def cosine_restarts(
     optimizer: Optimizer,
     *,
     steps_per_epoch: int,
-    max_epochs: int,
+    max_epochs: float,
     first_cycle: float,
     cycle_multiplier: int,
     min_lr: float,
@@ -47,7 +47,7 @@ def cosine_restarts(
     Args:
         optimizer: The optimiser.
         steps_per_epoch: Optimiser steps in an epoch.
-        max_epochs: Epochs of the run.
+        max_epochs: Epochs of the run; a fraction where `trainer.max_steps` ends it.
         first_cycle: Length of the first cycle in epochs.
         cycle_multiplier: Each cycle is this many times as long as the one before.
         min_lr: Learning rate at the end of a cycle.
@@ -65,20 +65,20 @@ def cosine_restarts(
     return _per_step(cycles if rise is None else SequentialLR(optimizer, [rise, cycles], [warmup_steps]))
 
 
-def one_cycle(optimizer: Optimizer, *, steps_per_epoch: int, max_epochs: int, warmup: float) -> Schedule:
+def one_cycle(optimizer: Optimizer, *, steps_per_epoch: int, max_epochs: float, warmup: float) -> Schedule:
     """One cycle over the whole run (Smith and Topin, 2019): up to `optimizer.lr`, then down by cosine, every step.
 
     Args:
         optimizer: The optimiser.
         steps_per_epoch: Optimiser steps in an epoch.
-        max_epochs: Epochs of the run, the length of the cycle.
+        max_epochs: Epochs of the run, the length of the cycle; a fraction where `trainer.max_steps` ends it.
         warmup: Fraction of the steps spent going up, in (0, 1).
     """
     if not 0 < warmup < 1:
         raise ConfigError(f"scheduler.warmup={warmup}; expected a fraction in (0, 1).")
     peaks = [group["lr"] for group in optimizer.param_groups]
     # Cycling momentum would silently replace the optimiser's own.
-    total = steps_per_epoch * max_epochs
+    total = max(1, round(steps_per_epoch * max_epochs))
     return _per_step(_OneCycle(optimizer, peaks, total_steps=total, pct_start=warmup, cycle_momentum=False))
 
 
@@ -86,7 +86,7 @@ def plateau(
     optimizer: Optimizer,
     *,
     steps_per_epoch: int,
-    max_epochs: int,
+    max_epochs: float,
     monitor: str,
     mode: Mode,
     factor: float,
@@ -97,14 +97,15 @@ def plateau(
     Args:
         optimizer: The optimiser.
         steps_per_epoch: Optimiser steps in an epoch.
-        max_epochs: Epochs of the run.
+        max_epochs: Epochs of the run; a fraction where `trainer.max_steps` ends it.
         monitor: Validation metric to watch.
         mode: `max` or `min`: what progress is.
         factor: Factor, in (0, 1).
         patience: Epochs to wait.
     """
     scheduler = ReduceLROnPlateau(optimizer, mode=mode, factor=factor, patience=patience)
-    return {"scheduler": scheduler, "interval": "epoch", "monitor": monitor}
+    # The model moves it, after validations only; Lightning need not miss the metric in other epochs.
+    return {"scheduler": scheduler, "interval": "epoch", "monitor": monitor, "strict": False}
 
 
 class _OneCycle(OneCycleLR):

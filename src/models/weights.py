@@ -136,6 +136,7 @@ def save_safetensors(
     if origin:
         metadata[ORIGIN_KEY] = json.dumps(dict(origin))
     # save_file lets nobody but the owner read the file.
+    path.parent.mkdir(parents=True, exist_ok=True)  # a run that keeps no checkpoints has no folder for them
     with atomic_write(path) as scratch:
         scratch.write_bytes(save(state, metadata=metadata))
 

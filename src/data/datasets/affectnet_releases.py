@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from src.data.readers.archives import open_table
-from src.data.readers.file_tree import is_junk, outside
+from src.data.readers.archives import is_junk, open_table
+from src.data.readers.file_tree import outside
 from src.data.store.packed_store import Skipped, Split
 from src.utils.arrays import read_array
 from src.utils.errors import ConfigError
@@ -135,7 +135,7 @@ def _lines(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield the lines of a table with their numbers, with or without a line of column names."""
     with open_table(table, "data.path", f"AffectNet's file of {','.join(COLUMNS)}") as lines:
         for values in lines:
-            if not values or values[0] == COLUMNS[0]:
+            if values[0] == COLUMNS[0]:
                 continue
             if len(values) != len(COLUMNS):
                 raise ConfigError(

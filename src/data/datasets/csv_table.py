@@ -127,12 +127,11 @@ class CsvDataModule(StoreDataModule):
                 found = ",".join(columns)[:80] or "nothing"
                 raise ConfigError(f"data.path={path} has the columns {found!r}; expected {self.source_hint}.")
             for values in lines:
-                if len(values) not in (0, len(columns)):
+                if len(values) != len(columns):
                     found, wanted = f"{len(values)} fields", f"{len(columns)}, as in the first line"
                     raise self._broken(lines.line_num, found, wanted)
-                if values:
-                    cells = {name: value.strip() for name, value in zip(columns, values, strict=True)}
-                    yield self._row(path.parent, lines.line_num, cells)
+                cells = {name: value.strip() for name, value in zip(columns, values, strict=True)}
+                yield self._row(path.parent, lines.line_num, cells)
 
     def _row(self, base: Path, line: int, cells: dict[str, str]) -> Row:
         if not cells["path"]:

@@ -23,7 +23,7 @@ COLUMNS = ("emotion", "pixels", "Usage")
 LABELS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 # The competition's own split: PublicTest selects, PrivateTest reports.
 SPLIT_OF: dict[str, Split] = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
-EXPECTED = "Kaggle's fer2013.csv (columns emotion,pixels,Usage), or the .tar.gz or .zip that holds it"
+EXPECTED = "Kaggle's fer2013.csv (columns emotion,pixels,Usage), or the .tar.gz, .zip or folder that holds it"
 
 
 class Fer2013DataModule(StoreDataModule):
@@ -47,7 +47,7 @@ class Fer2013DataModule(StoreDataModule):
         if is_fer2013_folder(path):
             yield from fer2013_folder(path, LABELS)
             return
-        with open_table(path, "data.path", EXPECTED) as rows:
+        with open_table(path, "data.path", EXPECTED, COLUMNS) as rows:
             columns = [name.strip() for name in next(rows, [])]
             if not set(COLUMNS) <= set(columns):
                 found = ",".join(columns)[:80] or "nothing"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from src.data.readers.archives import open_archive
+from src.data.readers.archives import is_junk, is_table, open_archive
 from src.data.readers.class_folders import (
     SUFFIXES,
     Entry,
@@ -25,12 +25,18 @@ EXPECTED = "Kaggle's folders train/<class>/Training_*.jpg and test/<class>/{Publ
 
 
 def is_fer2013_folder(path: Path) -> bool:
-    """Whether `data.path` is a folder, or an archive whose first file of either kind is an image and not a CSV."""
+    """Whether `data.path` is a folder of splits or without tables, or an archive that begins with an image."""
     if path.is_dir():
-        return True
+        below = [file.relative_to(path).as_posix() for pattern in ("*", "*/*") for file in path.glob(pattern)]
+        return names_splits(below) or not any(map(is_table, below))
     with open_archive(path, "data.path", EXPECTED) as members:
-        suffixes = (PurePosixPath(member.name).suffix.lower() for member in members or ())
-        return next((suffix in SUFFIXES for suffix in suffixes if suffix == ".csv" or suffix in SUFFIXES), False)
+        names = (member.name for member in members or ())
+        kinds = (PurePosixPath(name).suffix.lower() in SUFFIXES for name in names if _is_image_or_table(name))
+        return next(kinds, False)
+
+
+def _is_image_or_table(name: str) -> bool:
+    return is_table(name) or (PurePosixPath(name).suffix.lower() in SUFFIXES and not is_junk(name.split("/")))
 
 
 def fer2013_folder(path: Path, labels: Sequence[str]) -> Iterator[Record | Skipped]:

@@ -46,7 +46,7 @@ def read_votes(path: Path) -> list[Ballot]:
     Raises:
         ConfigError: If the file is no table of votes.
     """
-    with open_table(path, "data.votes_path", EXPECTED) as rows:
+    with open_table(path, "data.votes_path", EXPECTED, COLUMNS) as rows:
         columns = [name.strip() for name in next(rows, [])]
         missing = [name for name in COLUMNS if name not in columns]
         if missing:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from src.data.datamodule import StoreDataModule
@@ -18,9 +18,10 @@ from src.data.readers.file_tree import open_tree
 from src.data.readers.images import MAX_SIDE
 from src.data.readers.splits import check_fractions
 from src.data.store.packed_store import Record, Skipped
-from src.data.vocabulary import CANONICAL
+from src.data.vocabulary import CANONICAL, canonical_name
 
 NAMES = folder_names(CANONICAL)
+REMEDY = 'Say what they hold, such as data.class_folders={"0": angry, "1_disgust": disgust}, or move them out.'
 
 
 class FolderDataModule(StoreDataModule):
@@ -36,24 +37,35 @@ class FolderDataModule(StoreDataModule):
         f"classes being {', '.join(CANONICAL)} or their synonyms"
     )
 
-    def __init__(self, *, split_shares: Sequence[float], split_seed: int, **common: Any) -> None:
+    def __init__(
+        self,
+        *,
+        split_shares: Sequence[float],
+        split_seed: int,
+        class_folders: Mapping[Any, str] | None = None,
+        **common: Any,
+    ) -> None:
         """Store the options; `conf/data/folder.yaml` documents them.
 
         Args:
             split_shares: Fractions of train, val and test where splits are to be drawn.
             split_seed: Seed of the draw, independent of the run's.
+            class_folders: Name of a folder -> the class it holds, for names that are none of a class.
             **common: Arguments of `StoreDataModule`.
 
         Raises:
-            ConfigError: If the fractions do not sum to 1.
+            ConfigError: If the fractions do not sum to 1, or a class of `class_folders` is unknown.
         """
         super().__init__(**common)
         self.split_shares = check_fractions("data.split_shares", split_shares)
         self.split_seed = split_seed
+        named = {str(folder).strip().lower(): canonical_name(name) for folder, name in (class_folders or {}).items()}
+        self._class_folders = named
 
     def store_options(self) -> dict[str, Any]:
         """Return the longest side stored and how splits are drawn."""
-        return {"max_side": MAX_SIDE, "split_shares": self.split_shares, "split_seed": self.split_seed}
+        options = {"max_side": MAX_SIDE, "split_shares": self.split_shares, "split_seed": self.split_seed}
+        return {**options, **({"class_folders": self._class_folders} if self._class_folders else {})}
 
     def records(self) -> Iterator[Record | Skipped]:
         """Yield the images.
@@ -61,14 +73,14 @@ class FolderDataModule(StoreDataModule):
         Raises:
             ConfigError: If there are no class folders, or the name of one is unknown.
         """
-        path = self.source()
+        path, names = self.source(), {**NAMES, **self._class_folders}
+
+        def is_top(subfolders: Sequence[str]) -> bool:
+            return names_splits(subfolders) or any(name.lower() in names for name in subfolders)
+
         with open_tree(path, self.source_hint) as tree:
-            root = data_root(tree, path, _is_top, self.source_hint)
+            root = data_root(tree, path, is_top, self.source_hint)
             has_splits = names_splits(root.subfolders(""))
-            entries, skipped = list_entries(root, path, NAMES, has_splits)
+            entries, skipped = list_entries(root, path, names, has_splits, REMEDY)
             yield from skipped
             yield from read_entries(draw_splits(entries, self.split_shares, self.split_seed))
-
-
-def _is_top(names: Sequence[str]) -> bool:
-    return names_splits(names) or any(name.lower() in NAMES for name in names)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from src.data.readers.file_tree import is_junk
+from src.data.readers.archives import is_junk
 from src.data.readers.fingerprint import source_fingerprint
 from src.data.readers.landmark_file import LandmarkFile, landmark_path
 from src.data.selection.classes import ClassSelection

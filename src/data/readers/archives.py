@@ -9,7 +9,7 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +23,8 @@ from src.utils.errors import ConfigError
 # have no more than 10. Small archives of little but zeros, as tests have them, may have this many in any case.
 MAX_RATIO, MIN_BYTES = 200, 2**26
 MAX_MEMBERS = 2**21
+# What file managers leave behind.
+JUNK = {"thumbs.db", "desktop.ini", "__macosx"}
 # Of names and other headers before a file in a tar archive, which are read at once.
 MAX_HEADER = 2**20
 # Characters; a row of FER2013 has 9,000.
@@ -82,27 +84,80 @@ def open_archive(path: Path, argument: str, expected: str) -> Iterator[Iterator[
 
 
 @contextmanager
-def open_table(path: Path, argument: str, expected: str) -> Iterator[Any]:
-    """Yield a `csv.reader` of a file, or of the first .csv in an archive, with or without a byte-order mark.
+def open_table(path: Path, argument: str, expected: str, columns: Sequence[str] = ()) -> Iterator[Rows]:
+    """Yield the rows of a CSV file, the header first; empty lines are left out, and a byte-order mark.
 
     Args:
-        path: The file.
+        path: The file, or a folder or an archive that holds it.
         argument: What named it, for messages.
         expected: What is expected there, for messages.
+        columns: Of several .csv files, the first with these columns is taken.
 
     Raises:
         ConfigError: If it is damaged, holds no table, or is not UTF-8.
     """
-    with open_archive(path, argument, expected) as members:
-        if members is None:
-            opener: Callable[[], IO[bytes]] = lambda: path.open("rb")  # noqa: E731
-        else:
-            table = next((one for one in members if one.kind == "file" and one.name.endswith(".csv")), None)
-            if table is None:
+    with _open_members(path, argument, expected) as members:
+        opener: Callable[[], IO[bytes]] = partial(_opened, path)
+        if members is not None:
+            tables = [one.opener for one in members if one.kind == "file" and is_table(one.name)]
+            if not tables:
                 raise ConfigError(f"{argument}={path} holds no .csv file; expected {expected}.")
-            opener = table.opener
-        with opener() as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
-            yield csv.reader(_lines(text))
+            opener = next((one for one in tables if set(columns) <= set(_header(one))), tables[0])
+        with opener() as file:
+            yield Rows(file)
+
+
+@contextmanager
+def _open_members(path: Path, argument: str, expected: str) -> Iterator[Iterator[Member] | None]:
+    """Yield the members of an archive, or of a folder; None for any other file."""
+    if not path.is_dir():
+        with open_archive(path, argument, expected) as members:
+            yield members
+        return
+    files = sorted(file for pattern in ("*", "*/*") for file in path.glob(pattern) if file.is_file())
+    try:
+        yield (Member(file.relative_to(path).as_posix(), "file", partial(_opened, file)) for file in files)
+    except DAMAGED as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{argument}={path} cannot be read ({error}); expected {expected}.") from error
+
+
+def _opened(path: Path) -> IO[bytes]:
+    return path.open("rb")
+
+
+def is_table(name: str) -> bool:
+    """Whether a file's name is that of a CSV file, and not of what file managers leave behind."""
+    return name.lower().endswith(".csv") and not is_junk(name.split("/"))
+
+
+def is_junk(parts: Iterable[str]) -> bool:
+    """Whether a path belongs to what file managers leave behind, or is hidden."""
+    return any(part.startswith(".") or part.lower() in JUNK for part in parts)
+
+
+def _header(opener: Callable[[], IO[bytes]]) -> list[str]:
+    with opener() as file:
+        return [name.strip() for name in next(Rows(file), [])]
+
+
+class Rows(Iterator[list[str]]):
+    """The rows of a CSV file without its empty lines."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        """Start at the first line of a file."""
+        self._text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")  # which closes it, if dropped
+        self._reader = csv.reader(_lines(self._text))
+
+    @property
+    def line_num(self) -> int:
+        """Number of the lines read, as that of a `csv.reader`."""
+        return self._reader.line_num
+
+    def __next__(self) -> list[str]:
+        """Return the next row that has something in it."""
+        return next(row for row in self._reader if any(field.strip() for field in row))
 
 
 def _lines(text: io.TextIOWrapper) -> Iterator[str]:

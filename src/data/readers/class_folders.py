@@ -23,6 +23,7 @@ SUFFIXES = {
     *(".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".jp2", ".ppm", ".pgm"),
     *(".heic", ".heif", ".hif"),  # with the extra heic; without it, they are named among those that cannot be read
 }
+REMEDY = "Rename them, or move them out."
 # Which split keeps a file that is in several.
 PRIORITY: tuple[Split | None, ...] = ("test", "val", "train", None)
 
@@ -80,7 +81,7 @@ def data_root(tree: Tree, path: Path, wanted: Callable[[Sequence[str]], bool], e
 
 
 def list_entries(
-    tree: Tree, path: Path, classes: Mapping[str, str], has_splits: bool = True
+    tree: Tree, path: Path, classes: Mapping[str, str], has_splits: bool = True, remedy: str = REMEDY
 ) -> tuple[list[Entry], list[Skipped]]:
     """List the images of `split/class/...` or `class/...`.
 
@@ -89,6 +90,7 @@ def list_entries(
         path: `data.path`, for messages.
         classes: Names of the class folders, in lower case, and their canonical names.
         has_splits: Whether the top holds splits rather than classes.
+        remedy: What to do about class folders of unknown names, for the message.
 
     Returns:
         The images, in the tree's order, and what is left aside, with the reason.
@@ -97,7 +99,7 @@ def list_entries(
         ConfigError: If a class folder's name is unknown.
     """
     depth = 2 if has_splits else 1
-    labels = _class_folders(tree, path, depth, classes)
+    labels = _class_folders(tree, path, depth, classes, remedy)
     entries: list[Entry] = []
     skipped = list(tree.skipped)
     others: Counter[str] = Counter()
@@ -120,7 +122,7 @@ def list_entries(
     return entries, skipped
 
 
-def _class_folders(tree: Tree, path: Path, depth: int, classes: Mapping[str, str]) -> dict[str, str]:
+def _class_folders(tree: Tree, path: Path, depth: int, classes: Mapping[str, str], remedy: str) -> dict[str, str]:
     """Return the class of each class folder."""
     labels: dict[str, str] = {}
     unknown: list[str] = []
@@ -136,7 +138,7 @@ def _class_folders(tree: Tree, path: Path, depth: int, classes: Mapping[str, str
     if unknown:
         raise ConfigError(
             f"data.path={path}: no known class has the name of the folder(s) {', '.join(map(repr, unknown))}; expected "
-            f"{', '.join(classes)}. Rename them, or move them out."
+            f"{', '.join(classes)}. {remedy}"
         )
     return labels
 

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from src.data.readers.archives import DAMAGED, Member, open_archive
+from src.data.readers.archives import DAMAGED, Member, is_junk, open_archive
 from src.data.readers.images import UnreadableImage, read_limited
 from src.data.store.packed_store import Skipped
 from src.utils.errors import ConfigError
@@ -24,7 +24,6 @@ log = logging.getLogger(__name__)
 # Folders within folders; and paths by which links may lead to one folder: with two links to the next in each of a
 # few dozen folders, there would be billions.
 MAX_DEPTH, MAX_PATHS = 64, 16
-JUNK = {"thumbs.db", "desktop.ini", "__macosx"}
 
 
 @dataclass(frozen=True)
@@ -132,11 +131,6 @@ def single_file(path: Path, id: str) -> TreeFile:
     except (OSError, ValueError):  # ValueError: a name with a zero byte
         return TreeFile(id, str(path), partial(_file, path))
     return TreeFile(id, (status.st_dev, status.st_ino), partial(_file, path))
-
-
-def is_junk(parts: Iterable[str]) -> bool:
-    """Whether a path belongs to what file managers leave behind, or is hidden."""
-    return any(part.startswith(".") or part.lower() in JUNK for part in parts)
 
 
 def outside(path: str) -> str | None:

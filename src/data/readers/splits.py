@@ -15,11 +15,11 @@ from src.utils.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
-# Names that users and data sets give their splits.
+# Names that users and data sets give their splits; the last ones are those of FER2013.
 SPLIT_NAMES: dict[str, Split] = {
     **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "publictest"), "val"),
+    **dict.fromkeys(("test", "testing", "privatetest"), "test"),
 }
 
 

@@ -101,6 +101,50 @@ def test_blanks_before_names_and_values(tmp_path: Path, header: str, separator: 
     np.testing.assert_array_equal(store.image(20), pixels(20).reshape(48, 48))
 
 
+def write_competition(folder: Path, content: str) -> Path:
+    """Write the zip of Kaggle's competition: the whole table beside parts of it, and what a Mac adds."""
+    path = folder / "challenges-in-representation-learning-facial-expression-recognition-challenge.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("__MACOSX/._icml_face_data.csv", b"\0\5\26\7")
+        archive.writestr("._fer2013.csv", b"\0\5\26\7")
+        archive.writestr("example_submission.csv", "Id,Prediction\n1,0\n")
+        archive.writestr("icml_face_data.csv", content.replace("pixels,Usage", " pixels, Usage"))
+        archive.writestr("test.csv", "pixels\n0 0 0\n")
+        archive.writestr("train.csv", "emotion,pixels\n0,0 0 0\n")
+    return path
+
+
+def write_competition_folder(folder: Path, content: str) -> Path:
+    with zipfile.ZipFile(write_competition(folder, content)) as archive:
+        archive.extractall(folder / "unpacked")
+    return folder / "unpacked"
+
+
+def write_loud(folder: Path, content: str) -> Path:
+    """Write what spreadsheets and Windows make of it: a capital name, a byte-order mark, CRLF and empty lines."""
+    path = folder / "FER2013.CSV"
+    path.write_bytes(
+        b"\xef\xbb\xbf" + content.replace("\n", "\r\n").replace("Usage\r\n", "Usage\r\n\r\n,,\r\n").encode()
+    )
+    return path
+
+
+def write_loud_zip(folder: Path, content: str) -> Path:
+    with zipfile.ZipFile(folder / "fer2013.zip", "w") as archive:
+        archive.write(write_loud(folder, content), "FER2013/FER2013.CSV")
+    return folder / "fer2013.zip"
+
+
+@pytest.mark.parametrize("write", [write_competition, write_competition_folder, write_loud, write_loud_zip])
+def test_every_form_that_people_have_gives_the_same_images(tmp_path: Path, write: Callable[[Path, str], Path]) -> None:
+    expected = data_module(write_plain(tmp_path, table()), tmp_path / "plain").store
+    found = data_module(write(tmp_path, table()), tmp_path / "other").store
+    assert found.ids.tolist() == expected.ids.tolist()
+    assert found.digests.tolist() == expected.digests.tolist()
+    assert found.labels.tolist() == expected.labels.tolist()
+    assert found.splits.tolist() == expected.splits.tolist()
+
+
 def test_columns_are_found_by_name(tmp_path: Path) -> None:
     path = write_plain(tmp_path, f"Usage,id,pixels,emotion\nPrivateTest,x,{text(pixels(0))},3\n")
     (record,) = data_module(path, tmp_path).records()

@@ -108,6 +108,38 @@ def test_unreadable_images_are_named_up_to_a_share(class_folders: Path, tmp_path
         _ = build("folder", class_folders, tmp_path / "other", max_bad=0.01).store
 
 
+def test_the_splits_of_fer2013_are_those(tmp_path: Path) -> None:
+    for split in ("Training", "PublicTest", "PrivateTest"):
+        for i in range(2):
+            write(tmp_path / "fer" / split / "happy" / f"{split}-{i}.png")
+    records, _ = contents(build("folder", tmp_path / "fer", tmp_path / "cache"))
+    assert Counter(record.split for record in records.values()) == {"train": 2, "val": 2, "test": 2}
+    assert records["PublicTest/happy/PublicTest-0.png"].split == "val"
+
+
+def test_folders_of_any_name_can_be_named(tmp_path: Path) -> None:
+    names = {"0": "angry", "1_Disgust": "disgust", "hapyness": "happiness"}
+    for name in (*names, "sad"):
+        for i in range(10):
+            write(tmp_path / "mine" / name / f"{name}-{i}.png")
+    with pytest.raises(ConfigError, match=r"'0', '1_Disgust', 'hapyness'.*data.class_folders=\{"):
+        contents(build("folder", tmp_path / "mine", tmp_path / "cache"))
+    module = build(
+        "folder", tmp_path / "mine", tmp_path / "cache", class_folders={0: "angry", **dict(list(names.items())[1:])}
+    )
+    records, skipped = contents(module)
+    assert not skipped
+    assert Counter(record.label for record in records.values()) == dict.fromkeys(
+        ("angry", "disgust", "happy", "sad"), 10
+    )
+    assert (
+        module.fingerprint
+        != build("folder", tmp_path / "mine", tmp_path / "c", class_folders={**names, 0: "fear"}).fingerprint
+    )
+    with pytest.raises(ConfigError, match="'grumpy' is not a known expression"):
+        build("folder", tmp_path / "mine", tmp_path / "cache", class_folders={"0": "grumpy"})
+
+
 def test_an_unknown_class_is_an_error(split_folders: Path, tmp_path: Path) -> None:
     write(split_folders / "training" / "bored" / "1.png")
     with pytest.raises(ConfigError, match=r"'training/bored'.*neutral.*surprised"):
