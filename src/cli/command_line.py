@@ -12,6 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from src.cli.hydra_plugins import require_plugins
+from src.utils.paths import ROOT
 
 # Options that are files.
 PATHS = (
@@ -21,13 +22,18 @@ PATHS = (
 
 
 def check_command_line(arguments: Sequence[str]) -> None:
-    """End with a message if an option needs a missing plugin, or if a file name must be quoted.
+    """End with a message if an option needs a missing plugin, has none of its values, or is a file name to be quoted.
 
     Args:
         arguments: The command line.
     """
     require_plugins(arguments)
     for argument in arguments:
+        group, _, value = argument.partition("=")
+        if value == "null" and (ROOT / "conf" / group).is_dir():
+            choices = ", ".join(sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml")))
+            print(f"Error: {argument} is no choice; expected one of {choices}. Or leave it out.", file=sys.stderr)
+            sys.exit(1)
         better = quoted(argument)
         if better is not None:
             print(

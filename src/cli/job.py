@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import math
 import sys
@@ -46,6 +47,10 @@ Job = Callable[[DictConfig], Any]
 
 def start(main: Callable[[], Any]) -> None:
     """Run an entry point, if its command line can be read."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # Terminals of old have no bars and bullets, which is no reason to end.
+            stream.reconfigure(errors="replace")
     check_command_line(sys.argv[1:])
     main()
 

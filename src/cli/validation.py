@@ -13,6 +13,7 @@ from src.metrics.directions import mode_of, monitor_mode
 from src.utils.errors import ConfigError
 from src.utils.validation import (
     Choices,
+    Fraction,
     Limit,
     Names,
     Natural,
@@ -46,6 +47,8 @@ RULES: Rules = {
         "an image, a folder, a glob, a video, the number of a camera, or a list of these",
         StrictStr | Natural | list[StrictStr | Natural] | None,
     ),
+    "network": ("true or false", StrictBool),
+    "region": ("four fractions, such as [0.5, 0, 1, 1], or null", Annotated[list[Fraction], Len(4, 4)] | None),
     "detector_path": ("a path", StrictStr | None),
     "batch_size": ("a whole number of 1 or more", Positive),
     "device": ("auto, cpu or cuda", StrictStr),

@@ -18,6 +18,7 @@ from torch.utils.data import BatchSampler, DataLoader
 from src.data.dataset import Batch, StoreDataset, identity, single_threaded
 from src.data.datasets.labeled_images import LabeledImages
 from src.data.sampling import EpochSampler, balanced_weights
+from src.data.shared_memory import check_shared_memory
 from src.data.store.feature_dataset import FeatureDataset
 from src.data.store.feature_store import VIEWS, FeatureStore, View
 from src.data.store.packed_store import Split
@@ -168,6 +169,7 @@ class StoreDataModule(LabeledImages, LightningDataModule):
         return self._loader(dataset, _batch_sampler(indices, self.batch_size))
 
     def _loader(self, dataset: StoreDataset, batches: BatchSampler) -> DataLoader[Batch]:
+        check_shared_memory(self.num_workers, self.batch_size * 3 * self.image_size**2)
         return DataLoader(
             dataset,
             batch_sampler=batches,

@@ -137,6 +137,11 @@ def new_model(
     Raises:
         ConfigError: If model and data do not fit.
     """
+    if len(data.class_names) < 2:
+        raise ConfigError(
+            f"data={data.name} has the single class {', '.join(data.class_names)}; expected two or more to tell apart. "
+            "Check data.path and data.classes."
+        )
     backbone, head = plain(cfg.backbone), plain(cfg.head)
     outputs = ["expression"]
     if cfg.head.valence_arousal:

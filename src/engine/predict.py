@@ -19,12 +19,16 @@ from src.data.readers.file_tree import printable
 from src.data.readers.images import UnreadableImage
 from src.inference.annotation import Annotator
 from src.inference.camera import read_camera
+from src.inference.detection import build_detector
+from src.inference.network import fetch_image, is_address, read_stream
 from src.inference.people import PERSON, People
 from src.inference.pictures import as_frame
 from src.inference.predictor import DEFAULT_WEIGHTS, EmotionPredictor
 from src.inference.progress import Progress
 from src.inference.quality import QualityLimits
+from src.inference.region import within
 from src.inference.results import AFFECT, Frame, Prediction
+from src.inference.sound import add_sound
 from src.inference.sources import Source, find_sources
 from src.inference.tables import PredictionTable
 from src.inference.video import Part, UnreadableVideo, read_video, video_seconds
@@ -135,7 +139,7 @@ class PredictionJob:
         """Yield the images that can be read, and report the others."""
         for source in sources:
             try:
-                yield as_frame(source.name)
+                yield fetch_image(source.name) if is_address(source.name) else as_frame(source.name)
             except UnreadableImage as error:
                 self._finish(Item(source.name, "picture", "failed", reason=str(error)))
 
@@ -144,13 +148,14 @@ class PredictionJob:
         every_n = self.part.every_n if source.kind == "video" else 1
         item, people = Item(source.name, source.kind), People(self.predictor.backend.class_names)
         progress: Progress | None = None
+        now = 0.0
         with ExitStack() as stack:
-            if source.kind == "camera":
+            if source.kind == "video":
+                frames = read_video(Path(source.name), self.part)
+            else:
                 stack.enter_context(stop_requests.deferred())
                 log.info("%s: recording; stop with Ctrl-C", source.name)
-                frames = read_camera(source.number, self.cfg.max_seconds)
-            else:
-                frames = read_video(Path(source.name), self.part)
+                frames = self._recorded(source)
             writer = None
             if self.cfg.annotate:
                 writer = stack.enter_context(VideoWriter(self._free_name(source.name, choose_encoder()[1])))
@@ -170,14 +175,22 @@ class PredictionJob:
                         log.info("%s: %d frames so far, %s", printable(item.source), item.frames, progress.news(now))
             except UnreadableVideo as error:
                 item.status, item.reason = "incomplete" if item.frames else "failed", str(error)
+        if writer is not None and progress is not None and source.kind == "video":
+            add_sound(writer.path, Path(source.name), progress.first, now)
         item.people = len(people.known)
         self._write_people(people, source)
         n_people = "1 person" if item.people == 1 else f"{item.people} people"
         self._finish(item, f"{item.frames} frames, {item.faces} faces of {n_people}")
 
+    def _recorded(self, source: Source) -> Iterator[Frame]:
+        """Return what a camera, here or at an address, sees."""
+        if source.kind == "camera":
+            return read_camera(source.number, self.cfg.max_seconds)
+        return read_stream(source.name, self.cfg.max_seconds)
+
     def _end(self, source: Source) -> float:
         """Return when what is looked at of a video or camera ends, in seconds; infinite if that is not known."""
-        if source.kind == "camera":
+        if source.kind != "video":
             return self.cfg.max_seconds or math.inf
         return min(video_seconds(Path(source.name)) or math.inf, self.part.end or math.inf)
 
@@ -225,15 +238,14 @@ def predict(cfg: DictConfig) -> None:
     if cfg.input is None:
         raise ConfigError("input=null; give an image, a folder, a glob, a video or the number of a camera.")
     given = OmegaConf.to_container(cfg.input) if OmegaConf.is_config(cfg.input) else cfg.input
-    sources = find_sources(given)  # type: ignore[arg-type]  # validated
+    sources = find_sources(given, cfg.network)  # type: ignore[arg-type]  # validated
     if cfg.end is not None and cfg.end <= cfg.start:
         raise ConfigError(f"end={cfg.end:g} is not after start={cfg.start:g}; set end to a later second, or to null.")
     if cfg.annotate and any(source.kind != "picture" for source in sources):
         choose_encoder()  # refuses before the model is loaded
     predictor = EmotionPredictor(
         cfg.ckpt_path or DEFAULT_WEIGHTS,
-        detector=cfg.detector,
-        detector_path=cfg.detector_path,
+        detector=within(build_detector(cfg.detector, cfg.detector_path), cfg.region),
         quality=QualityLimits(**cfg.quality),
         backend=cfg.backend,
         vocabulary=cfg.head.vocabulary,

@@ -1,4 +1,4 @@
-"""What `input=` means: images, videos, a camera."""
+"""What `input=` means: images, videos, a camera, an address."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from PIL import Image
 from src.data.readers.class_folders import SUFFIXES
 from src.data.readers.file_tree import visible_files
 from src.data.readers.images import BROKEN
+from src.inference.network import address_suffix, check_address, is_address
 from src.utils.errors import ConfigError
 
-Kind = Literal["picture", "video", "camera"]
+Kind = Literal["picture", "video", "camera", "stream"]
 VIDEOS = {
     ".mp4",
     ".m4v",
@@ -44,8 +45,8 @@ class Source:
     """One image, video or camera.
 
     Attributes:
-        kind: Which of them.
-        name: The file as the user would write it, or `camera 0`.
+        kind: Which of them; `stream` for a video at an address.
+        name: The file as the user would write it, or `camera 0`, or an address.
         number: Number of the camera; 0 for files.
     """
 
@@ -54,11 +55,13 @@ class Source:
     number: int = 0
 
 
-def find_sources(given: str | int | Sequence[str | int]) -> list[Source]:
+def find_sources(given: str | int | Sequence[str | int], network: bool = False) -> list[Source]:
     """Return what an input means, folders and globs in the order of their names.
 
     Args:
-        given: An image, a folder (with its subfolders), a glob, a video, the number of a camera, or a list of these.
+        given: An image, a folder (with its subfolders), a glob, a video, the number of a camera, an address, or a list
+            of these.
+        network: Whether addresses are allowed.
 
     Raises:
         ConfigError: If there is nothing of the kind.
@@ -66,8 +69,11 @@ def find_sources(given: str | int | Sequence[str | int]) -> list[Source]:
     if isinstance(given, Sequence) and not isinstance(given, str):
         if not given:
             raise ConfigError(f"input=[]; {EXPECTED}.")
-        return [source for one in given for source in find_sources(one)]
+        return [source for one in given for source in find_sources(one, network)]
     text = str(given)
+    if is_address(text) and not Path(text).exists():
+        check_address(text, network)
+        return [Source("picture" if address_suffix(text) in IMAGES else "stream", text)]
     path = Path(os.path.expanduser(text))
     if path.is_dir():
         found = [str(p) for p in sorted(visible_files(path)) if _is_media(p)]

@@ -79,9 +79,20 @@ def read_video(path: Path, part: Part = WHOLE) -> Iterator[Frame]:
     except DAMAGED as error:
         raise UnreadableVideo(f"not a video, or of an unknown format ({_reason(error)})") from None
     with container:
-        if not container.streams.video:
-            raise UnreadableVideo("it has no images, only sound or text")
-        yield from _Decoder(str(path), container, part).frames()
+        yield from decode(str(path), container, part)
+
+
+def decode(source: str, container: InputContainer, part: Part = WHOLE) -> Iterator[Frame]:
+    """Read the video of an open container, see `read_video`.
+
+    Args:
+        source: What its frames are said to come from.
+        container: The container.
+        part: Which of its frames.
+    """
+    if not container.streams.video:
+        raise UnreadableVideo("it has no images, only sound or text")
+    yield from _Decoder(source, container, part).frames()
 
 
 class _Decoder:

@@ -17,6 +17,7 @@ from src.inference.annotation import Annotator
 from src.inference.people import People
 from src.inference.pictures import as_frame
 from src.inference.results import Frame, Image
+from src.inference.sound import add_sound
 from src.inference.tables import PredictionTable
 from src.inference.video import UnreadableVideo, read_video
 from src.inference.video_writer import VideoWriter
@@ -165,6 +166,7 @@ class Analyst:
                 if not count:
                     raise
                 broken = f"The file is broken: {error}."
+        add_sound(writer.path, Path(path), 0.0, seconds)
         length = frames.cut or f"{count} frames, {seconds:.1f} s."
         text = " ".join(f"{length} {broken} {remark}".split())
         return View(

@@ -56,3 +56,11 @@ def test_the_message_names_the_form_that_works(key, capsys):
         check_command_line(["seed=0", f"{key}=my run (1)"])
     assert stop.value.code == 1
     assert f"""'{key}="my run (1)"'""" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("argument", ["logger=null", "callbacks=null", "head=null"])
+def test_a_group_has_no_choice_of_nothing(argument, capsys):
+    with pytest.raises(SystemExit, match="1"):
+        check_command_line([argument])
+    assert f"{argument} is no choice; expected one of " in capsys.readouterr().err
+    check_command_line(["data.path=null", "head=linear"])

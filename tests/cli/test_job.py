@@ -1,11 +1,13 @@
-"""Tests of which errors are a user's to mend."""
+"""Tests of how a job starts, and of which errors are a user's to mend."""
 
 import errno
+import io
 import os
+import sys
 
 import pytest
 
-from src.cli.job import _mistake
+from src.cli.job import _mistake, start
 from src.utils.errors import ConfigError
 
 
@@ -29,3 +31,12 @@ def test_a_failed_write_is_one_sentence(number, message):
 def test_a_mistake_in_the_code_is_none_of_the_users():
     assert _mistake(OSError(errno.EBADF, "Bad file descriptor")) is None
     assert _mistake(KeyError("x")) is None
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8"])
+def test_terminals_without_bars_and_bullets_get_something_else(monkeypatch, encoding):
+    monkeypatch.setattr(sys, "argv", ["train"])
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding, write_through=True))
+    start(lambda: print("\u2501\u2022 62 %"))
+    shown = sys.stdout.buffer.getvalue().decode(encoding).strip()
+    assert shown == ("\u2501\u2022 62 %" if encoding == "utf-8" else "?? 62 %")

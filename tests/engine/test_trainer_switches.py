@@ -73,6 +73,7 @@ def test_a_run_ends_with_numbers(tmp_path, data_dir, switches):
         ("trainer.max_epochs=null", "trainer.max_epochs=None; expected a whole number"),
         ("trainer.precision=16-true", "trainer.precision=16-true; expected one of auto"),
         ("+trainer.barebones=true", "barebones"),
+        ("data.classes=[happy]", "data=synthetic has the single class happy; expected two or more"),
         ("optimizer.lr=1e30", "the loss is nan in epoch 0, batch 1: the training has diverged.*Lower optimizer.lr"),
         (
             "scheduler=plateau scheduler.monitor=val/nothing scheduler.mode=max",

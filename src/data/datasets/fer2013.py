@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ EXPECTED = "Kaggle's fer2013.csv (columns emotion,pixels,Usage), or the .tar.gz,
 class Fer2013DataModule(StoreDataModule):
     """FER2013: 35,887 gray faces of 48 x 48 pixels in seven classes; 28,709 / 3,589 / 3,589."""
 
+    labels: ClassVar[tuple[str, ...]] = LABELS
     classes = canonical_order(LABELS)
     raw_name = "fer2013"
     source_hint = f"{EXPECTED}; or Kaggle's folders train/<class>/Training_*.jpg and test/<class>/*Test_*.jpg"
@@ -45,7 +46,7 @@ class Fer2013DataModule(StoreDataModule):
         """
         path = self.source()
         if is_fer2013_folder(path):
-            yield from fer2013_folder(path, LABELS)
+            yield from fer2013_folder(path, self.labels)
             return
         with open_table(path, "data.path", EXPECTED, COLUMNS) as rows:
             columns = [name.strip() for name in next(rows, [])]
@@ -59,9 +60,21 @@ class Fer2013DataModule(StoreDataModule):
                 yield Record(
                     id=str(number),
                     split=_split(path, number, row[usage].strip()),
-                    label=_label(path, number, row[emotion].strip()),
+                    label=_label(path, number, row[emotion].strip(), self.labels),
                     image=_image(path, number, row[pixels]),
                 )
+
+
+class CkPlusDataModule(Fer2013DataModule):
+    """CK+ (Lucey et al., CVPR Workshops 2010) as Kaggle has it in FER2013's layout: 920 faces in eight classes.
+
+    The table does not tell the subjects, so people of its training split are in the others, too.
+    """
+
+    labels = (*LABELS, "contempt")
+    classes = canonical_order(labels)
+    raw_name = "ckplus"
+    source_hint = "CK+ in FER2013's layout, such as Kaggle's ckextended.csv (labels 0 to 7)"
 
 
 def _split(path: Path, number: int, usage: str) -> Split:
@@ -70,10 +83,10 @@ def _split(path: Path, number: int, usage: str) -> Split:
     return SPLIT_OF[usage]
 
 
-def _label(path: Path, number: int, emotion: str) -> str:
-    if not (emotion.isdecimal() and int(emotion) < len(LABELS)):
-        raise _broken_row(path, number, f"the label {emotion!r}", "a number from 0 to 6")
-    return LABELS[int(emotion)]
+def _label(path: Path, number: int, emotion: str, labels: Sequence[str]) -> str:
+    if not (emotion.isdecimal() and int(emotion) < len(labels)):
+        raise _broken_row(path, number, f"the label {emotion!r}", f"a number from 0 to {len(labels) - 1}")
+    return labels[int(emotion)]
 
 
 def _image(path: Path, number: int, pixels: str) -> NDArray[np.uint8]:

@@ -151,6 +151,17 @@ def test_columns_are_found_by_name(tmp_path: Path) -> None:
     assert (record.id, record.split, record.label) == ("0", "test", "happy")
 
 
+def test_ck_plus_has_the_same_layout_and_contempt(tmp_path: Path) -> None:
+    path = tmp_path / "ckextended.csv"
+    rows = [f"{label},{text(pixels(label))},{usage}" for label in range(8) for usage in ("Training", "PublicTest")]
+    path.write_text("\n".join(["emotion,pixels,Usage", *rows]))
+    store = build("ckplus", path, tmp_path / "cache").store
+    labels = [store.class_names[i] for i in store.labels]
+    assert labels[::2] == [*KAGGLE, "contempt"]
+    with pytest.raises(ConfigError, match="the label '7'; expected a number from 0 to 6"):
+        list(data_module(path, tmp_path / "cache").records())
+
+
 def test_labels_are_served_in_canonical_order(tmp_path: Path) -> None:
     data = data_module(write_plain(tmp_path, table()), tmp_path / "data")
     _, labels, n_unmapped = data.split_rows("train")
