@@ -3,6 +3,7 @@
 import errno
 import json
 from functools import partial
+from itertools import product
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from tests.cli.test_cli import environment, fork
 from tests.helpers import kills
 from tests.helpers.forking import run_forked
 from tests.helpers.full_disk import fill_disk, full_disk
+from tests.helpers.image_files import write
 from tests.helpers.running import TINY, read_checkpoint, tiny_config
 
 
@@ -23,6 +25,51 @@ from tests.helpers.running import TINY, read_checkpoint, tiny_config
 @pytest.mark.parametrize("workers", [0, 2])
 def test_random_kills_leave_no_trace(tmp_path, workers):
     assert kills.run(tmp_path, 10, workers, seed=workers) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_killed_prepare_leaves_nothing_half_made(tmp_path, seed):
+    for key, (name, i) in enumerate(product(("happy", "sad", "fear"), range(400))):
+        write(tmp_path / "mine" / name / f"{i}.png", key=key)
+
+    def prepare(folder):
+        return "src.prepare", ["data=folder", f"data.path={tmp_path / 'mine'}", f"data_dir={folder}"]
+
+    straight, killed = kills.repeat(prepare, tmp_path, 8, seed)
+    assert len(kills.same_files(straight, killed, "cache/folder-*/*")) >= 3
+    assert not [path.name for path in (killed / "cache").iterdir() if "tmp" in path.name]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+def test_killed_features_are_gone_on_with(tmp_path, data_dir, seed):
+    """Trainings on cached features, killed while these are computed, too."""
+    images = ["data.n_train=300", "data.n_val=28", "data.n_test=35", "data.batch_size=8", "backbone=emonet_fer_small"]
+
+    def train(folder):
+        options = [f"data_dir={folder}", f"hydra.run.dir={folder / 'run'}", "ckpt_path=auto", "logger=none"]
+        return "src.train", [*images, *options, "trainer=cpu", "trainer.precision=32-true", "cache=true"]
+
+    straight, killed = kills.repeat(train, tmp_path, 6, seed)
+    assert kills.same_files(straight, killed, "run/predictions.csv")
+    assert kills.same_files(straight, killed, "cache/features/*/*.bin")
+    results = [json.loads((folder / "run" / "metrics.json").read_text()) for folder in (straight, killed)]
+    assert results[0]["test/accuracy"] == results[1]["test/accuracy"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_killed_sweep_is_gone_on_with(tmp_path, data_dir, seed):
+    tiny = [option for option in TINY if not option.startswith("logger")]
+
+    def sweep(folder):
+        options = [f"data_dir={data_dir}", f"hydra.sweep.dir={folder}", "sweep.resume=true", "logger=csv"]
+        return "src.train", ["-m", *tiny, *options, "head=linear,multihead", "seed=0,1"]
+
+    straight, killed = kills.repeat(sweep, tmp_path, 6, seed)
+    assert len(kills.same_files(straight, killed, "*/predictions.csv")) == 4
+    assert len(list(killed.glob("*/metrics.json"))) == 4
 
 
 def test_a_checkpoint_is_replaced_as_a_whole(tmp_path):

@@ -14,6 +14,7 @@ import runpy
 import signal
 import sys
 import time
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
@@ -31,18 +32,18 @@ OPTIONS = [
 ]
 
 
-def attempt(overrides: list[str], delay: float | None) -> tuple[bool, float]:
-    """Run `src.train` in a forked process; kill it after some seconds. Return whether it finished, and the time."""
+def attempt(overrides: list[str], delay: float | None, module: str = "src.train") -> tuple[bool, float]:
+    """Run a command in a forked process; kill it after some seconds. Return whether it finished, and the time."""
     start = time.monotonic()
     child = os.fork()
     if child == 0:
         quiet = os.open(os.devnull, os.O_WRONLY)
         os.dup2(quiet, 1)
         os.dup2(quiet, 2)
-        sys.argv = ["src.train", *overrides]
+        sys.argv = [module, *overrides]
         code = 0
         try:
-            runpy.run_module("src.train", run_name="__main__")
+            runpy.run_module(module, run_name="__main__")
         except SystemExit as stop:
             code = int(stop.code or 0)
         os._exit(code)
@@ -80,6 +81,41 @@ def run(folder: Path, kills: int, workers: int, seed: int) -> list[str]:
         differ += [f"{killed.name}/{name}" for name in different(straight, killed)]
         if n >= kills:
             return differ
+
+
+def repeat(command: Callable[[Path], tuple[str, list[str]]], folder: Path, kills: int, seed: int) -> tuple[Path, Path]:
+    """Run a command to its end, and elsewhere again and again with a kill at a random moment, until it finishes.
+
+    Args:
+        command: Module and options of the command that works in a folder.
+        folder: Folder of both.
+        kills: How often it is killed.
+        seed: Seed of the moments.
+
+    Returns:
+        The folder of the one that was left alone, and the folder of the other.
+    """
+    import src.engine.fit  # noqa: F401  # once, for all attempts
+
+    rng, straight, killed = random.Random(seed), folder / "straight", folder / "killed"
+    module, options = command(straight)
+    _, seconds = attempt(options, None, module)
+    module, options = command(killed)
+    for n in range(kills):
+        if attempt(options, rng.uniform(0, 0.9 * seconds), module)[0]:
+            print(f"it finished after {n} kills", flush=True)
+            break
+    assert attempt(options, None, module)[0]
+    return straight, killed
+
+
+def same_files(straight: Path, killed: Path, pattern: str) -> list[str]:
+    """Return the files of a pattern, relative to their folder; they must be the same in both, byte for byte."""
+    names = [sorted(path.relative_to(root).as_posix() for path in root.glob(pattern)) for root in (straight, killed)]
+    assert names[0] == names[1]
+    for name in names[0]:
+        assert (straight / name).read_bytes() == (killed / name).read_bytes(), name
+    return names[0]
 
 
 def different(straight: Path, killed: Path) -> list[str]:
