@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from torchvision.ops import box_iou
 
 from src.inference.results import Box, FacePrediction, Prediction
 
-# Boxes that overlap by less are not taken for the same person.
+# Boxes that overlap by less are not taken for the same person, unless they are near, see below.
 MIN_IOU = 0.3
+# How far a face may be from where it is expected, in sides of faces: so much a second, and not more than so much.
+REACH_PER_SECOND, MAX_REACH = 3.0, 1.2
+# Sides of near boxes differ by this factor at most.
+MAX_GROWTH = 1.7
+# Motion goes on for so long without being seen, in seconds; of it, each sight tells this fraction.
+MAX_COASTING, NEW_MOTION = 0.5, 0.5
 # A person who has not been seen for longer comes back as somebody else.
 MAX_GAP_SECONDS = 1.0
 # Of the last five frames, the present one last: the smoothing of EmoNet's authors for videos (Toisoul et al., 2021).
@@ -28,17 +36,33 @@ class Track:
         number: From 1 up.
         box: Where the person was last.
         time: When, in seconds.
+        velocity: How the centre of the box moves, in pixels a second.
         recent: Frame numbers and predictions of at most the last `len(WEIGHTS)` frames.
     """
 
     number: int
     box: Box
     time: float
+    velocity: tuple[float, float] = (0.0, 0.0)
     recent: deque[tuple[int, FacePrediction]] = field(default_factory=lambda: deque(maxlen=len(WEIGHTS)))
+
+    def expected(self, time: float) -> Box:
+        """Return where the person should be, if nothing changes."""
+        seconds = min(time - self.time, MAX_COASTING)
+        return self.box._replace(x=self.box.x + seconds * self.velocity[0], y=self.box.y + seconds * self.velocity[1])
+
+    def see(self, box: Box, time: float) -> None:
+        """Follow the person to where it is found."""
+        seconds = time - self.time
+        if seconds > 0:
+            moved = [now - before for now, before in zip(_centre(box), _centre(self.box), strict=True)]
+            x, y = (old + NEW_MOTION * (way / seconds - old) for old, way in zip(self.velocity, moved, strict=True))
+            self.velocity = (x, y)
+        self.box, self.time = box, time
 
 
 class Tracker:
-    """Gives the faces of a video their tracks: the assignment of the largest total intersection over union."""
+    """Gives the faces of a video their tracks, by where people should be: those of the best total assignment."""
 
     def __init__(self, *, smooth: bool = True, every_n: int = 1) -> None:
         """Start without tracks.
@@ -60,11 +84,13 @@ class Tracker:
         """Return the next frame with tracks, its faces in their order."""
         index, time = prediction.frame.index or 0, prediction.frame.time or 0.0
         self._tracks = [track for track in self._tracks if self._may_return(track, index, time)]
-        matches = assign([track.box for track in self._tracks], [face.box for face in prediction.faces])
+        reach = [min(MAX_REACH, REACH_PER_SECOND * (time - track.time)) for track in self._tracks]
+        expected = [track.expected(time) for track in self._tracks]
+        matches = assign(expected, [face.box for face in prediction.faces], reach)
         faces = []
         for i, face in enumerate(prediction.faces):
             track = self._tracks[matches[i]] if i in matches else self._start(face.box, time)
-            track.box, track.time = face.box, time
+            track.see(face.box, time)
             track.recent.append((index, face))
             shown = smoothed(track.recent) if self.smooth else face
             faces.append(replace(shown, track=track.number))
@@ -81,15 +107,33 @@ class Tracker:
         return track
 
 
-def assign(known: list[Box], found: list[Box]) -> dict[int, int]:
-    """Return which known box each found one continues, where one does: index in `found` -> index in `known`."""
+def assign(known: list[Box], found: list[Box], reach: Sequence[float] = ()) -> dict[int, int]:
+    """Return which known box each found one continues, where one does: index in `found` -> index in `known`.
+
+    Args:
+        known: Boxes where people are expected.
+        found: Boxes of faces.
+        reach: How far from each known box, in sides of faces, a face without overlap may be; none for nothing.
+    """
     if not known or not found:
         return {}
     overlap = box_iou(_corners(found), _corners(known)).numpy()
-    # Too small an overlap counts as none, lest it decides between pairs that are.
-    overlap[overlap < MIN_IOU] = 0.0
-    rows, columns = linear_sum_assignment(overlap, maximize=True)
-    return {int(i): int(j) for i, j in zip(rows, columns, strict=True) if overlap[i, j] > 0.0}
+    # Too small an overlap counts as none, lest it decides between pairs that are. Any of the others counts more than
+    # mere nearness.
+    score = np.where(overlap >= MIN_IOU, 1 + overlap, 0.0)
+    for i, face in enumerate(found):
+        for j, (box, room) in enumerate(zip(known, reach, strict=False)):
+            side = (face.width + box.width) / 2
+            away = math.dist(_centre(face), _centre(box)) / side
+            growth = max(face.width, box.width) / min(face.width, box.width)
+            if score[i, j] == 0 and away < room and growth < MAX_GROWTH:
+                score[i, j] = (1 - away / room) / len(found)
+    rows, columns = linear_sum_assignment(score, maximize=True)
+    return {int(i): int(j) for i, j in zip(rows, columns, strict=True) if score[i, j] > 0.0}
+
+
+def _centre(box: Box) -> tuple[float, float]:
+    return box.x + box.width / 2, box.y + box.height / 2
 
 
 def smoothed(recent: Iterable[tuple[int, FacePrediction]]) -> FacePrediction:

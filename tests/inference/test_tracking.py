@@ -57,6 +57,39 @@ def test_whoever_was_in_the_frame_before_is_still_there_however_long_ago():
     assert tracks(fast.update(frame(240, face(10)))) == {10: 2}
 
 
+@pytest.mark.parametrize("hidden", [0, 6])
+@pytest.mark.parametrize("every_n", [1, 3, 5])
+def test_people_who_cross_keep_their_numbers(hidden, every_n):
+    """One walks to the right, one to the left, past each other; the second is behind the first for a while."""
+    tracker = Tracker(every_n=every_n)
+    rng = np.random.default_rng(0)
+    for i in range(0, 75, every_n):
+        noise = rng.normal(0, 1.5, 2)
+        right, left = 8 * i + noise[0], 600 - 8 * i + noise[1]
+        seen = [face(right)] if abs(right - left) < 16 * hidden else [face(right), face(left, y=10.0)]
+        found = tracks(tracker.update(frame(i, *seen)))
+        assert found[right] == 1
+        assert found.get(left, 2) == 2
+
+
+def test_a_jump_within_reach_is_the_same_person_and_one_beyond_is_not():
+    tracker = Tracker(every_n=12)
+    assert tracks(tracker.update(frame(0, face(0)))) == {0: 1}
+    assert tracks(tracker.update(frame(12, face(110)))) == {110: 1}  # half a second later
+    assert tracks(tracker.update(frame(13, face(0)))) == {0: 2}  # a twenty-fifth of one
+    tracker = Tracker(every_n=12)
+    tracker.update(frame(0, face(0)))
+    small = face(100)
+    small = FacePrediction(Box(100.0, 0.0, 40.0, 40.0), small.crop, small.probabilities)
+    assert tracks(tracker.update(frame(12, small))) == {100: 2}  # of another size
+
+
+def test_nearness_never_takes_what_overlaps():
+    known = [Box(0, 0, 100, 100), Box(150, 0, 100, 100)]
+    found = [Box(60, 0, 100, 100), Box(20, 0, 100, 100)]
+    assert assign(known, found, [1.2, 1.2]) == {1: 0, 0: 1}
+
+
 def test_smoothing_is_the_weighted_mean_of_the_last_five_frames():
     values = np.random.default_rng(0).random(9)
     tracker = Tracker()
