@@ -13,6 +13,7 @@ from src.benchmarks.data import data_suite
 from src.benchmarks.loop import loop_suite
 from src.benchmarks.measure import markdown, terminal_table, to_dict
 from src.benchmarks.predict import predict_suite
+from src.benchmarks.video import video_suite
 from src.runs import layout
 from src.utils.atomic_files import write_json
 
@@ -22,6 +23,7 @@ SUITES = {
     "cache": cache_suite,
     "loop": loop_suite,
     "predict": predict_suite,
+    "video": video_suite,
 }
 
 

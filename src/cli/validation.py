@@ -139,7 +139,7 @@ CHOICES: Choices = {
     "split": ("test", "val"),
     "tta": ("none", "flip", "crops"),
     "metric": ("f1_macro", "accuracy", "balanced_accuracy", "f1_weighted"),
-    "suite": ("data", "backbone", "cache", "loop", "predict", "all"),
+    "suite": ("data", "backbone", "cache", "loop", "predict", "video", "all"),
     "detector": ("retinaface", "haar", "yunet", "none"),
     "backend": ("auto", "torch", "onnx"),
     "precision": ("auto", "32-true", "bf16-mixed", "16-mixed", "64-true"),

@@ -1,11 +1,12 @@
 """Tests that every suite measures what it claims, on next to nothing."""
 
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from src.benchmarks import backbone, backends, cache, loop, suites
+from src.benchmarks import backbone, backends, cache, loop, suites, video
 from src.benchmarks.measure import against, summarize
 from tests.helpers.running import compose_config
 
@@ -69,12 +70,34 @@ def test_backends(monkeypatch):
     assert rows[0].note == f"{500 * rows[0].seconds:.3g} ms a face"
 
 
-@pytest.mark.parametrize("suite", ["backbone", "cache", "data", "loop", "predict", "all"])
+def test_video(tmp_path, monkeypatch):
+    monkeypatch.setattr(video, "SHIPPED", ("emonet_fer_small",))
+    monkeypatch.setattr(video, "N_FRAMES", 4)
+    rows = video.video_suite(SimpleNamespace(rounds=1))
+    stages = [
+        "decode",
+        "detect",
+        "crop, predict and track",
+        "table",
+        "draw",
+        "encode",
+        "in all, without drawing",
+        "in all",
+    ]
+    assert [row.name for row in rows] == [f"emonet_fer_small: {stage}" for stage in stages]
+    seconds = [row.seconds for row in rows]
+    assert all(value > 0 for value in seconds)
+    assert seconds[-1] == pytest.approx(sum(seconds[:-2]))
+    assert seconds[-2] == pytest.approx(sum(seconds[:4]))
+    assert "4 faces in 4 frames" in rows[-1].note
+
+
+@pytest.mark.parametrize("suite", ["backbone", "cache", "data", "loop", "predict", "video", "all"])
 def test_every_suite_is_reachable(tmp_path, suite, monkeypatch):
     for name in suites.SUITES:
         monkeypatch.setitem(suites.SUITES, name, lambda cfg, s=name: [summarize(s, "x", [1.0])])
     suites.benchmark(config(tmp_path, f"suite={suite}"))
     table = (tmp_path / "benchmark.md").read_text()
-    expected = ["backbone", "cache", "data", "loop", "predict"] if suite == "all" else [suite]
+    expected = ["backbone", "cache", "data", "loop", "predict", "video"] if suite == "all" else [suite]
     assert all(f"| {name}: x |" in table for name in expected)
     assert table.count(": x |") == len(expected)
