@@ -130,6 +130,12 @@ class CombinedDataModule(StoreDataModule):
         # Not instantiate: what to build is read from our own file, never from the options.
         return Part(label, get_class(own["_target_"])(**keys, **whole, dedup=False))
 
+    @property
+    def vocabulary(self) -> str:
+        """That of the first part, if it has all classes, so that its evaluations find the model's."""
+        first = self._parts[0].data
+        return first.vocabulary if set(first.own_classes) == set(self.own_classes) else super().vocabulary
+
     def origins(self) -> list[str]:
         """Return the part that each image comes from, (N,)."""
         return [str(name).partition("/")[0] for name in self.store.ids]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,17 @@ def test_votes_beside_the_labels_stay_a_second_vocabulary(folders: list[Path], t
     others = torch.arange(len(batch["row"])) != first
     assert torch.isnan(batch["second_target"][others]).all() and torch.isnan(batch["valence"][others]).all()
     assert "target" not in batch
+
+
+def test_the_classes_are_called_as_those_of_the_first_part_if_they_are_its_own(tmp_path: Path) -> None:
+    for part, names in (("a", KAGGLE), ("b", ("happy", "sad"))):
+        for key, (name, i) in enumerate(product(names, range(3))):
+            write(tmp_path / part / name / f"{i}.png", key=key + 100 * len(names))
+    votes = {**voted(tmp_path), "name": "fer2013_votes", "mode": "soft"}
+    other, few = ({"name": "folder", "path": str(tmp_path / part), "split_seed": 1} for part in ("a", "b"))
+    assert set(combined(tmp_path, votes, other).vocabularies) == {"fer2013", "ferplus"}
+    assert set(combined(tmp_path, other, votes).vocabularies) == {"folder", "ferplus"}
+    assert combined(tmp_path, few, other).vocabulary == "combined"
 
 
 def test_votes_of_two_kinds_are_refused(tmp_path: Path) -> None:
