@@ -1,4 +1,7 @@
-"""What commands do with files of each kind, as functions of a file or a folder."""
+"""What commands do with files of each kind, as functions of a file or a folder.
+
+What is accepted must make sense: assertions look for answers that are wrong in silence.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +22,15 @@ from src.cli.sweep_summary import summarize_sweep
 from src.data.audit.report import open_audit
 from src.data.readers.fingerprint import source_fingerprint
 from src.data.readers.images import UnreadableImage
-from src.data.store.packed_store import PackedStore, Record, Skipped
+from src.data.store.packed_store import SPLITS, PackedStore, Record, Skipped, image_digest
 from src.engine.compare import compare_runs
 from src.inference.annotation import Annotator
-from src.inference.backend import TorchBackend
+from src.inference.backend import BackendOutput, TorchBackend
 from src.inference.detection import build_detector
 from src.inference.onnx_backend import OnnxBackend
+from src.inference.people import People
 from src.inference.predictor import EmotionPredictor
+from src.inference.results import Prediction
 from src.inference.sources import find_sources
 from src.inference.video import UnreadableVideo, read_video
 from src.inference.video_writer import VideoWriter
@@ -47,19 +52,35 @@ def predictor() -> EmotionPredictor:
     return EmotionPredictor(backend=TorchBackend(tiny_model("linear")))
 
 
+def _check(prediction: Prediction) -> Prediction:
+    """Look for numbers that are none of a face, or of its image."""
+    pixels = prediction.frame.image
+    assert pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.size
+    for face in prediction.faces:
+        fractions = np.array(list(face.probabilities.values()))
+        assert np.isfinite(fractions).all() and (fractions >= 0).all() and abs(fractions.sum() - 1) < 1e-3
+        assert np.isfinite(np.array([face.box, face.crop])).all() and face.box.width > 0 and face.box.height > 0
+        assert all(value is None or np.isfinite(value) for value in (face.valence, face.arousal))
+    return prediction
+
+
 def image(path: Path) -> None:
     """`predict input=image`."""
     find_sources(str(path))
-    Annotator().draw(predictor().predict(path))
+    Annotator().draw(_check(predictor().predict(path)))
 
 
 def video(path: Path) -> None:
     """`predict input=video`."""
     find_sources(str(path))
     with TemporaryDirectory() as folder, VideoWriter(Path(folder) / "out") as writer:
-        annotator = Annotator()
+        annotator, last, people = Annotator(), -1.0, People(predictor().backend.class_names)
         for prediction in predictor().track(islice(read_video(path), 20)):
-            writer.write(annotator.draw(prediction), prediction.frame.time or 0.0)
+            writer.write(annotator.draw(_check(prediction)), prediction.frame.time or 0.0)
+            assert prediction.frame.time is not None and prediction.frame.time >= last >= -1.0
+            last = prediction.frame.time
+            people.add(prediction)
+        people.draw()
 
 
 def _consume(name: str, path: Path, **options: object) -> None:
@@ -67,10 +88,29 @@ def _consume(name: str, path: Path, **options: object) -> None:
         module = build(name, path, Path(cache), max_bad=0.99, **options)
         with redirect_stderr(io.StringIO()):
             module.store_options()
+            records: dict[str, Record] = {}
+            skipped = 0
             for entry in module.records():
                 assert isinstance(entry, Record | Skipped)
-            len(module.store)
+                if isinstance(entry, Record):
+                    assert entry.id not in records
+                    records[entry.id] = entry
+                else:
+                    skipped += 1
+            _check_store(module.store, records, skipped)
             open_audit(module.store)
+
+
+def _check_store(store: PackedStore, records: dict[str, Record], skipped: int) -> None:
+    """Look for images and labels that are not those that were read."""
+    assert len(store) == len(records) and len(store.skipped) == skipped
+    for row, name in enumerate(store.ids.tolist()):
+        record = records[name]
+        assert np.array_equal(store.image(row), record.image)
+        assert store.class_names[store.labels[row]] == record.label
+        assert SPLITS[store.splits[row]] == record.split
+        for value in (record.valence, record.arousal):
+            assert np.isnan(value) or -1 <= value <= 1
 
 
 def archive(path: Path) -> None:
@@ -104,7 +144,8 @@ def weights(path: Path) -> None:
     if path.suffix == ".safetensors":
         peek_spec(path)
         read_origin(path)
-    TorchBackend.from_weights(str(path))(_batch(64))
+    backend = TorchBackend.from_weights(str(path))
+    _check_outputs(backend(_batch(backend.image_size)))
     if path.suffix == ".ckpt":
         with TemporaryDirectory() as folder:
             place = Path(folder) / "checkpoints"
@@ -122,7 +163,13 @@ def _batch(side: int):
 def onnx(path: Path) -> None:
     """`predict backend=onnx`."""
     backend = OnnxBackend(str(path), device="cpu")
-    backend(_batch(backend.image_size))
+    _check_outputs(backend(_batch(backend.image_size)))
+
+
+def _check_outputs(output: BackendOutput) -> None:
+    fractions = output.probabilities.double().numpy()
+    assert np.isfinite(fractions).all() and (fractions >= 0).all() and abs(fractions.sum(axis=1) - 1).max() < 1e-2
+    assert all(part is None or np.isfinite(part.double().numpy()).all() for part in (output.valence, output.arousal))
 
 
 def detector(path: Path) -> None:
@@ -154,7 +201,7 @@ def store(path: Path) -> None:
     source_fingerprint(path / "source.csv", {}, path / "sources.json")
     found = PackedStore(path / "store")
     for row in range(len(found)):
-        found.image(row)
+        assert image_digest(found.image(row)).encode() == found.digests[row]
     open_audit(found)
 
 

@@ -8,6 +8,7 @@ name is always complete.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -114,12 +115,14 @@ class PackedStore:
             path: Folder of the store.
 
         Raises:
-            DamagedStore: If a file is missing or has changed; stores of before checksums must only be readable.
+            DamagedStore: If a file is missing or has changed; of stores of before checksums, the images count.
         """
         self.path = path
         try:
-            _verify(path)
+            known = _verify(path)
             self._read(path)
+            if not known:
+                self._verify_images()
         # That a disk does not answer is another matter.
         except (FileNotFoundError, IsADirectoryError, ValueError) as error:
             raise DamagedStore(
@@ -139,6 +142,12 @@ class PackedStore:
         self.landmarks = index.get("landmarks", None)
         self.distribution = index.get("distribution", None)
         self._offsets, self._shapes = index["offset"], index["shape"]
+
+    def _verify_images(self) -> None:
+        """Raise ValueError if an image is not the one that was written."""
+        for row, digest in enumerate(self.digests):
+            if image_digest(self.image(row)).encode() != digest:
+                raise ValueError(f"pixels.bin or index.npz has changed, at the image {self.ids[row]}")
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -169,12 +178,19 @@ class PackedStore:
         return np.flatnonzero(self.splits == SPLITS.index(split))
 
 
-def _verify(path: Path) -> None:
-    """Raise ValueError if a file is not what was written."""
+def image_digest(image: NDArray[np.uint8]) -> str:
+    """Return the hash of an image's shape and pixels, (H, W) gray or (H, W, 3)."""
+    pixels = np.ascontiguousarray(image)
+    return hashlib.blake2b(repr((*pixels.shape, 1)[:3]).encode() + pixels.data, digest_size=16).hexdigest()
+
+
+def _verify(path: Path) -> bool:
+    """Raise ValueError if a file is not what was written; return whether that is known."""
     known = require_json(path / CHECKSUMS, dict[str, list[int]], "")
     for name in FILES if known else ():
         if file_checksums(path / name) != known.get(name):
             raise ValueError(f"{name} has changed since it was written")
+    return bool(known)
 
 
 def _check_index(index: Mapping[str, NDArray[Any]], n_classes: int, n_bytes: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -24,6 +23,7 @@ from src.data.store.packed_store import (
     PackedStore,
     Record,
     Skipped,
+    image_digest,
 )
 from src.data.vocabulary import canonical_order
 from src.utils.atomic_files import sync_files, write_json
@@ -136,7 +136,7 @@ def _write_pixels(
         shape = (*image.shape, 1)[:3]
         columns["offset"].append(file.tell())
         columns["shape"].append(shape)
-        columns["digest"].append(hashlib.blake2b(repr(shape).encode() + image.data, digest_size=16).hexdigest())
+        columns["digest"].append(image_digest(image))
         for name in fields:
             columns[name].append(getattr(entry, name))
         file.write(image.data)

@@ -148,6 +148,9 @@ def test_a_store_of_before_checksums_is_accepted(make_store: MakeStore) -> None:
     store = make_store(MIXED)
     (store.path / "checksums.json").unlink()
     np.testing.assert_array_equal(PackedStore(store.path).image(0), MIXED[0].image)
+    flip(store.path / "pixels.bin", 3)
+    with pytest.raises(DamagedStore, match=r"pixels.bin or index.npz has changed, at the image"):
+        PackedStore(store.path)
 
 
 def test_a_damaged_store_is_replaced(make_store: MakeStore) -> None:
