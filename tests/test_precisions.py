@@ -25,7 +25,7 @@ from src.inference.backend import TorchBackend
 from src.models.weights import load_weights
 from src.runs.directory import environment, update_provenance, write_config
 from src.utils.paths import ROOT
-from src.web.analysis import Analyst
+from src.web.analysis import Analyst, Overlay
 from src.web.models import ModelShelf
 from tests.helpers.running import compose_config, read_checkpoint
 
@@ -120,7 +120,7 @@ def test_explaining_and_exporting(run, precision, tmp_path, data_dir):
 
 def test_the_page(run, precision, tmp_path):
     analyst = Analyst(ModelShelf([str(run)], detector="none"), tmp_path, max_seconds=1)
-    view = analyst.frame(draw_face(1, 0, 96).image, run.name, heat=True)
+    view = analyst.frame(draw_face(1, 0, 96).image, run.name, Overlay(heat=True))
     assert "1 face." in view.notice
     assert "nan" not in view.faces.lower()
 

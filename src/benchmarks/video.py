@@ -61,7 +61,7 @@ def _run(predictor: EmotionPredictor, film: Path, folder: Path, stages: _Stages)
     annotator, table = Annotator(), PredictionTable(folder, "csv", backend.class_names, backend.outputs)
     draw, write = stages.timed("draw", annotator.draw), stages.timed("table", table.write)
     try:
-        with table, VideoWriter(folder / "annotated") as writer:
+        with table, VideoWriter(folder / "drawn") as writer:
             encode = stages.timed("encode", writer.write)
             for prediction in stages.pulled("crop, predict and track", predictor.track(_decoded(film, stages))):
                 write(prediction)

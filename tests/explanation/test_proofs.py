@@ -26,6 +26,8 @@ from src.models.losses import CrossEntropy
 from tests.explanation.conftest import Faces
 from tests.helpers.running import compose_config
 
+# A network is trained for a minute first.
+pytestmark = pytest.mark.slow
 MAPS = [name for name in METHODS if name != "attention"]
 OF_A_CLASS = [name for name in MAPS if METHODS[name].has_target]
 MOUTH, BROWS, EYES = [range(48, 68)], [range(17, 22), range(22, 27)], [range(36, 42), range(42, 48)]

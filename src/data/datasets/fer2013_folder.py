@@ -36,7 +36,7 @@ def is_fer2013_folder(path: Path) -> bool:
 
 
 def _is_image_or_table(name: str) -> bool:
-    return is_table(name) or (PurePosixPath(name).suffix.lower() in SUFFIXES and not is_junk(name.split("/")))
+    return is_table(name) or (PurePosixPath(name).suffix.lower() in SUFFIXES and not is_junk(PurePosixPath(name).parts))
 
 
 def fer2013_folder(path: Path, labels: Sequence[str]) -> Iterator[Record | Skipped]:

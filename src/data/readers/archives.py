@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from stat import S_ISLNK
 from typing import IO, Any, Literal
 
@@ -129,7 +129,7 @@ def _opened(path: Path) -> IO[bytes]:
 
 def is_table(name: str) -> bool:
     """Whether a file's name is that of a CSV file, and not of what file managers leave behind."""
-    return name.lower().endswith(".csv") and not is_junk(name.split("/"))
+    return name.lower().endswith(".csv") and not is_junk(PurePosixPath(name).parts)
 
 
 def is_junk(parts: Iterable[str]) -> bool:
