@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -178,6 +179,8 @@ def _folder_tree(root: Path) -> Tree:
 
 
 def _file(path: Path) -> IO[bytes]:
+    if path.exists() and not path.is_file():  # a pipe would wait for its other end
+        raise OSError(errno.EINVAL, "not a file", str(path))
     return path.open("rb")
 
 

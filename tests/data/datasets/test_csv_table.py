@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,15 @@ def test_numbers_as_labels_need_names(tmp_path: Path) -> None:
     assert records["faces/0.png"].label == "happy"
     with pytest.raises(ConfigError, match=r"data\.label_names=\['hungry'\].*neutral"):
         build("csv", path, tmp_path / "cache", label_names=["hungry"])
+
+
+def test_a_pipe_among_the_images_is_not_waited_for(tmp_path: Path) -> None:
+    path = _table(tmp_path, "path,label\n" + _rows() + "faces/pipe.png,happy\n/dev/zero,sad\n")
+    os.mkfifo(tmp_path / "faces" / "pipe.png")
+    records, skipped = contents(build("csv", path, tmp_path / "cache"))
+    assert len(records) == 30
+    assert skipped.keys() == {"faces/pipe.png", "/dev/zero"}
+    assert all("not a file" in reason for reason in skipped.values())
 
 
 def test_missing_and_broken_images_are_skipped_with_a_reason(tmp_path: Path) -> None:
