@@ -61,30 +61,37 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("data")
 
 
-@pytest.fixture(scope="session")
-def synthetic_run(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
-    """The run directory of a small EmoNet that tells synthetic faces apart: classes, valence, arousal and landmarks.
-
-    It takes some 45 seconds to train; tests that need any model at all should make one of `backbone.width=16`.
-    """
+def _train(run_dir: Path, data_dir: Path, *options: str) -> Path:
+    """Train a small EmoNet on synthetic faces, once for all workers: classes, valence, arousal and landmarks."""
     from src.engine.fit import fit_and_test
     from src.runs.directory import environment, update_provenance, write_config
     from tests.helpers.running import tiny_config
 
-    run_dir = shared_folder(tmp_path_factory) / "drawn"
     with FileLock(f"{run_dir}.lock"):
         if (run_dir / "metrics.json").exists():
             return run_dir
         torch.set_num_threads(1)
         run_dir.mkdir(exist_ok=True)
-        data = ["data.n_train=1200", "data.n_val=140", "data.n_test=64", "data.batch_size=32", "transform=flip"]
+        data = ["data.n_val=140", "data.n_test=64", "data.batch_size=32", "transform=flip"]
         model = ["backbone.width=32", "backbone.landmarks=true", "head.valence_arousal=true", "auxiliary_weight=2"]
-        steps = ["trainer.max_epochs=12", "optimizer.lr=5e-3", "scheduler=one_cycle", "trainer.precision=32-true"]
-        cfg = tiny_config(run_dir, data_dir, *data, *model, *steps)
+        steps = ["optimizer.lr=5e-3", "scheduler=one_cycle", "trainer.precision=32-true"]
+        cfg = tiny_config(run_dir, data_dir, *data, *model, *steps, *options)
         write_config(run_dir, cfg)
         update_provenance(run_dir, **environment([], {"data": "synthetic"}))
         fit_and_test(cfg)
     return run_dir
+
+
+@pytest.fixture(scope="session")
+def synthetic_run(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
+    """The run directory of a small EmoNet that tells synthetic faces apart. It takes a minute: for slow tests."""
+    return _train(shared_folder(tmp_path_factory) / "drawn", data_dir, "data.n_train=1200", "trainer.max_epochs=12")
+
+
+@pytest.fixture(scope="session")
+def brief_run(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
+    """The same after a moment, with everything that a run has but the knowledge."""
+    return _train(shared_folder(tmp_path_factory) / "brief", data_dir, "data.n_train=128", "trainer.max_epochs=2")
 
 
 @pytest.fixture(scope="session")

@@ -14,8 +14,7 @@ from PIL import Image
 
 from src.callbacks.gradcam import GradCamFigure
 from src.cli.validation import validate_config
-from src.data.datamodule import StoreDataModule
-from src.engine.build import build_callbacks
+from src.engine.build import build_callbacks, build_data
 from src.engine.explain import explain_model
 from src.engine.fit import fit_and_test
 from src.explanation.images import Predictions, first_of_each_class
@@ -37,10 +36,10 @@ def explain(cfg: DictConfig) -> None:
 
 @pytest.fixture(scope="module")
 def explanation(
-    tmp_path_factory: pytest.TempPathFactory, synthetic_run: Path, data_dir: Path
+    tmp_path_factory: pytest.TempPathFactory, brief_run: Path, data_dir: Path
 ) -> tuple[Path, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("explained")
-    explain_model(config(folder, data_dir, f"ckpt_path={synthetic_run}", "explain.against=[happy,sad]", *QUICK))
+    explain_model(config(folder, data_dir, f"ckpt_path={brief_run}", "explain.against=[happy,sad]", *QUICK))
     return folder, json.loads((folder / "explanation.json").read_text())
 
 
@@ -74,9 +73,9 @@ def test_the_parts_of_the_face_are_measured(explanation: tuple[Path, dict[str, A
     assert (folder / "figures" / "regions.png").stat().st_size > 5_000
 
 
-def test_weights_alone_are_explained(tmp_path: Path, synthetic_run: Path, data_dir: Path) -> None:
+def test_weights_alone_are_explained(tmp_path: Path, brief_run: Path, data_dir: Path) -> None:
     data = ["data=synthetic", "data.n_train=26", "data.n_val=14", "data.n_test=21"]
-    weights = synthetic_run / "checkpoints" / "best.safetensors"
+    weights = brief_run / "checkpoints" / "best.safetensors"
     chosen = [
         "explain.method=hirescam",
         "explain.layer=backbone.conv4",
@@ -108,10 +107,10 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_mistakes_are_named(tmp_path: Path, synthetic_run: Path, data_dir: Path, mistake: str) -> None:
+def test_mistakes_are_named(tmp_path: Path, brief_run: Path, data_dir: Path, mistake: str) -> None:
     overrides, message = MISTAKES[mistake]
     if mistake not in ("no model", "no file"):
-        overrides = [f"ckpt_path={synthetic_run}", *overrides]
+        overrides = [f"ckpt_path={brief_run}", *overrides]
     with pytest.raises(ConfigError, match=message):
         explain(config(tmp_path, data_dir, *overrides))
 
@@ -142,9 +141,10 @@ def test_the_figure_of_a_run_can_be_left_out(tmp_path: Path, data_dir: Path) -> 
         assert any(isinstance(callback, GradCamFigure) for callback in callbacks) == expected
 
 
-def test_the_figure_of_a_run_shows_fixed_images(synthetic_data: StoreDataModule) -> None:
-    indices = first_of_each_class(synthetic_data, "val")
-    labels = synthetic_data.split_rows("val")[1].tolist()
+def test_the_figure_of_a_run_shows_fixed_images(tmp_path: Path, data_dir: Path) -> None:
+    data = build_data(tiny_config(tmp_path, data_dir), transform=None, image_size=64)
+    indices = first_of_each_class(data, "val")
+    labels = data.split_rows("val")[1].tolist()
     assert [labels.index(label) for label in sorted(set(labels))] == indices
 
 
