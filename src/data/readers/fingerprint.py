@@ -10,6 +10,7 @@ from typing import Any
 from src.data.readers.file_tree import visible_files
 from src.data.store.packed_store import FORMAT
 from src.utils.atomic_files import write_json
+from src.utils.errors import ConfigError
 from src.utils.schemas import read_json
 
 
@@ -21,6 +22,9 @@ def source_fingerprint(source: Path | None, options: dict[str, Any], memo: Path)
             its files.
         options: Whatever else determines the store; JSON-serialisable.
         memo: JSON file that remembers hashes by (path, size, time), so that a large file is read once.
+
+    Raises:
+        ConfigError: If the source is neither a file nor a folder.
     """
     content = "" if source is None else _content_hash(source, memo)
     text = json.dumps([FORMAT, content, options], sort_keys=True)
@@ -33,6 +37,9 @@ def _content_hash(source: Path, memo: Path) -> str:
             (str(p.relative_to(source)), p.stat().st_size, p.stat().st_mtime_ns) for p in visible_files(source)
         )
         return hashlib.blake2b(json.dumps(listing).encode(), digest_size=16).hexdigest()
+    if not source.is_file():  # a device may never end
+        found = "is neither a file nor a folder" if source.exists() else "does not exist"
+        raise ConfigError(f"{source} {found}; expected the source of a data set. Check data.path and the like.")
     stat = source.stat()
     key = f"{source.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
     known = read_json(memo, dict[str, str])

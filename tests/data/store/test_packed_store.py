@@ -322,6 +322,13 @@ def test_fingerprint_of_a_folder_follows_its_files(tmp_path: Path) -> None:
     assert source_fingerprint(folder, {}, memo) != first
 
 
+@pytest.mark.parametrize("name", ["gone", "endless"])
+def test_a_source_that_is_no_file_has_no_fingerprint(tmp_path: Path, name: str) -> None:
+    (tmp_path / "endless").symlink_to("/dev/zero")
+    with pytest.raises(ConfigError, match="does not exist" if name == "gone" else "is neither a file nor a folder"):
+        source_fingerprint(tmp_path / name, {}, tmp_path / "memo.json")
+
+
 def rewrite(store: PackedStore, **changes: object) -> None:
     """Put other columns into a store's index, and no checksums beside it, as in stores of before there were any."""
     with np.load(store.path / "index.npz") as index:
