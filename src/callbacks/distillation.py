@@ -51,10 +51,8 @@ class Distillation(Callback):
         if not self.locations:
             raise ConfigError("callbacks.distillation.teacher=[]; expected at least one model, or callbacks=default.")
         self.part_weights = dict(part_weights or {})
-        for key, fraction in {
-            "weight": weight,
-            **{f"part_weights.{k}": v for k, v in self.part_weights.items()},
-        }.items():
+        named = {f"part_weights.{part}": fraction for part, fraction in self.part_weights.items()}
+        for key, fraction in {"weight": weight, **named}.items():
             if not 0 <= fraction <= 1:
                 raise ConfigError(f"callbacks.distillation.{key}={fraction}; expected a fraction in [0, 1].")
         if not temperature > 0:

@@ -30,7 +30,7 @@ def check_command_line(arguments: Sequence[str]) -> None:
     require_plugins(arguments)
     for argument in arguments:
         group, _, value = argument.partition("=")
-        if value == "null" and (ROOT / "conf" / group).is_dir():
+        if group and value == "null" and (ROOT / "conf" / group).is_dir():
             choices = ", ".join(sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml")))
             print(f"Error: {argument} is no choice; expected one of {choices}. Or leave it out.", file=sys.stderr)
             sys.exit(1)

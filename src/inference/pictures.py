@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import PIL.Image
+import torch
 from torch import Tensor
 
 from src.data.readers.images import decode_image, pillow_pixels
@@ -63,7 +64,7 @@ def _array_pixels(array: np.ndarray[Any, Any]) -> Image:
 
 def _tensor_pixels(tensor: Tensor) -> Image:
     floats = tensor.is_floating_point()
-    known = floats or str(tensor.dtype) == "torch.uint8"
+    known = floats or tensor.dtype == torch.uint8
     if not known or tensor.ndim != 3 or tensor.shape[0] not in (1, 3) or not tensor.numel():
         raise ConfigError(
             f"a tensor of {tensor.dtype} {tuple(tensor.shape)} cannot be predicted; expected uint8 in [0, 255] or "

@@ -119,7 +119,7 @@ class Prediction:
         return replace(self, faces=tuple(faces))
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return a table's row for each face, rounded: the columns of `predictions.csv`, see `docs/prediction.md`."""
+        """Return a table's row for each face, rounded: see `src.inference.tables.PredictionTable`."""
         return [self._row(number, face) for number, face in enumerate(self.faces, start=1)]
 
     def _row(self, number: int, face: FacePrediction) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Iterator
 from fractions import Fraction
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 # Codec of the sound by the suffix of the container, which browsers play, and its rate.
 CODECS = {".mp4": "aac", ".webm": "libopus"}
 RATE = 48_000
+# What a disk says that takes no more: that is no fault of the sound.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def add_sound(video: Path, source: Path, start: float, end: float) -> bool:
@@ -41,7 +44,9 @@ def add_sound(video: Path, source: Path, start: float, end: float) -> bool:
             if not heard.streams.audio or not _copy(video, heard, whole, start, end):
                 return False
         whole.replace(video)
-    except (av.FFmpegError, ValueError, NotImplementedError) as error:
+    except (av.FFmpegError, ValueError, ArithmeticError, LookupError) as error:
+        if getattr(error, "errno", None) in FULL:
+            raise
         log.warning("%s: its sound is left out (%s)", source, error)
         return False
     finally:
@@ -83,7 +88,8 @@ def _sound(heard: InputContainer, sound: AudioStream, start: float, end: float) 
         time = float(frame.time or 0.0) - first
         if time + frame.samples / frame.sample_rate <= start:
             continue
-        if time >= end:
+        # Times that stand still would make sound without end.
+        if time >= end or samples >= (end - start + 1) * RATE:
             break
         for part in resampler.resample(frame):
             # Sound that begins before the frames, or has holes, keeps its place.

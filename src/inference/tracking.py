@@ -123,13 +123,19 @@ def assign(known: list[Box], found: list[Box], reach: Sequence[float] = ()) -> d
     score = np.where(overlap >= MIN_IOU, 1 + overlap, 0.0)
     for i, face in enumerate(found):
         for j, (box, room) in enumerate(zip(known, reach, strict=False)):
-            side = (face.width + box.width) / 2
-            away = math.dist(_centre(face), _centre(box)) / side
-            growth = max(face.width, box.width) / min(face.width, box.width)
-            if score[i, j] == 0 and away < room and growth < MAX_GROWTH:
-                score[i, j] = (1 - away / room) / len(found)
+            if score[i, j] == 0:
+                score[i, j] = _nearness(face, box, room) / len(found)
     rows, columns = linear_sum_assignment(score, maximize=True)
     return {int(i): int(j) for i, j in zip(rows, columns, strict=True) if score[i, j] > 0.0}
+
+
+def _nearness(face: Box, box: Box, room: float) -> float:
+    """Return how near a face is, 1 where it is expected, 0 out of reach or of another size."""
+    small, large = sorted((face.width, box.width))
+    if large >= MAX_GROWTH * small:  # a box of no width, too
+        return 0.0
+    away = 2 * math.dist(_centre(face), _centre(box)) / (small + large)
+    return 1 - away / room if away < room else 0.0
 
 
 def _centre(box: Box) -> tuple[float, float]:

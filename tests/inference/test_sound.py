@@ -4,7 +4,7 @@ import av
 import numpy as np
 import pytest
 
-from src.inference.sound import RATE, add_sound
+from src.inference.sound import add_sound
 from tests.inference.test_video import encode, shade, write
 
 SECONDS, TONE = 2, 440
@@ -91,7 +91,3 @@ def test_damaged_sound_is_left_out(tmp_path, annotated, caplog):
     frames = count(annotated)
     add_sound(annotated, path, 0.0, 2.0)
     assert count(annotated) == frames
-
-
-def test_the_rate_is_one_that_both_codecs_take():
-    assert RATE == 48_000

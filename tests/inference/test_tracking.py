@@ -84,6 +84,10 @@ def test_a_jump_within_reach_is_the_same_person_and_one_beyond_is_not():
     assert tracks(tracker.update(frame(12, small))) == {100: 2}  # of another size
 
 
+def test_a_box_without_width_is_nobodys():
+    assert assign([Box(0, 0, 0, 0)], [Box(0, 0, 0, 0)], [1.2]) == {}
+
+
 def test_nearness_never_takes_what_overlaps():
     known = [Box(0, 0, 100, 100), Box(150, 0, 100, 100)]
     found = [Box(60, 0, 100, 100), Box(20, 0, 100, 100)]

@@ -99,10 +99,17 @@ def open_table(path: Path, argument: str, expected: str, columns: Sequence[str] 
     with _open_members(path, argument, expected) as members:
         opener: Callable[[], IO[bytes]] = partial(_opened, path)
         if members is not None:
-            tables = [one.opener for one in members if one.kind == "file" and is_table(one.name)]
-            if not tables:
+            # Not listed first: a compressed archive would be unpacked to its end for that.
+            others: list[Callable[[], IO[bytes]]] = []
+            for one in members:
+                if one.kind == "file" and is_table(one.name):
+                    if set(columns) <= set(_header(one.opener)):
+                        others.insert(0, one.opener)
+                        break
+                    others.append(one.opener)
+            if not others:
                 raise ConfigError(f"{argument}={path} holds no .csv file; expected {expected}.")
-            opener = next((one for one in tables if set(columns) <= set(_header(one))), tables[0])
+            opener = others[0]
         with opener() as file:
             yield Rows(file)
 
