@@ -10,17 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from src.benchmarks.backends import backend_rows
+from src.benchmarks.film import draw_film
 from src.benchmarks.measure import Row, compare, scratch_folder, summarize
-from src.data.faces.generator import draw_face, draw_scene
+from src.data.faces.generator import draw_face
 from src.inference.backend import TorchBackend
 from src.inference.crop import to_tensor
-from src.inference.video_writer import VideoWriter
 from src.models.classifier import ExpressionClassifier
 from src.models.emonet import EmoNet
 from src.models.spec import ModelSpec
@@ -37,6 +36,7 @@ FRAME_SIDE = 128
 PROBE = """
 import runpy
 runpy.run_module("src.predict", run_name="__main__", alter_sys=True)
+from src.benchmarks.film import draw_film
 from src.benchmarks.measure import peak_memory
 print(peak_memory())
 """
@@ -84,7 +84,7 @@ def _memory() -> list[Row]:
         folder = Path(name)
         save_safetensors(_classifier(16, 64, n_hourglass=1), folder / "model.safetensors")
         for n in N_FRAMES:
-            film = _draw_film(folder / f"film_{n}", n)
+            film = draw_film(folder / f"film_{n}", n, FRAME_SIDE, FRAME_SIDE)
             seconds, peak = _predict(film, folder / "model.safetensors", folder / f"run_{n}")
             note = "this system does not say how much memory it took" if peak is None else f"peak memory {peak:.0f} MiB"
             if peak and shortest:
@@ -92,15 +92,6 @@ def _memory() -> list[Row]:
             shortest = shortest or peak
             rows.append(summarize(SUITE, f"a video of {n:,} frames", [seconds], note))
     return rows
-
-
-def _draw_film(path: Path, n: int) -> Path:
-    """Write a video of a face that moves about."""
-    image, _ = draw_scene(3, 1, FRAME_SIDE)
-    with VideoWriter(path) as writer:
-        for i in range(n):
-            writer.write(np.roll(image, round(12 * np.sin(i / 25)), axis=1), i / 25)
-    return writer.path
 
 
 def _predict(film: Path, weights: Path, run_dir: Path) -> tuple[float, float | None]:

@@ -8,11 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 from omegaconf import DictConfig
 
+from src.benchmarks.film import draw_film
 from src.benchmarks.measure import Row, scratch_folder, summarize
-from src.data.faces.generator import draw_scene
 from src.inference import EmotionPredictor
 from src.inference.annotation import Annotator
 from src.inference.results import Prediction
@@ -23,7 +22,7 @@ from src.utils.paths import ROOT
 
 SUITE = "video"
 SHIPPED = ("emonet_fer", "emonet_fer_small")
-N_FRAMES, WIDTH, HEIGHT, RATE = 150, 640, 480, 25
+N_FRAMES, WIDTH, HEIGHT = 150, 640, 480
 T = TypeVar("T")
 
 
@@ -34,7 +33,7 @@ def video_suite(cfg: DictConfig) -> list[Row]:
         cfg: Configuration of `conf/benchmark.yaml`.
     """
     with scratch_folder() as name:
-        film = _draw_film(Path(name))
+        film = draw_film(Path(name) / "film", N_FRAMES, WIDTH, HEIGHT)
         return [row for weights in SHIPPED for row in _rows(weights, film, Path(name), cfg.rounds)]
 
 
@@ -118,13 +117,3 @@ class _Stages:
     def sum(self, *without: str) -> float:
         """Return the seconds of all stages but some."""
         return sum(seconds for stage, seconds in self.seconds.items() if stage not in without)
-
-
-def _draw_film(folder: Path) -> Path:
-    """Write a video of a face that moves about."""
-    image, _ = draw_scene(3, 1, WIDTH)
-    image = image[(WIDTH - HEIGHT) // 2 :][:HEIGHT]
-    with VideoWriter(folder / "film") as writer:
-        for i in range(N_FRAMES):
-            writer.write(np.roll(image, round(30 * np.sin(i / 12)), axis=1), i / RATE)
-    return writer.path
