@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import combinations
+from tempfile import TemporaryFile
 
 import cv2
 import numpy as np
@@ -19,10 +21,12 @@ from src.data.store.packed_store import PackedStore
 MAX_DISTANCE = 8
 MIN_CORRELATION = 0.98
 SIDE = 48
-# Hashes that differ in at most 8 bits agree on at least one of 9 bands, wherever the differing bits are.
-BANDS = [np.uint64(sum(1 << int(bit) for bit in bits)) for bits in np.array_split(np.arange(64), MAX_DISTANCE + 1)]
-PAIRS_AT_ONCE = 2048  # 2 x 2048 images in float32 are 38 MB
-CELLS_AT_ONCE = 1 << 18  # of a table of hash distances; 2 MB stay in a core's cache
+# Numbers of hashes beyond which one more band pays: a tenth of the pairs are left to look at, four times as often.
+MORE_BANDS = (20_000, 250_000)
+# Bytes of pixels beyond which they are kept in a temporary file instead of memory.
+IN_MEMORY = 1 << 30
+IMAGES_AT_ONCE = 2048  # 2 x 2048 images in float32 are 38 MB
+PAIRS_AT_ONCE = 1 << 20
 
 Rows = NDArray[np.int64]
 Pairs = tuple[Rows, Rows]
@@ -90,7 +94,7 @@ def fingerprints(store: PackedStore) -> Fingerprints:
     _, first, inverse = np.unique(store.digests, return_index=True, return_inverse=True)
     order = np.argsort(first)
     rows = first[order]
-    pixels = np.empty((len(rows), SIDE * SIDE), np.uint8)
+    pixels = _pixel_table(len(rows))
     for i, row in enumerate(rows):
         pixels[i] = _gray(store.image(row)).reshape(-1)
     # In integers: the norm of a constant image must be exactly 0.
@@ -163,11 +167,25 @@ def perceptual_hashes(pixels: NDArray[np.uint8]) -> NDArray[np.uint64]:
     waves = np.arange(np.max(lowest) + 1)
     basis = np.cos(np.pi * np.outer(2 * np.arange(SIDE) + 1, waves) / (2 * SIDE)).astype(np.float32)
     hashes = np.empty(len(pixels), np.uint64)
-    for part in _slices(len(pixels), PAIRS_AT_ONCE):
+    for part in _slices(len(pixels), IMAGES_AT_ONCE):
         images = pixels[part].reshape(-1, SIDE, SIDE).astype(np.float32)
         positive = (basis.T @ (images @ basis))[:, u, v] > 0
         hashes[part] = np.packbits(np.ascontiguousarray(positive), axis=1).view(np.uint64)[:, 0]
     return hashes
+
+
+def agreements(n: int) -> list[np.uint64]:
+    """Return masks, one of which covers bits that agree in any two hashes that differ in at most 8 bits.
+
+    With the 64 bits cut into 8 + k bands, at least k bands agree, wherever the differing bits are. More bands are more
+    masks, of more bits each: of many hashes, ever fewer share them, so that the time stays in proportion.
+
+    Args:
+        n: Number of hashes.
+    """
+    k = 1 + sum(n > limit for limit in MORE_BANDS)
+    bands = [sum(1 << int(bit) for bit in bits) for bits in np.array_split(np.arange(64), MAX_DISTANCE + k)]
+    return [np.uint64(sum(chosen)) for chosen in combinations(bands, k)]
 
 
 def close_pairs(hashes: NDArray[np.uint64], other: NDArray[np.uint64] | None = None) -> Iterator[Pairs]:
@@ -180,33 +198,32 @@ def close_pairs(hashes: NDArray[np.uint64], other: NDArray[np.uint64] | None = N
     Yields:
         Indices into `hashes` and into `other`, two arrays of one length.
     """
+    n = len(hashes)
+    everything = hashes if other is None else np.concatenate((hashes, other))
     earlier: list[np.uint64] = []
-    for band in BANDS:
-        for rows, columns in _buckets(hashes & band, None if other is None else other & band):
-            for part in _slices(len(rows), max(1, CELLS_AT_ONCE // len(columns))):
-                # Within one list rows and columns are the same: what lies before this part was its columns already.
-                rest = columns[part.start :] if other is None else columns
-                mixed = hashes[rows[part], None] ^ (hashes if other is None else other)[rest]
-                i, j = np.nonzero(np.bitwise_count(mixed) <= MAX_DISTANCE)
-                new = np.ones(len(i), bool) if other is not None else j > i
-                for mask in earlier:  # pairs that agree there have been found there
-                    new &= (mixed[i, j] & mask) != 0
-                if new.any():
-                    yield rows[part][i[new]], rest[j[new]]
-        earlier.append(band)
+    for mask in agreements(len(everything)):
+        order = np.argsort(everything & mask)
+        ordered = everything[order]
+        for here, there in _equal_pairs(ordered & mask):
+            mixed = ordered[here] ^ ordered[there]
+            close = np.bitwise_count(mixed) <= MAX_DISTANCE
+            mixed, found = mixed[close], np.sort((order[here[close]], order[there[close]]), axis=0)
+            new = np.ones(len(mixed), bool) if other is None else (found[0] < n) & (found[1] >= n)
+            for before in earlier:  # pairs that agree there have been found there
+                new &= (mixed & before) != 0
+            if new.any():
+                yield found[0][new], found[1][new] - (0 if other is None else n)
+        earlier.append(mask)
 
 
-def _buckets(keys: NDArray[np.uint64], other: NDArray[np.uint64] | None) -> Iterator[Pairs]:
-    """Yield the indices with equal keys, in the one list and in the other."""
-    buckets = _indices_by_key(keys)
-    partners = buckets if other is None else _indices_by_key(other)
-    return ((rows, partners[key]) for key, rows in buckets.items() if key in partners)
-
-
-def _indices_by_key(keys: NDArray[np.uint64]) -> dict[int, Rows]:
-    order = np.argsort(keys, kind="stable")
-    values, starts = np.unique(keys[order], return_index=True)
-    return dict(zip(values.tolist(), np.split(order, starts)[1:], strict=True))
+def _equal_pairs(ordered: NDArray[np.uint64]) -> Iterator[Pairs]:
+    """Yield the pairs of places of equal values in a sorted array: neighbors, then the next but one, and so on."""
+    step, here = 1, np.arange(len(ordered))
+    while len(here):
+        here = here[: np.searchsorted(here, len(ordered) - step)]
+        here = here[ordered[here] == ordered[here + step]]
+        yield from ((here[part], here[part] + step) for part in _slices(len(here), PAIRS_AT_ONCE))
+        step += 1
 
 
 def _confirmed(
@@ -215,7 +232,7 @@ def _confirmed(
     """Keep the pairs whose pixels correlate: their indices, (P,) each, and Pearson correlations, (P,)."""
     kept: list[tuple[Rows, Rows, NDArray[np.float32]]] = [(np.empty(0, int), np.empty(0, int), np.empty(0, np.float32))]
     for left, right in shortlist:
-        for part in _slices(len(left), PAIRS_AT_ONCE):
+        for part in _slices(len(left), IMAGES_AT_ONCE):
             i, j = left[part], right[part]
             product = np.einsum("ij,ij->i", _centered(prints, i), _centered(other, j))
             correlation = product / (prints.norm[i] * other.norm[j])
@@ -231,6 +248,14 @@ def _centered(prints: Fingerprints, index: Rows) -> NDArray[np.float32]:
 
 def _slices(n: int, size: int) -> Iterator[slice]:
     return (slice(start, min(start + size, n)) for start in range(0, n, size))
+
+
+def _pixel_table(n: int) -> NDArray[np.uint8]:
+    shape = (n, SIDE * SIDE)
+    if n * SIDE * SIDE <= IN_MEMORY:
+        return np.empty(shape, np.uint8)
+    with TemporaryFile() as file:
+        return np.memmap(file, np.uint8, "w+", shape=shape)
 
 
 def _gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

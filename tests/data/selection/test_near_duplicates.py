@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from src.data.faces.generator import draw_face
 from src.data.selection.near_duplicates import (
-    BANDS,
     MAX_DISTANCE,
     MIN_CORRELATION,
+    agreements,
     close_pairs,
     find_matches,
     find_near_duplicates,
@@ -69,14 +69,22 @@ def _listed(hashes: NDArray[np.uint64], other: NDArray[np.uint64] | None = None)
 
 
 def test_bands_cover_all_bits_once() -> None:
-    assert sum(int(band) for band in BANDS) == 2**64 - 1
-    assert np.bitwise_or.reduce(BANDS) == np.uint64(2**64 - 1)
+    bands = agreements(0)
+    assert sum(int(band) for band in bands) == 2**64 - 1
+    assert np.bitwise_or.reduce(bands) == np.uint64(2**64 - 1)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_close_pairs_are_those_of_brute_force(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("src.data.selection.near_duplicates.CELLS_AT_ONCE", 64)  # so that buckets come in parts
-    rng = np.random.default_rng(seed)
+def test_many_hashes_are_compared_in_small_buckets() -> None:
+    few, many, most = (agreements(n) for n in (20_000, 250_000, 250_001))
+    assert [len(masks) for masks in (few, many, most)] == [9, 45, 165]
+    assert [min(int(mask).bit_count() for mask in masks) for masks in (few, many, most)] == [7, 12, 16]
+
+
+@pytest.mark.parametrize("more_bands", [(1000, 1000), (500, 1000), (500, 500)])
+def test_close_pairs_are_those_of_brute_force(more_bands: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("src.data.selection.near_duplicates.PAIRS_AT_ONCE", 64)
+    monkeypatch.setattr("src.data.selection.near_duplicates.MORE_BANDS", more_bands)
+    rng = np.random.default_rng(sum(more_bands))
     centres = rng.integers(0, 2**64, 60, dtype=np.uint64)
     hashes = _flipped(rng.choice(centres, 700), rng, most=9)
     listed = _listed(hashes)
@@ -89,7 +97,7 @@ def test_close_pairs_are_those_of_brute_force(seed: int, monkeypatch: pytest.Mon
 
 
 def test_eight_bits_in_eight_bands_are_close_and_nine_are_not() -> None:
-    lowest = [band & (~band + np.uint64(1)) for band in BANDS]
+    lowest = [band & (~band + np.uint64(1)) for band in agreements(0)]
     spread = np.bitwise_or.reduce(lowest)
     hashes = np.array([0, *(spread ^ bit for bit in lowest), spread], dtype=np.uint64)
     assert {pair for pair in _listed(hashes) if pair[0] == 0} == {(0, i) for i in range(1, 10)}
@@ -145,6 +153,20 @@ def test_pairs_are_those_of_brute_force(tmp_path: Path, faces: list[Image]) -> N
     assert np.array_equal(result.pairs, expected)
     assert np.allclose(result.correlation, correlation[tuple(expected.T)], atol=1e-5)
     assert np.array_equal(result.distance, distance[tuple(expected.T)])
+
+
+def test_pixels_that_are_too_many_for_the_memory(
+    tmp_path: Path, faces: list[Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = _store(tmp_path / "store", [*faces, *(_brighter(face, 12) for face in faces)])
+    expected = find_near_duplicates(fingerprints(store))
+    monkeypatch.setattr("src.data.selection.near_duplicates.IN_MEMORY", 1000)
+    prints = fingerprints(store)
+    assert isinstance(prints.pixels, np.memmap)
+    found = find_near_duplicates(prints)
+    assert len(found.pairs) > 0
+    assert np.array_equal(found.pairs, expected.pairs)
+    assert np.array_equal(found.correlation, expected.correlation)
 
 
 def test_exact_copies_are_no_near_duplicates(tmp_path: Path, faces: list[Image]) -> None:
