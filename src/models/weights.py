@@ -20,6 +20,7 @@ from torch import Tensor
 from src.models.classifier import SPEC_KEY, ExpressionClassifier
 from src.models.spec import ModelSpec
 from src.utils.atomic_files import atomic_write
+from src.utils.checksums import file_sha256, git_blob_id
 from src.utils.errors import ConfigError
 from src.utils.schemas import checked
 from src.utils.torch_files import DTYPES, read_checkpoint, require_finite
@@ -214,12 +215,6 @@ def require_official(path: Path) -> None:
         )
 
 
-def git_blob_id(path: Path) -> str:
-    """Return the id that git gives the file's content: SHA-1 over `blob <size>`, a zero byte and the bytes."""
-    content = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
-
-
 def check_fingerprint(path: Path, sha256: str | None) -> None:
     """Refuse shipped weights that are not the ones that the code knows.
 
@@ -239,12 +234,6 @@ def check_fingerprint(path: Path, sha256: str | None) -> None:
             "or of another version: check it out again (git checkout -- pretrained), or, for weights of your own, set "
             "backbone.sha256=null."
         )
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def weights_digest(state: Mapping[str, Any]) -> str:
