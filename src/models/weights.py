@@ -209,9 +209,9 @@ def require_official(path: Path) -> None:
     """
     if not path.is_file():
         raise ConfigError(
-            f"backbone.weights={path} does not exist. The official EmoNet weights may not be redistributed: download "
-            f"pretrained/{path.name} from https://github.com/face-analysis/emonet and put it there, or use "
-            "backbone=emonet_scratch or emonet_tiny."
+            f"backbone.weights={path} does not exist. The official EmoNet weights may not be redistributed: fetch "
+            "them by python -m src.download backbone=emonet_8 (or emonet_5), or by hand from pretrained/ of "
+            "https://github.com/face-analysis/emonet, or use backbone=emonet_scratch or emonet_tiny."
         )
 
 
