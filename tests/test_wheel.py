@@ -20,7 +20,7 @@ def installed(tmp_path_factory):
     """Build a wheel from a copy, as builds leave files in their tree, and unpack it."""
     source, built, site = (tmp_path_factory.mktemp(name) for name in ("source", "built", "site"))
     for name in FOLDERS:
-        unwanted = shutil.ignore_patterns("__pycache__", "*.pth", "local")
+        unwanted = shutil.ignore_patterns("__pycache__", "*.pth", ".*", "local")
         shutil.copytree(ROOT / name, source / name, ignore=unwanted)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Interval, Len, MultipleOf
 from omegaconf import DictConfig
-from pydantic import StrictBool, StrictInt, StrictStr
+from pydantic import StrictBool, StrictInt, StrictStr, StringConstraints
 
 from src.data import options
 from src.metrics.directions import mode_of, monitor_mode
@@ -67,6 +67,8 @@ RULES: Rules = {
     "models": ("models to choose from, such as [outputs/runs/*]", Names),
     "port": ("a port from 1024 to 65535, or null", Annotated[StrictInt, Interval(ge=1024, le=65535)] | None),
     "max_mb": ("a number of MB above 0", Annotated[StrictInt, Gt(0)]),
+    "source": ("the name of a source, or null", StrictStr | None),
+    "accept_license": ("true or false", StrictBool),
     "onnx.precision": (
         "fp32, fp16 or int8, or several of them, such as [fp32,int8]",
         OnnxPrecision | Annotated[list[OnnxPrecision], Len(1)],
@@ -75,6 +77,10 @@ RULES: Rules = {
     "onnx.beside": ("true or false", StrictBool),
     "onnx.calibration_pictures": ("a whole number of 1 or more", Positive),
     "onnx.parity_pictures": ("a whole number of 1 or more", Positive),
+    "backbone.url": (
+        "an address that begins with https:// or http:// and holds no password and no token",
+        Annotated[StrictStr, StringConstraints(pattern=r"^https?://[^\s@?#]+$")] | None,
+    ),
     "backbone.width": ("a multiple of 16", Annotated[Positive, MultipleOf(16)]),
     "backbone.n_hourglass": ("a whole number of 1 or more", Positive),
     "backbone.n_blocks": ("2, 3 or 4", Annotated[StrictInt, Interval(ge=2, le=4)]),

@@ -22,9 +22,9 @@ from src.engine.load import load_model_and_data, weights_id
 from src.loggers.wandb_logger import closed_wandb
 from src.models.compiled import compile_for_prediction
 from src.models.test_time import n_views
-from src.models.weights import file_sha256
 from src.runs.directory import update_provenance
 from src.runs.layout import find_checkpoint
+from src.utils.checksums import file_sha256
 
 log = logging.getLogger(__name__)
 

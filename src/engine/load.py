@@ -19,11 +19,12 @@ from src.models.classifier import ExpressionClassifier
 from src.models.registry import load_plugins
 from src.models.spec import ModelSpec
 from src.models.test_time import TestTimeAugmentation
-from src.models.weights import Weights, build_from_weights, check_fingerprint, git_blob_id, load_weights
+from src.models.weights import Weights, build_from_weights, check_fingerprint, load_weights
 from src.runs import layout
 from src.runs.config import is_plain, read_config
 from src.runs.directory import write_config
 from src.runs.records import read_provenance
+from src.utils.checksums import git_blob_id
 from src.utils.errors import ConfigError
 from src.utils.groups import load_group
 from src.utils.paths import ROOT

@@ -17,17 +17,12 @@ from src.models.origin import NO_DERIVATIVES
 from src.models.registry import load_plugins
 from src.models.rescaling import rescale
 from src.models.spec import ONLY_VOCABULARY, ModelSpec
-from src.models.weights import (
-    build_from_weights,
-    file_sha256,
-    load_weights,
-    read_origin,
-    save_safetensors,
-)
+from src.models.weights import build_from_weights, load_weights, read_origin, save_safetensors
 from src.reports.model_card import portable, write_card
 from src.runs import layout
 from src.runs.finished import Run
 from src.runs.records import read_metrics, read_provenance
+from src.utils.checksums import file_sha256
 from src.utils.errors import ConfigError
 
 log = logging.getLogger(__name__)

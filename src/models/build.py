@@ -18,13 +18,8 @@ from src.models.heads.emonet import EmoNetHead
 from src.models.origin import DATA_TERMS, Ancestor, Origin, official_origin
 from src.models.registry import backbone_class, check_target
 from src.models.spec import BACKBONE_SIZES, EMONET, ModelSpec, head_arguments
-from src.models.weights import (
-    Weights,
-    git_blob_id,
-    load_strictly,
-    read_official,
-    require_official,
-)
+from src.models.weights import Weights, load_strictly, read_official, require_official
+from src.utils.checksums import git_blob_id
 from src.utils.errors import ConfigError
 
 log = logging.getLogger(__name__)

@@ -20,6 +20,7 @@ from torch import Tensor
 from src.models.classifier import SPEC_KEY, ExpressionClassifier
 from src.models.spec import ModelSpec
 from src.utils.atomic_files import atomic_write
+from src.utils.checksums import file_sha256, git_blob_id
 from src.utils.errors import ConfigError
 from src.utils.schemas import checked
 from src.utils.torch_files import DTYPES, read_checkpoint, require_finite
@@ -208,16 +209,10 @@ def require_official(path: Path) -> None:
     """
     if not path.is_file():
         raise ConfigError(
-            f"backbone.weights={path} does not exist. The official EmoNet weights may not be redistributed: download "
-            f"pretrained/{path.name} from https://github.com/face-analysis/emonet and put it there, or use "
-            "backbone=emonet_scratch or emonet_tiny."
+            f"backbone.weights={path} does not exist. The official EmoNet weights may not be redistributed: fetch "
+            "them by python -m src.download backbone=emonet_8 (or emonet_5), or by hand from pretrained/ of "
+            "https://github.com/face-analysis/emonet, or use backbone=emonet_scratch or emonet_tiny."
         )
-
-
-def git_blob_id(path: Path) -> str:
-    """Return the id that git gives the file's content: SHA-1 over `blob <size>`, a zero byte and the bytes."""
-    content = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def check_fingerprint(path: Path, sha256: str | None) -> None:
@@ -239,12 +234,6 @@ def check_fingerprint(path: Path, sha256: str | None) -> None:
             "or of another version: check it out again (git checkout -- pretrained), or, for weights of your own, set "
             "backbone.sha256=null."
         )
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def weights_digest(state: Mapping[str, Any]) -> str:

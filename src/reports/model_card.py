@@ -13,9 +13,10 @@ from src.metrics.calibration import expected_calibration_error, negative_log_lik
 from src.metrics.intervals import confusion_matrices, label_fractions
 from src.models.crops import CROPS
 from src.models.spec import ONLY_VOCABULARY, VALUE_RANGE, ModelSpec
-from src.models.weights import file_sha256, load_weights, read_origin
+from src.models.weights import load_weights, read_origin
 from src.reports.numbers import shown_metric
 from src.runs.finished import Run
+from src.utils.checksums import file_sha256
 from src.utils.errors import ConfigError
 from src.utils.paths import ROOT
 

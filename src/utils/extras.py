@@ -9,6 +9,7 @@ from src.utils.errors import ConfigError
 # What has to be importable, by the extras of `pyproject.toml`.
 EXTRAS = {
     "app": ("gradio",),
+    "download": ("kagglehub", "pooch"),
     "explain": ("captum",),
     "export": ("onnx", "onnxruntime", "onnxscript"),
 }

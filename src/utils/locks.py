@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
+
+log = logging.getLogger(__name__)
 
 
 def new_lock(path: Path) -> FileLock:
@@ -23,11 +26,12 @@ def new_lock(path: Path) -> FileLock:
 
 
 @contextmanager
-def alone(path: Path) -> Iterator[bool]:
+def alone(path: Path, waiting: str | None = None) -> Iterator[bool]:
     """Wait until no other process is within a block of the same lock, and keep others out of this one.
 
     Args:
         path: File of the lock.
+        waiting: What to say if one is.
 
     Yields:
         Whether others are kept out; not where the file system knows no locks.
@@ -35,5 +39,9 @@ def alone(path: Path) -> Iterator[bool]:
     lock = new_lock(path)
     with ExitStack() as held:
         with suppress(OSError):
-            held.enter_context(lock)
+            try:
+                held.enter_context(lock.acquire(blocking=waiting is None))
+            except Timeout:
+                log.info("%s", waiting)
+                held.enter_context(lock)
         yield lock.is_locked

@@ -19,7 +19,9 @@ class FirstStep(Callback):
             print(f"first step: {time.clock_gettime(time.CLOCK_MONOTONIC)}", flush=True)
 
 
-@pytest.mark.parametrize("entry", ["train", "eval", "predict", "compare", "explain", "export", "app", "benchmark"])
+@pytest.mark.parametrize(
+    "entry", ["train", "eval", "predict", "compare", "explain", "export", "app", "benchmark", "download"]
+)
 def test_help_comes_within_three_seconds(entry):
     began = time.monotonic()
     done = start(entry, "--help")

@@ -17,9 +17,10 @@ from src.engine.load import starting_weights
 from src.engine.release import release
 from src.metrics.calibration import fit_temperature, retemper
 from src.models.classifier import ExpressionClassifier
-from src.models.weights import build_from_weights, check_fingerprint, file_sha256, load_weights
+from src.models.weights import build_from_weights, check_fingerprint, load_weights
 from src.reports.model_card import portable
 from src.runs.directory import environment, update_provenance
+from src.utils.checksums import file_sha256
 from src.utils.errors import ConfigError
 from src.utils.paths import ROOT
 from tests.helpers.running import NO_FIGURES, compose_config

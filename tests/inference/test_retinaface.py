@@ -7,7 +7,7 @@ from src.inference.crop import crop_box
 from src.inference.detection import SEARCH_SIDE
 from src.inference.results import Box
 from src.inference.retinaface import LARGEST_SURE, WEIGHTS, RetinaFaceDetector
-from src.models.weights import file_sha256
+from src.utils.checksums import file_sha256
 from tests.inference.test_detection import overlap
 
 DETECTOR = RetinaFaceDetector()

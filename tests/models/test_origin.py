@@ -12,7 +12,8 @@ from src.models.build import find_origin, official_spec
 from src.models.emonet import EmoNet
 from src.models.origin import DATA_TERMS, LICENSES, NO_DERIVATIVES, RESEARCH, Ancestor, Origin
 from src.models.spec import ModelSpec
-from src.models.weights import Weights, git_blob_id, load_weights, peek_spec
+from src.models.weights import Weights, load_weights, peek_spec
+from src.utils.checksums import git_blob_id
 from src.utils.errors import ConfigError
 from src.utils.groups import load_group
 from src.utils.paths import ROOT

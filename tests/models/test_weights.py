@@ -21,14 +21,8 @@ from src.models.build import build_model, continue_spec, new_spec
 from src.models.classifier import SPEC_KEY, ExpressionClassifier
 from src.models.emonet import EmoNet
 from src.models.spec import ModelSpec
-from src.models.weights import (
-    build_from_weights,
-    git_blob_id,
-    load_weights,
-    read_official,
-    save_safetensors,
-    weights_digest,
-)
+from src.models.weights import build_from_weights, load_weights, read_official, save_safetensors, weights_digest
+from src.utils.checksums import git_blob_id
 from src.utils.errors import ConfigError
 from src.utils.groups import load_group
 from src.utils.paths import ROOT

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from src.data.datamodule import StoreDataModule
 from src.data.datasets.affectnet_releases import RELEASES, Annotation, Box
+from src.data.download.sources import Application, Download
 from src.data.readers.class_folders import PRIORITY
 from src.data.readers.images import MAX_SIDE, UnreadableImage, decode_image, shrink
 from src.data.readers.splits import complete_splits, validation_fractions
@@ -55,6 +56,25 @@ class AffectNetDataModule(StoreDataModule):
     source_hint = (
         "AffectNet's folder with Manually_Annotated_file_lists/ and the images (first release), or with train_set/ and "
         "val_set/, each with annotations/ and images/ (8-label release)"
+    )
+    downloads = (
+        Download(
+            title="AffectNet",
+            folder="affectnet",
+            citation=(
+                'A. Mollahosseini, B. Hasani and M. H. Mahoor, "AffectNet: a database for facial expression, valence, '
+                'and arousal computing in the wild", IEEE Transactions on Affective Computing 10(1), 2019.'
+            ),
+            terms="For research, by agreement with its authors; not to be passed on.",
+            content=source_hint,
+            sources=(
+                Application(
+                    name="application",
+                    apply_at="https://mohammadmahoor.com/pages/databases/affectnet/",
+                    terms="The form there says who may apply.",
+                ),
+            ),
+        ),
     )
 
     def __init__(self, *, release: str, cleaned: bool, val_share: float, split_seed: int, **common: Any) -> None:

@@ -111,6 +111,8 @@ class CombinedDataModule(StoreDataModule):
         # Images of the other parts have no target of it.
         second = [part.data.second_vocabulary for part in self._parts if part.data.second_vocabulary is not None]
         self.second_vocabulary = second[0] if second else None
+        fetched = [one for part in self._parts if part.data.path is None for one in part.data.downloads]
+        self.downloads = tuple(dict.fromkeys(fetched))
         self.derived = tuple(dict.fromkeys(name for part in self._parts for name in part.data.derived))
 
     def _part(self, name: str, label: str, options: Mapping[str, Any]) -> Part:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from src.data.datamodule import StoreDataModule
 from src.data.datasets.fer2013_folder import fer2013_folder, is_fer2013_folder
+from src.data.download.kaggle import KaggleCompetition, KaggleDataset
+from src.data.download.sources import Application, Download
 from src.data.readers.archives import open_table
 from src.data.readers.images import MAX_SIDE
 from src.data.store.packed_store import Record, Skipped, Split
@@ -25,6 +27,22 @@ LABELS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 SPLIT_OF: dict[str, Split] = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
 EXPECTED = "Kaggle's fer2013.csv (columns emotion,pixels,Usage), or the .tar.gz, .zip or folder that holds it"
 
+# The competition's own file: lossless, and in the order of rows that FER+ counts by.
+COMPETITION = KaggleCompetition(
+    "competition", "challenges-in-representation-learning-facial-expression-recognition-challenge", "fer2013.tar.gz"
+)
+DOWNLOAD = Download(
+    title="FER2013",
+    folder="fer2013",
+    citation=(
+        'I. J. Goodfellow et al., "Challenges in representation learning: a report on three machine learning '
+        'contests", ICONIP 2013.'
+    ),
+    terms="For research. The rules of Kaggle's competition hold; the images were found on the web.",
+    content=EXPECTED,
+    sources=(COMPETITION, KaggleDataset("folders", "msambare/fer2013")),
+)
+
 
 class Fer2013DataModule(StoreDataModule):
     """FER2013: 35,887 gray faces of 48 x 48 pixels in seven classes; 28,709 / 3,589 / 3,589."""
@@ -32,6 +50,7 @@ class Fer2013DataModule(StoreDataModule):
     labels: ClassVar[tuple[str, ...]] = LABELS
     classes = canonical_order(LABELS)
     raw_name = "fer2013"
+    downloads: tuple[Download, ...] = (DOWNLOAD,)
     source_hint = f"{EXPECTED}; or Kaggle's folders train/<class>/Training_*.jpg and test/<class>/*Test_*.jpg"
 
     def store_options(self) -> dict[str, Any]:
@@ -75,6 +94,21 @@ class CkPlusDataModule(Fer2013DataModule):
     classes = canonical_order(labels)
     raw_name = "ckplus"
     source_hint = "CK+ in FER2013's layout, such as Kaggle's ckextended.csv (labels 0 to 7)"
+    downloads = (
+        Download(
+            title="CK+",
+            folder="ckplus",
+            citation=(
+                'P. Lucey et al., "The extended Cohn-Kanade dataset (CK+): a complete dataset for action unit and '
+                'emotion-specified expression", CVPR Workshops 2010.'
+            ),
+            terms="For research, by agreement with its authors; not for commercial use.",
+            content=source_hint,
+            sources=(
+                Application("application", "https://www.jeffcohn.net/Resources/", "Faculty and researchers may apply."),
+            ),
+        ),
+    )
 
 
 def _split(path: Path, number: int, usage: str) -> Split:

@@ -9,13 +9,35 @@ from typing import Any, ClassVar, cast
 
 import numpy as np
 
+from src.data.datasets import fer2013
 from src.data.datasets.fer2013 import Fer2013DataModule
 from src.data.datasets.fer2013_folder import is_fer2013_folder
 from src.data.datasets.ferplus_votes import EXPECTED, Ballot, Mode, decide, read_votes
+from src.data.download.sources import Download
+from src.data.download.web import WebFile
 from src.data.readers.fingerprint import source_fingerprint
 from src.data.store.packed_store import Record, Skipped
 from src.data.vocabulary import CANONICAL
 from src.utils.errors import ConfigError
+
+VOTES = Download(
+    title="The votes of FER+",
+    folder="ferplus",
+    citation=(
+        'E. Barsoum, C. Zhang, C. Canton Ferrer and Z. Zhang, "Training deep networks for facial expression '
+        'recognition with crowd-sourced label distribution", ICMI 2016.'
+    ),
+    terms="MIT License, Microsoft Corporation.",
+    content=EXPECTED,
+    sources=(
+        WebFile(
+            name="github",
+            url="https://raw.githubusercontent.com/microsoft/FERPlus/master/fer2013new.csv",
+            sha256="9206e20d62f56475939f516847d61753e4860caeac9718b560129541b776fc2c",
+            home="https://github.com/microsoft/FERPlus",
+        ),
+    ),
+)
 
 
 class FerPlusDataModule(Fer2013DataModule):
@@ -31,6 +53,8 @@ class FerPlusDataModule(Fer2013DataModule):
     """
 
     classes: ClassVar[tuple[str, ...]] = CANONICAL
+    # Of FER2013 only the source whose rows the votes count.
+    downloads = (replace(fer2013.DOWNLOAD, sources=(fer2013.COMPETITION,)), VOTES)
 
     def __init__(self, *, votes_path: str | None, mode: Mode, **common: Any) -> None:
         """Store the options; `conf/data/ferplus.yaml` documents them.

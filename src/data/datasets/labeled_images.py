@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from src.data.readers.archives import is_junk
+from src.data.download.sources import Download, entries
 from src.data.readers.fingerprint import source_fingerprint
 from src.data.readers.landmark_file import LandmarkFile, landmark_path
 from src.data.selection.classes import ClassSelection
@@ -34,9 +34,10 @@ class LabeledImages(ABC):
 
     A subclass states its `classes` (canonical order; empty if they depend on the source) and its `source_hint`, and
     yields its images in `records()`, each with its split; `raw_name` is the folder of `data_dir/raw/` where its source
-    may lie, if not its name; `generated` says that it needs no source, `shows_people` that its images are private. With
-    a `second_vocabulary`, a name and its classes, the records' distributions are over it instead of being the target.
-    `derived` names outputs whose targets nobody annotated.
+    may lie, if not its name, and `downloads` is what `python -m src.download` puts into such folders. `generated` says
+    that it needs no source, `shows_people` that its images are private. With a `second_vocabulary`, a name and its
+    classes, the records' distributions are over it instead of being the target. `derived` names outputs whose targets
+    nobody annotated.
 
     Attributes:
         name: Name of the data set.
@@ -46,6 +47,7 @@ class LabeledImages(ABC):
     classes: ClassVar[tuple[str, ...]] = ()
     source_hint: ClassVar[str]
     raw_name: ClassVar[str | None] = None
+    downloads: tuple[Download, ...] = ()
     generated: ClassVar[bool] = False
     shows_people: ClassVar[bool] = True
     second_vocabulary: tuple[str, tuple[str, ...]] | None = None
@@ -139,11 +141,12 @@ class LabeledImages(ABC):
                 raise ConfigError(f"{key}={location} {found}; data={self.name} expects {expected}.")
             return path
         folder = self.cache_dir.parent / "raw" / raw_name
-        files = [path for path in folder.iterdir() if not is_junk([path.name])] if folder.is_dir() else []
+        files = entries(folder)
         if not files:
+            fetch = f"python -m src.download data={self.name} fetches it, or says where it is to be had. "
             raise ConfigError(
-                f"{key} is not set, and nothing lies in {folder}; data={self.name} expects {expected}. Put it "
-                f"there, or set {key}=..."
+                f"{key} is not set, and nothing lies in {folder}; data={self.name} expects {expected}. "
+                f"{fetch if self.downloads else ''}Put it there, or set {key}=..."
             )
         return files[0] if len(files) == 1 else folder
 

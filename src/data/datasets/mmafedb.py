@@ -10,6 +10,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from src.data.datamodule import StoreDataModule
+from src.data.download.kaggle import KaggleDataset
+from src.data.download.sources import Download
 from src.data.readers.class_folders import data_root, folder_names, list_entries, names_splits, read_entries
 from src.data.readers.file_tree import open_tree
 from src.data.readers.images import MAX_SIDE
@@ -44,6 +46,20 @@ class MmafedbDataModule(StoreDataModule):
     source_hint = (
         "the folder MMAFEDB (or its .zip) with train/, valid/ and test/, each with angry/, disgust/, fear/, happy/, "
         "neutral/, sad/ and surprise/"
+    )
+    downloads = (
+        Download(
+            title="MMAFEDB",
+            folder="mmafedb",
+            citation=(
+                "It has no paper. What it consists of: FER2013 (Goodfellow et al., ICONIP 2013) and ExpW (Z. Zhang, P. "
+                'Luo, C. C. Loy and X. Tang, "From facial expression recognition to interpersonal relation '
+                'prediction", IJCV 126(5), 2018).'
+            ),
+            terms="Those of what it consists of: ExpW is for non-commercial research, FER2013 for research.",
+            content=source_hint,
+            sources=(KaggleDataset("kaggle", "mahmoudima/mma-facial-expression"),),
+        ),
     )
 
     def origins(self) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from src.data.datamodule import StoreDataModule
+from src.data.download.sources import Application, Download
 from src.data.readers.class_folders import Entry, data_root, draw_splits, list_entries, names_splits, read_entries
 from src.data.readers.file_tree import Tree, open_tree
 from src.data.readers.images import MAX_SIDE, UnreadableImage
@@ -39,6 +40,23 @@ class RafdbDataModule(StoreDataModule):
     source_hint = (
         f"RAF-DB's folder basic (or an archive of it) with {LIST} and {IMAGES}/train_00001_aligned.jpg, or Kaggle's "
         "folder with train/1 to train/7 and test/1 to test/7"
+    )
+    downloads = (
+        Download(
+            title="RAF-DB",
+            folder="rafdb",
+            citation=(
+                'S. Li, W. Deng and J. Du, "Reliable crowdsourcing and deep locality-preserving learning for '
+                'expression recognition in the wild", CVPR 2017.'
+            ),
+            terms="For non-commercial research; not to be passed on.",
+            content=source_hint,
+            sources=(
+                Application(
+                    "application", "http://www.whdeng.cn/RAF/model1.html", "Write from the address of an institution."
+                ),
+            ),
+        ),
     )
 
     def __init__(self, *, val_share: float, split_seed: int, **common: Any) -> None:

@@ -51,6 +51,7 @@ def test_where_to_put_it_is_said(tmp_path: Path, name: str) -> None:
     ) as c:
         unset(name, tmp_path)
     assert str(c.value).endswith("Put it there, or set data.path=...")
+    assert (f"python -m src.download data={name}" in str(c.value)) == (name not in ("folder", "csv"))
 
 
 def test_the_missions_command_finds_its_data(tmp_path: Path) -> None:

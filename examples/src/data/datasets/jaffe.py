@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from src.data.datamodule import StoreDataModule
+from src.data.download.sources import Application, Download
 from src.data.readers.class_folders import Entry, draw_splits, read_entries
 from src.data.readers.file_tree import open_tree
 from src.data.readers.images import MAX_SIDE
@@ -28,6 +29,16 @@ class JaffeDataModule(StoreDataModule):
 
     classes = canonical_order(LABELS)
     source_hint = "JAFFE's folder (or an archive of it) with files such as KA.AN1.39.tiff"
+    downloads = (
+        Download(
+            title="JAFFE",
+            folder="jaffe",
+            citation='M. J. Lyons et al., "Coding facial expressions with Gabor wavelets", FG 1998.',
+            terms="For non-commercial research.",
+            content=source_hint,
+            sources=(Application("application", "https://zenodo.org/records/3451524", "Zenodo asks what for."),),
+        ),
+    )
 
     def __init__(self, *, split_shares: Sequence[float], split_seed: int, **common: Any) -> None:
         """Store the options; `conf/data/jaffe.yaml` documents them.
