@@ -11,6 +11,8 @@ EXTRAS = {
     "app": ("gradio",),
     "explain": ("captum",),
     "export": ("onnx", "onnxruntime", "onnxscript"),
+    "mlflow": ("mlflow", "sqlalchemy", "alembic"),
+    "tensorboard": ("tensorboard",),
 }
 
 
