@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Interval, Len, MultipleOf
 from omegaconf import DictConfig
-from pydantic import StrictBool, StrictInt, StrictStr
+from pydantic import InstanceOf, StrictBool, StrictInt, StrictStr
 
 from src.data import options
 from src.metrics.directions import mode_of, monitor_mode
@@ -109,6 +109,16 @@ RULES: Rules = {
     "explain.scored": ("a whole number of 0 or more", Natural),
     "explain.regions": ("a whole number of 0 or more", Natural),
     "explain.searched": ("a whole number of 1 or more", Positive),
+    # Lightning takes no whole number.
+    "callbacks.swa.swa_lrs": (
+        "a number above 0 with a point, such as 0.001",
+        Annotated[InstanceOf[float], Gt(0)],
+    ),
+    "callbacks.swa.swa_epoch_start": (
+        "an epoch from 1, or a fraction of the epochs in (0, 1)",
+        Positive | Annotated[InstanceOf[float], Interval(gt=0, lt=1)],
+    ),
+    "callbacks.swa.annealing_epochs": ("a whole number of 1 or more", Positive),
     "callbacks.gradient_norms.every_n_steps": ("a whole number of 0 or more", Natural),
     "logger.wandb.tags": ("a list of words, such as [baseline]", list[StrictStr]),
     "logger.wandb.log_images": ("true or false", StrictBool),
@@ -140,6 +150,7 @@ MODES = {
 CHOICES: Choices = {
     **options.CHOICES,
     "split": ("test", "val"),
+    "tune": (None, "lr", "batch_size"),
     "tta": ("none", "flip", "crops"),
     "metric": ("f1_macro", "accuracy", "balanced_accuracy", "f1_weighted"),
     "suite": ("data", "backbone", "cache", "loop", "predict", "video", "all"),
