@@ -8,8 +8,8 @@ from src.cli.job import run_job, start
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="train")
 def main(cfg: DictConfig) -> float | None:
-    """Return the monitored metric of the best epoch on the validation split."""
-    return run_job(cfg, "src.engine.fit:train")
+    """Return the monitored metric of the best epoch on the validation split; None where `tune` searches instead."""
+    return run_job(cfg, "src.engine.tune:tune" if cfg.tune else "src.engine.fit:train")
 
 
 if __name__ == "__main__":

@@ -29,6 +29,8 @@ class GradientNorms(Callback):
                 squares[part] = (
                     squares.get(part, torch.zeros(())) + parameter.grad.detach().float().square().sum().cpu()
                 )
+        if not squares:  # the epoch in which averaged weights renew their batch-norm learns nothing
+            return
         squares["total"] = torch.stack(list(squares.values())).sum()
         for logger in trainer.loggers:
             logger.log_metrics({f"grad_norm/{k}": float(v.sqrt()) for k, v in squares.items()}, trainer.global_step)

@@ -79,7 +79,7 @@ class MistakesTable(EvaluationTableWriter):
         mistakes = worst_mistakes(table.to_frame(), self.n)
         for logger in run_loggers(trainer.loggers):
             shown = mistakes
-            if logger.log_images or not table.shows_people:
+            if logger.takes_images or not table.shows_people:
                 row = dict(zip(table.ids, table.rows.tolist(), strict=True))
                 images = [wandb.Image(table.store.image(row[name])) for name in mistakes["id"]]
                 shown = mistakes.assign(picture=images)

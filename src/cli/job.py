@@ -203,5 +203,7 @@ def quiet_known_warnings() -> None:
     warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
     # Epochs without validation are one of `trainer.check_val_every_n_epoch`.
     warnings.filterwarnings("ignore", message=r"ReduceLROnPlateau conditioned on metric .* which is not available")
+    # Averaging weights takes the place of any schedule.
+    warnings.filterwarnings("ignore", message=r"SWA is currently only supported every epoch")
     # Short runs are a choice, too.
     warnings.filterwarnings("ignore", message=r"The number of training batches .* is smaller than the logging interval")

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Interval, Len, MultipleOf
 from omegaconf import DictConfig
-from pydantic import StrictBool, StrictInt, StrictStr, StringConstraints
+from pydantic import InstanceOf, StrictBool, StrictInt, StrictStr, StringConstraints
 
 from src.data import options
 from src.metrics.directions import mode_of, monitor_mode
@@ -115,10 +115,23 @@ RULES: Rules = {
     "explain.scored": ("a whole number of 0 or more", Natural),
     "explain.regions": ("a whole number of 0 or more", Natural),
     "explain.searched": ("a whole number of 1 or more", Positive),
+    # Lightning takes no whole number.
+    "callbacks.swa.swa_lrs": (
+        "a number above 0 with a point, such as 0.001",
+        Annotated[InstanceOf[float], Gt(0)],
+    ),
+    "callbacks.swa.swa_epoch_start": (
+        "an epoch from 1, or a fraction of the epochs in (0, 1)",
+        Positive | Annotated[InstanceOf[float], Interval(gt=0, lt=1)],
+    ),
+    "callbacks.swa.annealing_epochs": ("a whole number of 1 or more", Positive),
     "callbacks.gradient_norms.every_n_steps": ("a whole number of 0 or more", Natural),
     "logger.wandb.tags": ("a list of words, such as [baseline]", list[StrictStr]),
     "logger.wandb.log_images": ("true or false", StrictBool),
     "logger.wandb.log_model": ("true or false", StrictBool),
+    "logger.mlflow.experiment": ("a name", Annotated[StrictStr, Len(1)]),
+    "logger.mlflow.folder": ("a folder", Annotated[StrictStr, Len(1)]),
+    "logger.mlflow.log_images": ("true or false", StrictBool),
     "logger.wandb.timeout": ("a number of seconds above 0", PositiveNumber),
     "logger.wandb.finish_timeout": ("a number of seconds above 0", PositiveNumber),
     "trainer.max_epochs": ("a whole number of 1 or more", Positive),
@@ -143,6 +156,7 @@ MODES = {
 CHOICES: Choices = {
     **options.CHOICES,
     "split": ("test", "val"),
+    "tune": (None, "lr", "batch_size"),
     "tta": ("none", "flip", "crops"),
     "metric": ("f1_macro", "accuracy", "balanced_accuracy", "f1_weighted"),
     "suite": ("data", "backbone", "cache", "loop", "predict", "video", "all"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,7 +22,8 @@ from src.callbacks.evaluation_table import EvaluationTableCollector, Results
 from src.callbacks.gradcam import GradCamFigure
 from src.data.datamodule import StoreDataModule
 from src.engine.checkpoint_io import AtomicCheckpointIO
-from src.loggers.wandb_logger import run_loggers
+from src.loggers.results_logger import log_outcome, results_loggers
+from src.loggers.wandb_logger import closed_wandb
 from src.metrics.affect import affect_metric_names
 from src.metrics.landmarks import LANDMARK_METRIC, region_metric
 from src.models.classifier import ExpressionClassifier
@@ -65,6 +68,32 @@ def build_loggers(cfg: DictConfig) -> list[Logger]:
     """Build the loggers."""
     loggers = [instantiate(entry, _convert_="all") for entry in cfg.logger.values() if entry]
     return [logger for logger in loggers if logger is not None]
+
+
+@contextmanager
+def opened_loggers(cfg: DictConfig, step: int = 0, **described: Any) -> Iterator[list[Logger]]:
+    """Build the loggers, and close what they opened: as failed if the block is left by an exception.
+
+    Args:
+        cfg: Whole configuration; the loggers get it as the run's description.
+        step: First step that will be logged.
+        **described: What is known better than the configuration has it.
+
+    Yields:
+        The loggers.
+    """
+    with closed_wandb():
+        loggers, status = build_loggers(cfg), "failed"
+        try:
+            for logger in results_loggers(loggers):
+                logger.start_at(step)
+            for each in loggers:
+                each.log_hyperparams({**plain(cfg), **described})
+            yield loggers
+            status = "success"
+        finally:
+            for each in loggers:
+                each.finalize(status)
 
 
 def build_trainer(
@@ -169,8 +198,15 @@ def _scalars(trainer: Trainer, prefix: str) -> Results:
     return {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(prefix)}
 
 
-def write_results(cfg: DictConfig, results: Results, loggers: list[Logger]) -> None:
-    """Write `metrics.json`, print the result table and where everything is, in the main process."""
+def write_results(cfg: DictConfig, results: Results, loggers: list[Logger], *, shows_people: bool) -> None:
+    """Write `metrics.json`, print the result table and where everything is, in the main process.
+
+    Args:
+        cfg: Whole configuration.
+        results: The numbers.
+        loggers: Loggers, which get what there is to show.
+        shows_people: Whether the images of the data set do.
+    """
     if not is_main_process():
         return
     run_dir = Path(cfg.run_dir)
@@ -181,8 +217,8 @@ def write_results(cfg: DictConfig, results: Results, loggers: list[Logger]) -> N
     console = Console(stderr=True, markup=False)
     console.print(result_table(results))
     console.print(f"Run directory: {run_dir}", soft_wrap=True, highlight=False)
-    for logger in run_loggers(loggers):
-        logger.log_results(results)
+    log_outcome(loggers, run_dir, results, shows_people=shows_people)
+    for logger in results_loggers(loggers):
         for line in logger.closing_lines():
             console.print(line, soft_wrap=True, highlight=False)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -12,14 +13,12 @@ from src.data.datamodule import StoreDataModule
 from src.data.store.packed_store import Split
 from src.engine.build import (
     build_callbacks,
-    build_loggers,
     choose_precision,
     evaluate_splits,
-    plain,
+    opened_loggers,
     write_results,
 )
 from src.engine.load import load_model_and_data, weights_id
-from src.loggers.wandb_logger import closed_wandb
 from src.models.compiled import compile_for_prediction
 from src.models.test_time import n_views
 from src.runs.directory import update_provenance
@@ -59,11 +58,8 @@ def evaluate(cfg: DictConfig) -> Results:
         precision=precision,
         cache=data.cache_dir / "inductor",
     )
-    with closed_wandb():
-        loggers = build_loggers(cfg)
-        described = {**plain(cfg), "head": model.spec.head, "backbone": model.spec.backbone, "precision": precision}
-        for logger in loggers:
-            logger.log_hyperparams(described)
+    described: dict[str, Any] = {"head": model.spec.head, "backbone": model.spec.backbone, "precision": precision}
+    with opened_loggers(cfg, **described) as loggers:
         callbacks = build_callbacks(cfg)
         results = evaluate_splits(
             cfg,
@@ -78,7 +74,7 @@ def evaluate(cfg: DictConfig) -> Results:
         location = cfg.ckpt_path or cfg.backbone.weights
         digest = file_sha256(find_checkpoint(location))
         update_provenance(Path(cfg.run_dir), data=data.fingerprint, weights=weights_id(location), weights_sha256=digest)
-        write_results(cfg, results, loggers)
+        write_results(cfg, results, loggers, shows_people=data.shows_people)
     return results
 
 

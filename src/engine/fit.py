@@ -23,17 +23,16 @@ from src.data.datamodule import StoreDataModule
 from src.engine.build import (
     build_callbacks,
     build_data,
-    build_loggers,
     build_trainer,
     choose_precision,
     evaluate_splits,
+    opened_loggers,
     plain,
     write_results,
 )
 from src.engine.feature_cache import serve_features
 from src.engine.load import starting_weights, weights_id
 from src.engine.resume import find_resume_point
-from src.loggers.wandb_logger import closed_wandb
 from src.metrics.affect import affect_metric_names
 from src.metrics.classification import metric_names
 from src.metrics.landmarks import LANDMARK_METRIC, REGIONS, region_metric
@@ -80,20 +79,11 @@ def fit_and_test(cfg: DictConfig) -> Results:
     load_plugins(cfg.plugins)
     resume = find_resume_point(cfg)
     start = starting_weights(cfg.backbone.weights, cfg.backbone.sha256)
-    with closed_wandb():
-        precision = choose_precision(cfg)
-        loggers = build_loggers(cfg)
-        for logger in loggers:
-            logger.log_hyperparams({**plain(cfg), "precision": precision})
+    precision = choose_precision(cfg)
+    with opened_loggers(cfg, step=resume.step if resume else 0, precision=precision) as loggers:
         callbacks = [*build_callbacks(cfg), StopOnSignal(), StopOnDivergence()]
         trainer = build_trainer(cfg, callbacks, loggers, precision, resume.epochs_to_end if resume else None)
-        size = cfg.data.image_size or (start.spec.image_size if start else cfg.backbone.image_size)
-        data = build_data(cfg, image_size=size)
-        data.prepare_data()
-        model = new_model(cfg, data, start, precision, resume.spec if resume else None)
-        data.serve_grayscale(model.spec.grayscale)
-        _check_batch_norm(model, data)
-        _check_monitor(cfg, model)
+        model, data = build_model_and_data(cfg, start, precision, resume.spec if resume else None)
         if resume:
             resume.check(model)
             # Features of a frozen backbone are computed before Lightning loads the checkpoint.
@@ -117,8 +107,26 @@ def fit_and_test(cfg: DictConfig) -> Results:
         if is_main_process():
             save_safetensors(model, Path(cfg.run_dir) / layout.BEST_WEIGHTS)
         update_provenance(Path(cfg.run_dir), data=data.fingerprint, weights=weights_id(cfg.backbone.weights))
-        write_results(cfg, results, loggers)
+        write_results(cfg, results, loggers, shows_people=data.shows_people)
     return results
+
+
+def build_model_and_data(
+    cfg: DictConfig, start: Weights | None, precision: str, resumed: ModelSpec | None = None
+) -> tuple[ExpressionClassifier, StoreDataModule]:
+    """Build the model to train and its data; see `new_model`.
+
+    Raises:
+        ConfigError: If they do not fit, or cannot be trained so.
+    """
+    size = cfg.data.image_size or (start.spec.image_size if start else cfg.backbone.image_size)
+    data = build_data(cfg, image_size=size)
+    data.prepare_data()
+    model = new_model(cfg, data, start, precision, resumed)
+    data.serve_grayscale(model.spec.grayscale)
+    _check_batch_norm(model, data)
+    _check_monitor(cfg, model)
+    return model, data
 
 
 def new_model(

@@ -26,6 +26,7 @@ class Checkpoint(TypedDict):
     """What of Lightning's checkpoints is looked at before Lightning reads them."""
 
     epoch: Annotated[int, Ge(0)]
+    global_step: NotRequired[Annotated[int, Ge(0)]]
     loops: Plain
     callbacks: NotRequired[dict[str, Progress]]
     training_options: NotRequired[Plain]
@@ -59,6 +60,7 @@ class ResumePoint:
     Attributes:
         path: Its file.
         spec: Its model.
+        step: The optimiser's next step, counted from 0.
         epochs_to_end: Number of epochs at which training ends, where it has stopped early; None elsewhere.
     """
 
@@ -78,6 +80,7 @@ class ResumePoint:
         for part in ("state_dict", "current_model_state", "optimizer_states"):
             require_finite(content.get(part), self.path, part)
         self.spec = ModelSpec.from_dict(content.get(SPEC_KEY), self.path)
+        self.step = checkpoint.get("global_step", 0)
         self._training: Plain = checkpoint.get("training_options", {})
         self._refuse_unless_equal("head", self.spec.head["name"], cfg.head.name)
         done = checkpoint["epoch"] + 1

@@ -1,1 +1,1 @@
-"""Weights & Biases."""
+"""Where a run is followed: Weights & Biases, TensorBoard, MLflow."""

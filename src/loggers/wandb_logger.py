@@ -16,6 +16,8 @@ import wandb
 from pytorch_lightning.loggers import Logger, WandbLogger
 from typing_extensions import TypedDict
 
+from src.loggers.hyperparameters import hyperparameters
+from src.loggers.results_logger import is_number_of, moved_forward
 from src.metrics.directions import mode_of
 from src.runs import layout
 from src.runs.directory import update_provenance
@@ -29,8 +31,6 @@ log = logging.getLogger(__name__)
 
 STEP = "trainer/global_step"
 SPLITS = ("val/", "test/")
-# Parts of the configuration by which nobody filters runs.
-NOT_FILTERED_BY = ("callbacks", "logger", "run_dir", "data_dir", "hydra", "sweep")
 
 
 class Progress(TypedDict, total=False):
@@ -44,10 +44,10 @@ class RunLogger(WandbLogger):
     """Lightning's logger, with steps that never go back and the best value of every validation and test metric.
 
     wandb's own step is the optimiser's. What comes from before the last step, as from a test, whose trainer counts from
-    0, or from the epoch that a killed run repeats, goes to that step.
+    0, or from the epoch that a killed run repeats, goes to that step: see `moved_forward`.
 
     Attributes:
-        log_images: Whether images of people may be uploaded.
+        takes_images: Whether images of people may be uploaded.
     """
 
     def __init__(self, run: Any, save_dir: str, log_images: bool, log_model: bool) -> None:
@@ -60,7 +60,7 @@ class RunLogger(WandbLogger):
             log_model: Whether to upload the best weights as an artifact.
         """
         super().__init__(experiment=run, save_dir=save_dir)
-        self.log_images, self._uploads_model = log_images, log_model
+        self.takes_images, self._uploads_model = log_images, log_model
         self._note = Path(save_dir) / layout.WANDB_PROGRESS
         before = read_json(self._note, Progress)
         # Offline, wandb knows nothing of the run's earlier segments: it counts from 0, and forgets the best values.
@@ -75,12 +75,9 @@ class RunLogger(WandbLogger):
         """Log numbers, or wandb's charts and tables, at a step."""
         if not is_main_process():
             return
-        if step is None or step < self._step:
-            # After a fit, the kept epoch is validated once more: it has its point, where it belongs.
-            metrics = {k: v for k, v in metrics.items() if k != "epoch" and not _is_number_of(k, v, "val/")}
-        self._step = max(step or 0, self._step)
+        metrics, self._step = moved_forward(metrics, step, self._step)
         for name, value in metrics.items():
-            if _is_number_of(name, value, SPLITS) and value == value:
+            if is_number_of(name, value, SPLITS) and value == value:
                 self._keep_best(name, value)
         self.experiment.log({**metrics, STEP: self._step}, step=self._step)
         if self._note.parent.is_dir():
@@ -99,12 +96,18 @@ class RunLogger(WandbLogger):
             self.experiment.define_metric(name, step_metric=STEP, summary=mode)
 
     def log_hyperparams(self, params: dict[str, Any]) -> None:  # type: ignore[override]  # dictionaries only
-        """Send the configuration, in a form that filters well: see `filterable`."""
+        """Send the configuration, in a form that filters well: see `hyperparameters`."""
         if is_main_process():
-            origin = read_provenance(Path(str(self.save_dir)))
-            config = filterable(params, origin.get("choices", {}))
-            config |= {name: origin[name] for name in ("git_sha", "git_dirty") if name in origin}
+            config = hyperparameters(params, Path(str(self.save_dir)))
             self.experiment.config.update(config, allow_val_change=True)
+
+    def start_at(self, step: int) -> None:
+        """Do nothing: segments of a run count on, see `log_metrics`."""
+
+    def log_file(self, path: Path) -> None:
+        """Show a figure."""
+        if path.suffix == ".png":
+            self.log_metrics({f"figures/{path.stem}": wandb.Image(str(path))})
 
     def log_results(self, results: Mapping[str, Any]) -> None:
         """Complete the summary at the end of a run, and upload the weights if asked to.
@@ -147,36 +150,6 @@ class RunLogger(WandbLogger):
             f"Weights & Biases (offline{parts}): wandb sync {shlex.join(map(str, segments))}",
             f"  without an account:       wandb leet run {shlex.quote(str(folder))}",
         ]
-
-
-def _is_number_of(name: str, value: Any, prefixes: str | tuple[str, ...]) -> bool:
-    return name.startswith(prefixes) and isinstance(value, int | float)
-
-
-def filterable(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a configuration as W&B's users filter by it.
-
-    Args:
-        config: The whole configuration.
-        choices: Group -> its chosen member, such as `optimizer` -> `adam`.
-
-    Returns:
-        Without callbacks, loggers, paths and names of classes; every group has a `name`, and the experiment is one of
-        the keys.
-    """
-    kept = {key: _without_code(value) for key, value in config.items() if key not in NOT_FILTERED_BY}
-    for group, member in choices.items():
-        if isinstance(kept.get(group), dict):
-            kept[group].setdefault("name", member)
-        elif group == "experiment":
-            kept[group] = member
-    return kept
-
-
-def _without_code(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _without_code(v) for k, v in value.items() if not str(k).startswith("_")}
-    return value
 
 
 def run_loggers(loggers: Sequence[Logger]) -> list[RunLogger]:

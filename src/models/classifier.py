@@ -292,7 +292,8 @@ class ExpressionClassifier(LightningModule):
             ConfigError: If they have another number of steps.
         """
         theirs, ours = checkpoint.get(TRAINING_KEY, {}).get(STEPS_KEY), self._steps_per_epoch()
-        if theirs not in (None, ours):
+        begun = checkpoint.get("global_step", 1) > 0  # a search for the batch size goes back to before the first step
+        if begun and theirs not in (None, ours):
             raise ConfigError(
                 f"the checkpoint's epochs have {theirs} steps, this run's would have {ours}; resume with the same "
                 "data.batch_size, trainer.accumulate_grad_batches, trainer.limit_train_batches and number of "

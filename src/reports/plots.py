@@ -140,6 +140,30 @@ def learning_plot(histories: Mapping[str, Sequence[pd.DataFrame]], keys: Sequenc
     return figure
 
 
+def lr_finder_plot(rates: Sequence[float], losses: Floats, smooth: Floats, suggestion: float | None) -> Figure:
+    """Draw the loss over the learning rates that a training has passed through.
+
+    Args:
+        rates: Learning rates, rising, (N,).
+        losses: Loss of the batch at each, (N,).
+        smooth: Smoothed losses of the first M, (M,).
+        suggestion: Rate to mark; None for none.
+    """
+    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+    axis = figure.add_subplot()
+    axis.plot(rates, losses, ".", color="tab:gray", alpha=0.6, label="batches")
+    axis.plot(rates[: len(smooth)], smooth, color="tab:blue", label="smoothed")
+    if suggestion is not None:
+        axis.axvline(suggestion, color="tab:red", linestyle="--", label=f"falls fastest: {suggestion:.1e}")
+    axis.set(xscale="log", xlabel="Learning rate", ylabel="Training loss")
+    if len(smooth):  # a loss that explodes would leave the rest flat
+        low, start = float(smooth.min()), float(smooth[0])
+        axis.set_ylim(low - 0.3 * abs(low), start + 0.7 * abs(start))
+    axis.grid(alpha=0.3)
+    axis.legend()
+    return figure
+
+
 def _legend_below(figure: Figure, axis: Axes) -> None:
     handles, labels = axis.get_legend_handles_labels()
     if handles:

@@ -33,6 +33,7 @@ CONFUSION_MATRIX = f"{FIGURES}/confusion_matrix.png"
 PRECISION_RECALL = f"{FIGURES}/precision_recall.png"
 LEARNING_CURVES = f"{FIGURES}/learning_curves.png"
 GRADCAM = f"{FIGURES}/gradcam.png"
+LR_FINDER = f"{FIGURES}/lr_finder.png"
 WANDB_PROGRESS = "wandb/progress.json"
 
 # Of the other commands; `prepare` takes the names of `src.data.audit`, which keeps its files beside the data, too.

@@ -51,6 +51,7 @@ class Provenance(TypedDict, total=False):
     weights: str | None
     pictures: str | None
     wandb_id: str | None
+    mlflow_id: str | None
     started: str | None
     versions: dict[str, str]
 

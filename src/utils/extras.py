@@ -12,6 +12,8 @@ EXTRAS = {
     "download": ("kagglehub", "pooch"),
     "explain": ("captum",),
     "export": ("onnx", "onnxruntime", "onnxscript"),
+    "mlflow": ("mlflow", "sqlalchemy", "alembic"),
+    "tensorboard": ("tensorboard",),
 }
 
 

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from src.cli.validation import validate_config
 from src.data.sampling import EpochSampler
@@ -164,3 +165,47 @@ def test_resuming_with_another_batch_size_is_refused(tmp_path, data_dir, schedul
     again = tiny_config(tmp_path, data_dir, *options, "data.batch_size=5", "trainer.max_epochs=3", "ckpt_path=last")
     with pytest.raises(ConfigError, match=r"epochs have 4 steps, this run's would have 5; resume with"):
         fit_and_test(again)
+
+
+NORMS = "callbacks.gradient_norms.every_n_steps=1"
+
+
+def test_averaged_weights_are_validated_and_kept_like_those_of_any_epoch(tmp_path, data_dir):
+    """Lightning's StochasticWeightAveraging: the epoch after the last one leaves the average as it is."""
+    options = [
+        "callbacks=swa",
+        "callbacks.swa.swa_epoch_start=1",
+        "optimizer.lr=0.01",
+        "monitor=val/loss",
+        "test=false",
+    ]
+    cfg = tiny_config(tmp_path, data_dir, *options, "scheduler=one_cycle")
+    validate_config(cfg)
+    starts = []
+    hook = register_optimizer_step_pre_hook(
+        lambda optimizer, *_: starts.append(optimizer.param_groups[0]["params"][0].detach().clone())
+    )
+    try:
+        results = fit_and_test(cfg)
+    finally:
+        hook.remove()
+    last = read_checkpoint(tmp_path)
+    assert last["epoch"] == 2
+    head = last["state_dict"][next(name for name in last["state_dict"] if name.startswith("head."))]
+    # Of the two epochs, of four steps each, the weights with which they start.
+    assert torch.allclose(head, (starts[0] + starts[4]) / 2, atol=1e-7)
+    assert not torch.allclose(starts[0], starts[4], atol=1e-3)
+    assert "val/loss" in results
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("callbacks.swa.swa_lrs=1", "callbacks.swa.swa_lrs=1; expected a number above 0 with a point"),
+        ("callbacks.swa.swa_epoch_start=1.5", "callbacks.swa.swa_epoch_start=1.5; expected an epoch from 1"),
+        ("callbacks.swa.annealing_epochs=0", "callbacks.swa.annealing_epochs=0; expected a whole number"),
+    ],
+)
+def test_wrong_options_of_averaging_are_named(tmp_path, data_dir, option, message):
+    with pytest.raises(ConfigError, match=message):
+        validate_config(tiny_config(tmp_path, data_dir, "callbacks=swa", option))

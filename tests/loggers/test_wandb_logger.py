@@ -5,7 +5,8 @@ from contextlib import nullcontext
 import pytest
 import wandb
 
-from src.loggers.wandb_logger import closed_wandb, filterable, open_wandb, wandb_mode
+from src.loggers.hyperparameters import filterable
+from src.loggers.wandb_logger import closed_wandb, open_wandb, wandb_mode
 from src.utils.schemas import read_json
 from src.utils.signals import Interrupted
 from tests.helpers.wandb_file import OfflineRun
