@@ -21,6 +21,7 @@ from src.inference.sound import add_sound
 from src.inference.tables import PredictionTable
 from src.inference.video import UnreadableVideo, read_video
 from src.inference.video_writer import VideoWriter
+from src.runs import layout
 from src.utils.errors import ConfigError
 from src.web.cards import faces_html, notice, people_html
 from src.web.models import ModelShelf
@@ -134,7 +135,8 @@ class Analyst:
     def _table(self, predictor: EmotionPredictor) -> PredictionTable:
         """Open a table in a folder of its own."""
         backend = predictor.backend
-        return PredictionTable(Path(mkdtemp(dir=self._folder)), "csv", backend.class_names, backend.outputs)
+        path = Path(mkdtemp(dir=self._folder)) / layout.PREDICTIONS
+        return PredictionTable(path, "csv", backend.class_names, backend.outputs)
 
     def _predictor(self, model: str, overlay: Overlay) -> tuple[EmotionPredictor, str]:
         """Return the model, with heat maps if asked for and possible, and remarks on what is laid over faces."""
