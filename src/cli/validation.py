@@ -69,6 +69,8 @@ RULES: Rules = {
     "n_shards": ("a whole number of 1 or more", Positive),
     "part_size": ("a whole number of 1 or more", Positive),
     "parts_dir": ("a folder", StrictStr),
+    "queue.max_size": ("a whole number of 1 or more", Positive),
+    "queue.default_concurrency_limit": ("a whole number of 1 or more", Positive),
     "models": ("models to choose from, such as [outputs/runs/*]", Names),
     "port": ("a port from 1024 to 65535, or null", Annotated[StrictInt, Interval(ge=1024, le=65535)] | None),
     "max_mb": ("a number of MB above 0", Annotated[StrictInt, Gt(0)]),
