@@ -57,7 +57,8 @@ def _run(predictor: EmotionPredictor, film: Path, folder: Path, stages: _Stages)
     folder.mkdir()
     backend, detector, faces = predictor.backend, predictor.detector, 0
     predictor.detector = stages.timed("detect", detector)
-    annotator, table = Annotator(), PredictionTable(folder, "csv", backend.class_names, backend.outputs)
+    annotator = Annotator()
+    table = PredictionTable(folder / "predictions.csv", "csv", backend.class_names, backend.outputs)
     draw, write = stages.timed("draw", annotator.draw), stages.timed("table", table.write)
     try:
         with table, VideoWriter(folder / "drawn") as writer:

@@ -17,7 +17,7 @@ from src.utils.paths import ROOT
 # Options that are files.
 PATHS = (
     *("input", "ckpt_path", "detector_path", "data.path", "data.votes_path", "data_dir", "backbone.weights", "runs"),
-    *("hydra.run.dir", "hydra.sweep.dir"),
+    *("hydra.run.dir", "hydra.sweep.dir", "parts_dir"),
 )
 
 

@@ -57,6 +57,7 @@ class RunDirectoryGuard(Callback):
         sweeper = str(config.hydra.sweeper.get("_target_"))
         searches = sweeper.endswith(".ResumableSearch")
         resumes = any(o.get_key_element() == "sweep.resume" and o.value() is True for o in overrides)
+        resumes = resumes or any(o.get_key_element() == "shard" for o in overrides)
         if any(path.glob(f"*/{layout.STATUS}")) and not resumes and not (searches and (path / layout.STUDY).exists()):
             _refuse(
                 f"hydra.sweep.dir={path} already holds a sweep and is not overwritten: choose another folder, or go on "
@@ -128,6 +129,8 @@ def _can_resume(path: Path) -> bool:
 
 
 def _resumes(config: DictConfig) -> bool:
+    if config.get("shard") is not None:
+        return True
     location = config.get("ckpt_path")
     if not location or config.get("task") != "train":
         return False

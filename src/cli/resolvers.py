@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from src.metrics.directions import mode_of
@@ -22,6 +23,7 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
     OmegaConf.register_new_resolver("job_name", job_name, replace=True)
     OmegaConf.register_new_resolver("input_name", input_name, replace=True)
+    OmegaConf.register_new_resolver("shared_dir", shared_dir, replace=True)
     OmegaConf.register_new_resolver("monitor_mode", mode_of, replace=True)
     directions = {"max": "maximize", "min": "minimize"}
     OmegaConf.register_new_resolver("search_direction", lambda mode: directions.get(mode), replace=True)
@@ -47,3 +49,8 @@ def input_name(given: object) -> str:
     if isinstance(given, int):
         return f"camera_{given}"
     return plain_name(Path(given).stem) or "input" if isinstance(given, str) else "inputs"
+
+
+def shared_dir(mode: RunMode | None, sweep_dir: str, run_dir: str) -> str:
+    """Return the folder that the jobs of a sweep share, or that of a single run."""
+    return sweep_dir if mode == RunMode.MULTIRUN else run_dir

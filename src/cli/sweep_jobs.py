@@ -38,8 +38,8 @@ def settle_job(run_dir: Path, cfg: DictConfig, overrides: list[str]) -> bool:
     Raises:
         ConfigError: If the folder holds another run.
     """
-    if not holds_a_run(run_dir):
-        return False
+    if not holds_a_run(run_dir) or cfg.get("shard") is not None:
+        return False  # a shard looks at its parts, however often it runs
     resumes = OmegaConf.select(cfg, "sweep.resume", default=False)
     state = read_status(run_dir).get("state")
     known = read_provenance(run_dir).get("overrides", [])

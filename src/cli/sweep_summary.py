@@ -121,7 +121,10 @@ def write_page(sweep: Path, frame: pd.DataFrame, best: Job | None) -> None:
     # What most come for is visible without scrolling: first the columns of the terminal, last what the runs cost.
     shown.sort(key=lambda name: (COLUMNS.index(name) if name in COLUMNS else len(COLUMNS), not name.startswith("val/")))
     position = [] if best is None else [list(frame["job"]).index(best.path.name)]
-    lead = "No job has finished." if best is None else f"Best on the validation split: {best.path.name}."
+    finished = int((frame["state"] == "finished").sum())
+    lead = f"{finished or 'No'} jobs have finished."
+    if best is not None:
+        lead = f"Best on the validation split: {best.path.name}."
     parts: list[str] = [note(lead), page_table(frame[options + shown + costs], best=position)]
     page = render_page(f"Sweep {sweep.name}", [Section("", parts)])
     (sweep / layout.SUMMARY_PAGE).write_text(page, encoding="utf-8")
@@ -129,10 +132,11 @@ def write_page(sweep: Path, frame: pd.DataFrame, best: Job | None) -> None:
 
 def _terminal_table(sweep: Path, jobs: list[Job]) -> Table:
     table = Table(title=f"Sweep {sweep}")
-    for name in ("job", "state", *COLUMNS):
+    columns = [name for name in COLUMNS if any(name in job.metrics for job in jobs)]
+    for name in ("job", "state", *columns):
         table.add_column(name, overflow="fold", min_width=24 if name == "job" else None)
     for job in jobs:
-        found = [job.metrics.get(name) for name in COLUMNS]
+        found = [job.metrics.get(name) for name in columns]
         values = [f"{value:.4f}" if isinstance(value, int | float) else "-" for value in found]
         table.add_row(job.path.name, job.state, *values)
     return table

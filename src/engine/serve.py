@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from pathlib import Path
 
 from omegaconf import DictConfig
 
@@ -40,6 +41,7 @@ def serve(cfg: DictConfig) -> None:
         from src.web.demo import STYLE, build_demo, theme
         from src.web.examples import make_examples
         from src.web.gate import MAX_MESSAGE, gates
+        from src.web.health import health_route
         from src.web.models import ModelShelf
 
         log.info("Loading the model ...")
@@ -51,7 +53,9 @@ def serve(cfg: DictConfig) -> None:
             plugins=cfg.plugins,
         )
         demo = build_demo(Analyst(shelf, folder, cfg.max_seconds), make_examples(folder), cfg.max_mb)
-        demo.queue(max_size=32)
+        demo.queue(**cfg.queue)
+        name, choice = next(iter(shelf.choices.items()))
+        health = health_route(name, Path(choice.location))
         max_file = cfg.max_mb * 2**20
         room = Room(folder, ROOM_FOR * max(max_file, MAX_MESSAGE))
         try:
@@ -70,7 +74,7 @@ def serve(cfg: DictConfig) -> None:
                 # Gradio serves what lies in its temporary folder, and nothing of the project.
                 allowed_paths=[],
                 blocked_paths=[str(ROOT)],
-                app_kwargs={"middleware": gates(room, max_file), "openapi_url": None},
+                app_kwargs={"middleware": gates(room, max_file), "openapi_url": None, "routes": [health]},
                 theme=theme(),
                 css_paths=STYLE,
             )

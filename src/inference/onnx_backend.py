@@ -28,6 +28,7 @@ class OnnxBackend:
     """A file of `python -m src.export`; see `src.inference.backend.Backend` for its attributes.
 
     Attributes:
+        location: The file.
         output_names: Names of the file's outputs.
         origin: What the file says of the weights that it was made from, and how it compares with them.
         providers: What ONNX Runtime runs it on.
@@ -44,7 +45,7 @@ class OnnxBackend:
         Raises:
             ConfigError: If the file is missing, broken or not ours, or the device is not to be had.
         """
-        self._location, path = location, Path(location).expanduser()
+        self.location, path = location, Path(location).expanduser()
         self._opened = (location, vocabulary, device)
         if not path.is_file():
             raise ConfigError(
@@ -96,7 +97,7 @@ class OnnxBackend:
         try:
             values = self._session.run(self.output_names, {INPUT_NAME: np.ascontiguousarray(pixels)})
         except Exception as error:
-            raise ConfigError(f"{self._location} cannot be run ({_reason(error)}); export it again.") from error
+            raise ConfigError(f"{self.location} cannot be run ({_reason(error)}); export it again.") from error
         return dict(zip(self.output_names, values, strict=True))
 
     def __call__(self, images: Tensor) -> BackendOutput:
@@ -114,7 +115,7 @@ class OnnxBackend:
         output = BackendOutput(
             found[self._probabilities], found.get("valence"), found.get("arousal"), found.get("landmarks")
         )
-        return require_predictions(output, self._location)
+        return require_predictions(output, self.location)
 
 
 @cache

@@ -22,7 +22,7 @@ from src.utils.errors import ConfigError
 from src.utils.paths import ROOT
 
 DEFAULT_WEIGHTS = str(ROOT / "pretrained" / "emonet_fer.safetensors")
-# Frames wait until their faces fill a batch, but not more of them than this.
+# Frames wait until their faces fill a batch, but not more of them than this, or than one a face.
 MAX_WAITING_FRAMES = 32
 MAX_WAITING_PIXELS = 2**25
 
@@ -160,7 +160,8 @@ class EmotionPredictor:
     def _is_full(self, waiting: list[tuple[Frame, list[Detection]]]) -> bool:
         faces = sum(len(found) for _, found in waiting)
         pixels = sum(frame.image.shape[0] * frame.image.shape[1] for frame, _ in waiting)
-        return faces >= self.batch_size or len(waiting) >= MAX_WAITING_FRAMES or pixels >= MAX_WAITING_PIXELS
+        frames = len(waiting) >= max(self.batch_size, MAX_WAITING_FRAMES)
+        return faces >= self.batch_size or frames or pixels >= MAX_WAITING_PIXELS
 
     def _run(self, waiting: list[tuple[Frame, list[Detection]]]) -> Iterator[Prediction]:
         """Predict the faces of all waiting frames, `batch_size` at a time."""

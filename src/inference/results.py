@@ -10,6 +10,8 @@ import pandas as pd
 import PIL.Image
 from numpy.typing import NDArray
 
+from src.data.readers.file_tree import printable
+
 Image = NDArray[np.uint8]
 # Why a prediction is not to be trusted, as tables name it, and in words.
 REASONS = {"small": "too small", "cut": "cut by the edge", "turned": "turned away", "blurred": "blurred"}
@@ -162,7 +164,9 @@ def _to_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
         dict.fromkeys((*PLACES, "prediction", *(name for row in rows for name in row if name not in AFFECT)))
     )
     affect = [name for name in AFFECT if any(row[name] is not None for row in rows)]
-    return pd.DataFrame(rows, columns=[*columns, *affect])
+    # With pyarrow, pandas keeps text in UTF-8, which not all names of files are.
+    named = [{**row, "source": printable(row["source"])} for row in rows]
+    return pd.DataFrame(named, columns=[*columns, *affect])
 
 
 def _rounded(value: float | None, digits: int = 4) -> float | None:

@@ -1,23 +1,27 @@
-"""What `input=` means: images, videos, a camera, an address."""
+"""What `input=` means: images, videos, archives, lists, a camera, an address."""
 
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from PIL import Image
 
 from src.data.readers.class_folders import SUFFIXES
-from src.data.readers.file_tree import visible_files
+from src.data.readers.file_tree import TreeFile, visible_files
 from src.data.readers.images import BROKEN
+from src.inference.listings import ARCHIVES, LISTS, archived_files, listed_names
 from src.inference.network import address_suffix, check_address, is_address
 from src.utils.errors import ConfigError
 
 Kind = Literal["picture", "video", "camera", "stream"]
+# What `input=` takes, see `find_sources`.
+Given = str | int | Sequence[str | int]
 VIDEOS = {
     ".mp4",
     ".m4v",
@@ -36,7 +40,8 @@ VIDEOS = {
 }
 IMAGES = {*SUFFIXES, ".jfif"}
 EXPECTED = (
-    "expected an image, a folder, a glob such as photos/*.jpg, a video, the number of a camera, or a list of these"
+    "expected an image, a folder, a glob such as photos/*.jpg, an archive (.zip, .tar), a list of paths (.txt, .csv), "
+    "a video, the number of a camera, or a list of these"
 )
 
 
@@ -48,20 +53,42 @@ class Source:
         kind: Which of them; `stream` for a video at an address.
         name: The file as the user would write it, or `camera 0`, or an address.
         number: Number of the camera; 0 for files.
+        member: What is read where it lies in an archive, which the next source may close; None elsewhere.
     """
 
     kind: Kind
     name: str
     number: int = 0
+    member: TreeFile | None = field(default=None, repr=False, compare=False)
 
 
-def find_sources(given: str | int | Sequence[str | int], network: bool = False) -> list[Source]:
-    """Return what an input means, folders and globs in the order of their names.
+@dataclass(frozen=True)
+class Share:
+    """One of several shares of an input: a file's name alone says whose it is, so that others may come and go.
+
+    Attributes:
+        index: Which share, from 0 up.
+        count: How many there are.
+    """
+
+    index: int
+    count: int
+
+    def has(self, name: str) -> bool:
+        """Return whether a source of this name belongs to it."""
+        digest = hashlib.blake2b(os.fsencode(name), digest_size=8).digest()
+        return int.from_bytes(digest, "big") % self.count == self.index
+
+
+def find_sources(given: Given, network: bool = False, share: Share | None = None) -> Iterator[Source]:
+    """Yield what an input means, folders and globs in the order of their names.
 
     Args:
-        given: An image, a folder (with its subfolders), a glob, a video, the number of a camera, an address, or a list
-            of these.
+        given: An image, a folder (with its subfolders), a glob, an archive, a list of paths, a video, the number of a
+            camera, an address, or a list of these.
         network: Whether addresses are allowed.
+        share: Which share of the files; then those of a folder come folder by folder, since a million would have to be
+            kept in memory to be sorted. None for all.
 
     Raises:
         ConfigError: If there is nothing of the kind.
@@ -69,25 +96,63 @@ def find_sources(given: str | int | Sequence[str | int], network: bool = False) 
     if isinstance(given, Sequence) and not isinstance(given, str):
         if not given:
             raise ConfigError(f"input=[]; {EXPECTED}.")
-        return [source for one in given for source in find_sources(one, network)]
+        for one in given:
+            yield from find_sources(one, network, share)
+        return
     text = str(given)
-    if is_address(text) and not Path(text).exists():
-        check_address(text, network)
-        return [Source("picture" if address_suffix(text) in IMAGES else "stream", text)]
     path = Path(os.path.expanduser(text))
-    if path.is_dir():
-        found = [str(p) for p in sorted(visible_files(path)) if _is_media(p)]
-    elif path.exists():
-        found = [str(path)]
-    elif text.isdecimal():
-        return [Source("camera", f"camera {text}", int(text))]
-    elif glob.has_magic(text):
-        found = [str(p) for p in sorted(_matching(path)) if _is_media(p)]
-    else:
-        raise ConfigError(f"input={given} does not exist; {EXPECTED}.")
+    if text.isdecimal() and not path.exists():
+        if share is not None:
+            raise ConfigError(_endless(f"camera {text}"))
+        yield Source("camera", f"camera {text}", int(text))
+        return
+    found = False
+    for name, member in _names(text, path, share is None):
+        found = True
+        if share is not None and not share.has(name):
+            continue
+        source = _source(name, member, network)
+        if share is not None and source.kind == "stream":
+            raise ConfigError(_endless(name))
+        yield source
     if not found:
         raise ConfigError(f"input={given} has no image and no video in it; {EXPECTED}.")
-    return [Source(_kind(Path(name)), name) for name in found]
+
+
+def _endless(name: str) -> str:
+    return f"input={name} need not end, and has no shards; give images and videos, or leave shard= out."
+
+
+def _names(text: str, path: Path, in_order: bool) -> Iterable[tuple[str, TreeFile | None]]:
+    """Return the names of all files that one input means, with what is read where they lie in an archive."""
+    if is_address(text) and not Path(text).exists():
+        return [(text, None)]
+    if path.is_dir():
+        files = visible_files(path)
+        return ((str(file), None) for file in (sorted(files) if in_order else files) if _is_media(file))
+    if path.is_file() and path.suffix.lower() in LISTS:
+        return ((name, None) for name in listed_names(path))
+    if path.exists():
+        return _file_or_members(path)
+    if glob.has_magic(text):
+        matches = sorted(file for file in _matching(path) if _is_media(file) or _is_archive(file))
+        return (entry for file in matches for entry in _file_or_members(file))
+    raise ConfigError(f"input={text} does not exist; {EXPECTED}.")
+
+
+def _file_or_members(path: Path) -> Iterable[tuple[str, TreeFile | None]]:
+    if not _is_archive(path):
+        return [(str(path), None)]
+    return ((file.path, file) for file in archived_files(path, IMAGES | VIDEOS))
+
+
+def _source(name: str, member: TreeFile | None, network: bool) -> Source:
+    if member is not None:
+        return Source("picture", name, member=member)
+    if is_address(name) and not Path(name).exists():
+        check_address(name, network)
+        return Source("picture" if address_suffix(name) in IMAGES else "stream", name)
+    return Source(_kind(Path(name)), name)
 
 
 def _matching(pattern: Path) -> Iterator[Path]:
@@ -99,6 +164,10 @@ def _matching(pattern: Path) -> Iterator[Path]:
 
 def _is_media(path: Path) -> bool:
     return path.suffix.lower() in IMAGES | VIDEOS and not path.name.startswith(".") and path.is_file()
+
+
+def _is_archive(path: Path) -> bool:
+    return path.name.lower().endswith(ARCHIVES) and not path.name.startswith(".") and path.is_file()
 
 
 def _kind(path: Path) -> Kind:

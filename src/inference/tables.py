@@ -7,15 +7,32 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import IO, Any, Protocol
 
 from src.inference.results import AFFECT, PLACES, Prediction
-from src.runs import layout
 
-FORMATS = ("csv", "jsonl")
+FORMATS = ("csv", "jsonl", "parquet")
+
+
+class RowWriter(Protocol):
+    """A file of rows."""
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Add a row, which has every column."""
+        ...
+
+    def close(self) -> None:
+        """End the file."""
+        ...
+
+
+def open_text(path: Path) -> IO[str]:
+    """Open a table for writing. Names of files may be no text; they are in it as they are on the disk."""
+    return path.open("w", encoding="utf-8", errors="surrogateescape", newline="")
 
 
 class PredictionTable:
-    """`predictions.csv` or `predictions.jsonl`: a row for each face; what is not known is empty, or null.
+    """A table with a row for each face; what is not known is empty, or null.
 
     Columns: `source`; `frame` and `time` (seconds), for videos; `track`, the person in a video; `face`, its number in
     the image; `x`, `y`, `width`, `height`, the box in pixels; `score` of the detector; `quality`, `ok` or why the
@@ -23,33 +40,27 @@ class PredictionTable:
     probability for each class; `valence` and `arousal` if they are trained outputs.
     """
 
-    def __init__(self, folder: Path, kind: str, class_names: Sequence[str], outputs: Sequence[str]) -> None:
+    def __init__(self, path: Path, kind: str, class_names: Sequence[str], outputs: Sequence[str]) -> None:
         """Open the file.
 
         Args:
-            folder: Folder to write to.
-            kind: `csv` or `jsonl`.
+            path: File to write.
+            kind: `csv`, `jsonl` or `parquet`, whatever the file's name ends with.
             class_names: The model's classes.
             outputs: Its trained outputs.
+
+        Raises:
+            ConfigError: If the extra `parquet` is missing.
         """
-        self.path = (folder / layout.PREDICTIONS).with_suffix(f".{kind}")
-        self._kind = kind
+        self.path = path
         affect = AFFECT if "valence_arousal" in outputs else ()
         self.columns = (*PLACES, "prediction", *class_names, *affect)
-        # Names of files may be no text; they are in the table as they are on the disk.
-        self._file = self.path.open("w", encoding="utf-8", errors="surrogateescape", newline="")
-        self._csv = csv.DictWriter(self._file, self.columns)
-        if kind == "csv":
-            self._csv.writeheader()
+        self._rows = _open_rows(path, kind, self.columns)
 
     def write(self, prediction: Prediction) -> None:
         """Add the faces of an image or frame."""
         for known in prediction.rows():
-            row = {name: known.get(name) for name in self.columns}
-            if self._kind == "csv":
-                self._csv.writerow(row)
-            else:
-                self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            self._rows.write({name: known.get(name) for name in self.columns})
 
     def __enter__(self) -> PredictionTable:
         """Return the table."""
@@ -59,4 +70,36 @@ class PredictionTable:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the file."""
+        self._rows.close()
+
+
+def _open_rows(path: Path, kind: str, columns: Sequence[str]) -> RowWriter:
+    if kind == "parquet":
+        from src.inference.parquet import ParquetRows
+
+        return ParquetRows(path, columns)
+    return _CsvRows(path, columns) if kind == "csv" else _JsonRows(path)
+
+
+class _CsvRows:
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        self._file = open_text(path)
+        self._csv = csv.DictWriter(self._file, columns)
+        self._csv.writeheader()
+
+    def write(self, row: dict[str, Any]) -> None:
+        self._csv.writerow(row)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _JsonRows:
+    def __init__(self, path: Path) -> None:
+        self._file = open_text(path)
+
+    def write(self, row: dict[str, Any]) -> None:
+        self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    def close(self) -> None:
         self._file.close()

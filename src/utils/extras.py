@@ -14,6 +14,7 @@ EXTRAS = {
     "export": ("onnx", "onnxruntime", "onnxscript"),
     "mlflow": ("mlflow", "sqlalchemy", "alembic"),
     "tensorboard": ("tensorboard",),
+    "parquet": ("pyarrow",),
 }
 
 

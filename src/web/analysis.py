@@ -21,6 +21,7 @@ from src.inference.sound import add_sound
 from src.inference.tables import PredictionTable
 from src.inference.video import UnreadableVideo, read_video
 from src.inference.video_writer import VideoWriter
+from src.runs import layout
 from src.utils.errors import ConfigError
 from src.web.cards import faces_html, notice, people_html
 from src.web.models import ModelShelf
@@ -134,7 +135,8 @@ class Analyst:
     def _table(self, predictor: EmotionPredictor) -> PredictionTable:
         """Open a table in a folder of its own."""
         backend = predictor.backend
-        return PredictionTable(Path(mkdtemp(dir=self._folder)), "csv", backend.class_names, backend.outputs)
+        path = Path(mkdtemp(dir=self._folder)) / layout.PREDICTIONS
+        return PredictionTable(path, "csv", backend.class_names, backend.outputs)
 
     def _predictor(self, model: str, overlay: Overlay) -> tuple[EmotionPredictor, str]:
         """Return the model, with heat maps if asked for and possible, and remarks on what is laid over faces."""
@@ -150,7 +152,7 @@ class Analyst:
         """Predict the first seconds of a video."""
         predictor, remark = self._predictor(model, overlay)
         writer = VideoWriter(Path(mkdtemp(dir=self._folder)) / f"{Path(path).stem[:40]}_annotated")
-        annotator, frames = Annotator(landmarks=overlay.landmarks), _FirstFrames(path, self.max_seconds)
+        annotator, frames = Annotator(landmarks=overlay.landmarks), FirstFrames(path, self.max_seconds)
         people = People(predictor.backend.class_names)
         count, seconds, broken = 0, 0.0, ""
         with writer, self._table(predictor) as table:
@@ -177,7 +179,7 @@ class Analyst:
         )
 
 
-class _FirstFrames:
+class FirstFrames:
     """The frames of the first seconds of a video.
 
     Attributes:
@@ -185,9 +187,16 @@ class _FirstFrames:
     """
 
     def __init__(self, path: str, max_seconds: float) -> None:
+        """Start.
+
+        Args:
+            path: The video.
+            max_seconds: Seconds of it that are looked at.
+        """
         self.path, self.max_seconds, self.cut = Path(path), max_seconds, ""
 
     def __iter__(self) -> Iterator[Frame]:
+        """Yield the frames."""
         end = time.monotonic() + MAX_SLOWNESS * self.max_seconds
         for frame in read_video(self.path):
             seconds = frame.time or 0.0
@@ -204,16 +213,25 @@ def _guarded(name: str, work: Callable[[], View]) -> View:
     """Return what work gives; if it fails, say why."""
     try:
         return work()
-    except UnreadableImage as error:
-        return View(notice(f"{name} cannot be shown: {error}.", "alert"))
-    except UnreadableVideo as error:
+    except Exception as error:  # whatever a stranger's file brings about, the demo goes on
+        return View(notice(reason(name, error), "alert"))
+
+
+def reason(name: str, error: Exception) -> str:
+    """Return why a file could not be analyzed, as a sentence; what was not expected goes into the log.
+
+    Args:
+        name: The file's name.
+        error: What was raised.
+    """
+    if isinstance(error, UnreadableImage):
+        return f"{name} cannot be shown: {error}."
+    if isinstance(error, UnreadableVideo):
         # Of what is no video at all, its decoder says odd things.
         is_video = (mimetypes.guess_type(name)[0] or "").startswith("video")
-        reason = f" ({error})" if is_video else ""
-        text = f"{name} is neither an image nor a video that can be read{reason}. Choose another file."
-        return View(notice(text, "alert"))
-    except ConfigError as error:
-        return View(notice(str(error), "alert"))
-    except Exception:  # whatever a stranger's file brings about, the demo goes on
-        log.exception("Error: %s could not be analyzed", name)
-        return View(notice(f"{name} could not be analyzed; the terminal says why.", "alert"))
+        because = f" ({error})" if is_video else ""
+        return f"{name} is neither an image nor a video that can be read{because}. Choose another file."
+    if isinstance(error, ConfigError):
+        return str(error)
+    log.error("Error: %s could not be analyzed", name, exc_info=error)
+    return f"{name} could not be analyzed; the terminal says why."

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio_client.utils import is_file_obj_with_meta, is_http_url_like, traverse
 
 from src.inference.results import Image
 from src.web.analysis import Analyst, Overlay, View
+from src.web.api import add_api
 from src.web.cards import image_html, notice
 from src.web.examples import Example
 
@@ -28,8 +30,9 @@ FOOTNOTE = (
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 MONO_FONTS = ["ui-monospace", "Consolas", "monospace"]
 STYLE = Path(__file__).with_name("style.css")
-# One at a time, on all cores.
-ONE_AT_A_TIME: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model", "api_visibility": "private"}
+# What waits for the model, of the page and of programs: as many at a time as the queue's default says.
+QUEUE: dict[str, Any] = {"concurrency_id": "model"}
+UPLOADS: dict[str, Any] = {**QUEUE, "api_visibility": "private"}
 # A camera holds its place until it is switched off: those of uploads are others. Gradio keeps the latest frame alone,
 # so that a slow machine shows fewer of them, not older ones.
 CAMERAS: dict[str, Any] = {"concurrency_limit": 2, "concurrency_id": "cameras", "api_visibility": "private"}
@@ -43,13 +46,20 @@ class Demo(gr.Blocks):
         """Return what a function is given.
 
         Raises:
-            gr.Error: If a request has too few values, or values of another kind.
+            gr.Error: If a request has too few values, or values of another kind, or names a file by its address.
         """
+        traverse([args, kwargs], _refuse_address, is_file_obj_with_meta)
         try:
             return await super().preprocess_data(*args, **kwargs)
         except Exception as error:  # Gradio's inputs raise what comes along
             log.warning("Refused values that are none of the page's (%s)", type(error).__name__)
             raise gr.Error("The page has nothing of the kind.", print_exception=False) from error
+
+
+def _refuse_address(file: dict[str, Any]) -> None:
+    """Refuse a file that Gradio would fetch, of whatever size."""
+    if is_http_url_like(file["path"]):
+        raise gr.Error("Files at addresses are not fetched; send the file itself.", print_exception=False)
 
 
 def theme() -> gr.themes.Base:
@@ -144,10 +154,10 @@ def build_demo(analyst: Analyst, examples: list[Example], max_mb: float) -> gr.B
 
         again = [latest, model, heat, points]
         keep: dict[str, Any] = {"api_visibility": "private"}
-        file.upload(lambda path: path, file, latest, **keep).then(analyze, again, outputs, **ONE_AT_A_TIME)
-        gallery.select(example, None, latest, **keep).then(analyze, again, outputs, **ONE_AT_A_TIME)
+        file.upload(lambda path: path, file, latest, **keep).then(analyze, again, outputs, **UPLOADS)
+        gallery.select(example, None, latest, **keep).then(analyze, again, outputs, **UPLOADS)
         for control in (model, heat, points):
-            control.input(analyze, again, outputs, **ONE_AT_A_TIME)
+            control.input(analyze, again, outputs, **UPLOADS)
         camera.stream(
             look,
             [camera, model, heat, points],
@@ -156,6 +166,7 @@ def build_demo(analyst: Analyst, examples: list[Example], max_mb: float) -> gr.B
             show_progress="hidden",
             **CAMERAS,
         )
+        add_api(analyst, model, QUEUE)
     return demo
 
 

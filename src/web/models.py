@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from glob import glob
@@ -117,6 +118,7 @@ class ModelShelf:
         load_plugins(plugins)
         self.choices = find_models(locations)
         self._detector, self._quality = build_detector(detector, detector_path), quality
+        self._lock = threading.Lock()  # requests come in threads of their own
         self._loaded: OrderedDict[tuple[str, str], EmotionPredictor] = OrderedDict()
         self.predictor(next(iter(self.choices)))
 
@@ -132,6 +134,10 @@ class ModelShelf:
         """
         if name not in self.choices:
             raise ConfigError(f"there is no model {name!r}.")
+        with self._lock:
+            return self._predictor(name, gradcam)
+
+    def _predictor(self, name: str, gradcam: bool) -> EmotionPredictor:
         choice = self.choices[name]
         backend = "torch" if gradcam and not choice.location.endswith(".onnx") else "auto"
         loaded = self._loaded.get((name, "auto"))

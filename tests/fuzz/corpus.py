@@ -35,7 +35,7 @@ def build(root: Path) -> dict[str, list[Path]]:
     makers = {
         **{"image": _images, "video": _videos, "archive": _archives, "fer2013": _fer2013, "table": _tables},
         **{"affectnet": _affectnet, "annotations": _annotations, "weights": _weights, "onnx": _onnx},
-        **{"run": _runs, "sweep": _sweeps, "store": _stores, "detector": _detectors},
+        **{"list": _lists, "run": _runs, "sweep": _sweeps, "store": _stores, "detector": _detectors},
     }
     corpus = {}
     for kind, make in makers.items():
@@ -150,6 +150,13 @@ def _tables(folder: Path) -> Iterator[Path]:
         rows.append((f"{i}.png", CLASSES[i % 2], ("train", "val", "test")[i % 3], 0.5, -0.25, f"s{i}"))
     (folder / "faces.csv").write_bytes(_csv(("path", "label", "split", "valence", "arousal", "subject"), rows))
     yield folder
+
+
+def _lists(folder: Path) -> Iterator[Path]:
+    face(0).save(folder / "a.png")
+    (folder / "list.txt").write_text("a.png\nmissing.png\n\nclip.mp4\n")
+    (folder / "list.csv").write_bytes(_csv(("source", "status"), [("a.png", "ok"), ("b.png", "failed")]))
+    return (folder / name for name in ("list.txt", "list.csv"))
 
 
 def _affectnet(folder: Path) -> Iterator[Path]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, suppress
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -66,13 +66,13 @@ def _check(prediction: Prediction) -> Prediction:
 
 def image(path: Path) -> None:
     """`predict input=image`."""
-    find_sources(str(path))
+    list(find_sources(str(path)))
     Annotator().draw(_check(predictor().predict(path)))
 
 
 def video(path: Path) -> None:
     """`predict input=video`."""
-    find_sources(str(path))
+    list(find_sources(str(path)))
     with TemporaryDirectory() as folder, VideoWriter(Path(folder) / "out") as writer:
         annotator, last, people = Annotator(), -1.0, People(predictor().backend.class_names)
         for prediction in predictor().track(islice(read_video(path), 20)):
@@ -81,6 +81,12 @@ def video(path: Path) -> None:
             last = prediction.frame.time
             people.add(prediction)
         people.draw()
+
+
+def listed(path: Path) -> None:
+    """`predict input=list`."""
+    for source in find_sources(str(path)):
+        assert source.kind in ("picture", "video") and source.name
 
 
 def _consume(name: str, path: Path, **options: object) -> None:
@@ -114,7 +120,11 @@ def _check_store(store: PackedStore, records: dict[str, Record], skipped: int) -
 
 
 def archive(path: Path) -> None:
-    """`prepare data=folder`."""
+    """`prepare data=folder`, and `predict` with its images."""
+    if path.is_file():
+        for source in islice(find_sources(str(path)), 20):
+            with suppress(UnreadableImage):
+                assert source.member is not None and isinstance(source.member.read(), bytes)
     _consume("folder", path)
 
 
@@ -208,5 +218,5 @@ def store(path: Path) -> None:
 TARGETS: dict[str, Callable[[Path], None]] = {
     **{"image": image, "video": video, "archive": archive, "fer2013": fer2013, "table": table},
     **{"affectnet": affectnet, "annotations": affectnet, "weights": weights, "onnx": onnx},
-    **{"run": run, "sweep": sweep, "store": store, "detector": detector},
+    **{"list": listed, "run": run, "sweep": sweep, "store": store, "detector": detector},
 }

@@ -18,8 +18,10 @@ from src.data.readers.archives import open_archive, open_table
 from src.data.readers.images import UnreadableImage, decode_image
 from src.data.store.packed_store import Description
 from src.engine.resume import Checkpoint
+from src.inference.listings import listed_names
 from src.inference.onnx_operators import operators
-from src.inference.sources import find_sources
+from src.inference.parts import Parts
+from src.inference.sources import Share, find_sources
 from src.inference.video import UnreadableVideo, read_video
 from src.models.onnx_metadata import SPEC_KEY, read_metadata
 from src.models.spec import ModelSpec
@@ -47,6 +49,8 @@ STARTS = (
     b"\x80\x02}",
     b"{",
     b"a,b\n",
+    b"path\n",
+    b"source,status,faces\na,ok,1\n",
 )
 contents = st.builds(lambda start, rest: start + rest, st.sampled_from(STARTS), st.binary(max_size=400))
 numbers = st.integers() | st.floats()
@@ -81,8 +85,22 @@ def run(path: Path) -> None:
 
 
 def video(path: Path) -> None:
-    find_sources(str(path))
+    list(find_sources(str(path)))
     list(read_video(path))
+
+
+def paths(path: Path) -> None:
+    for suffix in (".txt", ".csv"):
+        assert all(isinstance(name, str) for name in listed_names(path.rename(path.with_suffix(suffix))))
+        path = path.with_suffix(suffix)
+
+
+def parts(path: Path) -> None:
+    known = Parts(path.parent, Share(0, 1), "csv")
+    place = known.path("items", 0)
+    place.parent.mkdir()
+    path.rename(place)
+    assert all(int(row["faces"]) >= 0 and row["source"] is not None for row in known.items(0))
 
 
 READERS: dict[str, tuple[Callable[[Path], object], type[Exception]]] = {
@@ -90,6 +108,8 @@ READERS: dict[str, tuple[Callable[[Path], object], type[Exception]]] = {
     "videos": (video, UnreadableVideo),
     "archives": (listed, ConfigError),
     "tables": (rows, ConfigError),
+    "lists of paths": (paths, ConfigError),
+    "parts": (parts, ConfigError),
     "configurations": (config, ConfigError),
     "predictions": (run, ConfigError),
     "arrays": (read_array, ValueError),

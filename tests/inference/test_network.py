@@ -68,10 +68,10 @@ def test_what_is_no_video(address, name):
 
 
 def test_addresses_are_fetched_if_that_is_said_alone():
-    assert find_sources("https://x.org/a.JPG?x=1", network=True) == [Source("picture", "https://x.org/a.JPG?x=1")]
-    assert find_sources(["rtsp://x.org/door"], network=True) == [Source("stream", "rtsp://x.org/door")]
+    assert list(find_sources("https://x.org/a.JPG?x=1", network=True)) == [Source("picture", "https://x.org/a.JPG?x=1")]
+    assert list(find_sources(["rtsp://x.org/door"], network=True)) == [Source("stream", "rtsp://x.org/door")]
     with pytest.raises(ConfigError, match="set network=true to fetch it"):
-        find_sources("https://x.org/a.jpg")
+        list(find_sources("https://x.org/a.jpg"))
     for address in ("file:///etc/passwd", "ftp://x.org/a.jpg", "concat://a"):
         with pytest.raises(ConfigError, match="expected a file, or an address of http, https, rtsp"):
-            find_sources(address, network=True)
+            list(find_sources(address, network=True))

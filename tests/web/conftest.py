@@ -45,7 +45,7 @@ def server(tmp_path_factory):
     left.mkdir(parents=True)
     (left / LOCK).touch()
     log, hosts = folder / "log", folder / "hosts"
-    options = ["port=null", "max_mb=1", "max_seconds=2", f"hydra.run.dir={folder / 'run'}"]
+    options = ["port=null", "max_mb=1", "max_seconds=2", "queue.max_size=4", f"hydra.run.dir={folder / 'run'}"]
     options += ["models=[pretrained/emonet_fer.safetensors]"]
     with log.open("w") as output:
         process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""What is hard to do to a real server; `test_foreign_callers.py` has the rest."""
+"""What is hard to do to a real server; `test_callers.py` has the rest."""
 
 import asyncio
 

@@ -1,12 +1,25 @@
-"""The demo as other sites, and programs that send it nonsense, would call it."""
+"""The demo as programs call it: as documented, as other sites would, and with nonsense."""
 
 import json
+import os
 import socket
 import time
+from importlib.metadata import version
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
+from PIL import Image
+
+from src.data.faces.generator import draw_scene
+from src.inference import EmotionPredictor
+from src.inference.video_writer import VideoWriter
+from src.models.weights import file_sha256
+from src.utils.paths import ROOT
+from tests.helpers.documented import blocks
+
+PAGE = ROOT / "docs" / "deploying.md"
+WEIGHTS = ROOT / "pretrained" / "emonet_fer.safetensors"
 
 UPLOAD, JOIN = "/gradio_api/upload", "/gradio_api/queue/join"
 FORM = {"Content-Type": "multipart/form-data; boundary=line"}
@@ -52,6 +65,114 @@ def send(server, head, pieces):
 
 def files(server):
     return {path for path in server.uploads.rglob("*") if path.is_file()}
+
+
+def test_its_health(server):
+    status, text = ask(server, "/healthz")
+    weights = {"name": "emonet_fer, ferplus", "file": WEIGHTS.name, "sha256": file_sha256(WEIGHTS)}
+    assert (status, json.loads(text)) == (200, {"status": "ok", "weights": weights, "version": version("emonet-fer")})
+    assert ask(server, "/healthz", Host="rebound.example")[0] == 400
+
+
+@pytest.fixture(scope="module")
+def client(server):
+    """Gradio's own, which would ask the network for a newer version of itself."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
+        from gradio_client import Client
+
+        client = Client(server.url, verbose=False, analytics_enabled=False)
+        yield client
+        client.close()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """What a caller has: an image of two faces, a film of four seconds, and a file that is too large."""
+    folder = tmp_path_factory.mktemp("caller")
+    Image.fromarray(draw_scene(7, 2, 400, faces=2)[0]).save(folder / "group.jpg", quality=95)
+    with VideoWriter(folder / "clip") as writer:
+        for i in range(8):
+            writer.write(draw_scene(7, 0, 256)[0], i / 2)
+    writer.path.rename(folder / "clip.mp4")
+    (folder / "large.jpg").write_bytes(os.urandom(MB + 2**17))
+    return folder
+
+
+def test_the_documented_example(server, client, folder, monkeypatch, capsys):
+    (example,) = [block.text for block in blocks(PAGE, "python") if "gradio_client" in block.text]
+    assert "http://127.0.0.1:7860" in example
+    monkeypatch.chdir(folder)
+    names: dict = {}
+    exec(compile(example.replace("http://127.0.0.1:7860", server.url), str(PAGE), "exec"), names)
+    names["client"].close()
+    expected = EmotionPredictor(WEIGHTS).predict("group.jpg")
+    assert len(expected.faces) == 2
+    assert names["faces"].to_dict("list").keys() == expected.to_frame().to_dict("list").keys()
+    assert names["faces"]["prediction"].tolist() == [face.expression for face in expected.faces]
+    assert names["faces"]["happy"].tolist() == pytest.approx([face.probabilities["happy"] for face in expected.faces])
+    answer = names["answer"]
+    assert [row["time"] for row in answer["faces"]] == [0, 0.5, 1, 1.5, 2]
+    assert answer["cut"] == "The first 2 seconds."
+    assert [person["frames"] for person in answer["people"]] == [5]
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_programs_see_two_endpoints_and_no_other(server, client):
+    described = json.loads(ask(server, "/gradio_api/info")[1])
+    assert set(described["named_endpoints"]) == {"/predict_image", "/predict_video"}
+    assert described["unnamed_endpoints"] == {}
+    assert [one["parameter_name"] for one in described["named_endpoints"]["/predict_image"]["parameters"]] == [
+        "file",
+        "model",
+    ]
+
+
+def test_files_of_programs_have_the_limits_of_the_page(server, client, folder):
+    from gradio_client import handle_file
+    from gradio_client.exceptions import AppError
+
+    def refused(file, **others):
+        with pytest.raises((AppError, ValueError)) as caught:
+            client.predict(file if isinstance(file, dict) else handle_file(str(file)), **others)
+        return str(caught.value)
+
+    assert "exceeds the maximum file size" in refused(folder / "large.jpg", api_name="/predict_image")
+    assert upload(server, bytes(MB + 1))[0] == 413  # of a client that does not look
+    assert refused("https://example.invalid/a.jpg", api_name="/predict_image").startswith("Files at addresses are not")
+    clip = folder / "clip.mp4"
+    assert refused(clip, api_name="/predict_image").startswith("clip.mp4 cannot be shown: not an image")
+    assert (
+        refused(folder / "group.jpg", model="nosuch", api_name="/predict_image") == "The page has nothing of the kind."
+    )
+    inside = {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}
+    for fields in (inside, {**inside, "path": str(WEIGHTS)}):
+        message = {"data": [fields, "emonet_fer, ferplus"], "session_hash": "p", "fn_index": image(server)}
+        assert join(server, message)[0] == 200
+        answer = ask(server, "/gradio_api/queue/data?session_hash=p")[1]
+        assert '"success":false' in answer.replace(" ", "")
+        assert "The page has nothing of the kind." in answer
+    assert "Traceback" not in server.log.read_text()
+
+
+def image(server):
+    """Return the number of `/predict_image`."""
+    functions = json.loads(ask(server, "/config")[1])["dependencies"]
+    return next(function["id"] for function in functions if function["api_name"] == "predict_image")
+
+
+def test_a_full_queue_says_so(server, folder):
+    text = upload(server, (folder / "group.jpg").read_bytes())[1]
+    data = [{"path": json.loads(text)[0], "meta": {"_type": "gradio.FileData"}}, "emonet_fer, ferplus"]
+    number = image(server)
+    answers = [join(server, {"data": data, "session_hash": "full", "fn_index": number}) for _ in range(12)]
+    waiting = [text for status, text in answers if status == 200]
+    refused = [text for status, text in answers if status == 503]
+    assert len(waiting) + len(refused) == 12
+    assert set(refused) == {'{"detail":"Queue is full. Max size is 4 and size is 4."}'}
+    done = ask(server, "/gradio_api/queue/data?session_hash=full")[1]
+    assert done.count("process_completed") == len(waiting)
+    assert done.replace(" ", "").count('"success":true') == len(waiting)
 
 
 def test_other_names_of_this_computer_are_refused(server):
