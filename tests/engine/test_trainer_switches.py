@@ -170,6 +170,7 @@ def test_resuming_with_another_batch_size_is_refused(tmp_path, data_dir, schedul
 NORMS = "callbacks.gradient_norms.every_n_steps=1"
 
 
+@pytest.mark.slow
 def test_averaged_weights_are_validated_and_kept_like_those_of_any_epoch(tmp_path, data_dir):
     """Lightning's StochasticWeightAveraging: the epoch after the last one leaves the average as it is."""
     options = [
