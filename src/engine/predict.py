@@ -16,7 +16,9 @@ import cv2
 from omegaconf import DictConfig, OmegaConf
 
 from src.data.readers.file_tree import printable
+from src.data.readers.frames import Frame
 from src.data.readers.images import UnreadableImage
+from src.data.readers.video import Part, UnreadableVideo, read_video, video_seconds
 from src.inference.annotation import Annotator
 from src.inference.camera import read_camera
 from src.inference.detection import build_detector
@@ -27,11 +29,10 @@ from src.inference.predictor import DEFAULT_WEIGHTS, EmotionPredictor
 from src.inference.progress import Progress
 from src.inference.quality import QualityLimits
 from src.inference.region import within
-from src.inference.results import AFFECT, Frame, Prediction
+from src.inference.results import AFFECT, Prediction
 from src.inference.sound import add_sound
 from src.inference.sources import Source, find_sources
 from src.inference.tables import PredictionTable
-from src.inference.video import Part, UnreadableVideo, read_video, video_seconds
 from src.inference.video_writer import VideoWriter, choose_encoder
 from src.runs import layout
 from src.utils.atomic_files import atomic_write

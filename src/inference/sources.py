@@ -12,28 +12,13 @@ from typing import Literal
 from PIL import Image
 
 from src.data.readers.class_folders import SUFFIXES
+from src.data.readers.containers import VIDEO_SUFFIXES
 from src.data.readers.file_tree import visible_files
 from src.data.readers.images import BROKEN
 from src.inference.network import address_suffix, check_address, is_address
 from src.utils.errors import ConfigError
 
 Kind = Literal["picture", "video", "camera", "stream"]
-VIDEOS = {
-    ".mp4",
-    ".m4v",
-    ".mov",
-    ".avi",
-    ".mkv",
-    ".webm",
-    ".mpg",
-    ".mpeg",
-    ".m2ts",
-    ".mts",
-    ".wmv",
-    ".flv",
-    ".3gp",
-    ".ogv",
-}
 IMAGES = {*SUFFIXES, ".jfif"}
 EXPECTED = (
     "expected an image, a folder, a glob such as photos/*.jpg, a video, the number of a camera, or a list of these"
@@ -98,12 +83,12 @@ def _matching(pattern: Path) -> Iterator[Path]:
 
 
 def _is_media(path: Path) -> bool:
-    return path.suffix.lower() in IMAGES | VIDEOS and not path.name.startswith(".") and path.is_file()
+    return path.suffix.lower() in IMAGES | VIDEO_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def _kind(path: Path) -> Kind:
     suffix = path.suffix.lower()
-    return "video" if suffix in VIDEOS or (suffix == ".gif" and _moves(path)) else "picture"
+    return "video" if suffix in VIDEO_SUFFIXES or (suffix == ".gif" and _moves(path)) else "picture"
 
 
 def _moves(path: Path) -> bool:

@@ -22,6 +22,7 @@ from src.cli.sweep_summary import summarize_sweep
 from src.data.audit.report import open_audit
 from src.data.readers.fingerprint import source_fingerprint
 from src.data.readers.images import UnreadableImage
+from src.data.readers.video import UnreadableVideo, read_video
 from src.data.store.packed_store import SPLITS, PackedStore, Record, Skipped, image_digest
 from src.engine.compare import compare_runs
 from src.inference.annotation import Annotator
@@ -32,7 +33,6 @@ from src.inference.people import People
 from src.inference.predictor import EmotionPredictor
 from src.inference.results import Prediction
 from src.inference.sources import find_sources
-from src.inference.video import UnreadableVideo, read_video
 from src.inference.video_writer import VideoWriter
 from src.models.weights import peek_spec, read_origin
 from src.reports.run_report import write_report
