@@ -16,6 +16,7 @@ from rich.progress import track
 
 from src.data.readers.archives import is_junk
 from src.data.readers.fingerprint import source_fingerprint
+from src.data.readers.frames import FaceCutter
 from src.data.readers.landmark_file import LandmarkFile, landmark_path
 from src.data.selection.classes import ClassSelection
 from src.data.selection.exact_duplicates import clean_rows, training_rows
@@ -41,6 +42,7 @@ class LabeledImages(ABC):
     Attributes:
         name: Name of the data set.
         left_out: Reason -> number of readable images that `records()` leaves out by it; the store remembers them.
+        face_cutter: Cuts faces out of scenes; None if there is nothing that does.
     """
 
     classes: ClassVar[tuple[str, ...]] = ()
@@ -95,6 +97,7 @@ class LabeledImages(ABC):
         self.left_out: Counter[str] = Counter()
         self._model_classes = tuple(class_names or ())
         self._store: PackedStore | None = None
+        self.face_cutter: FaceCutter | None = None
 
     @abstractmethod
     def records(self) -> Iterator[Record | Skipped]:
@@ -107,6 +110,14 @@ class LabeledImages(ABC):
     def remarks(self) -> list[str]:
         """Return what users of the data set should know, found in its images, in sentences for the audit."""
         return []
+
+    def clip_of(self, id: str) -> str:
+        """Return the clip that an image of the store is a frame of; an image by itself is its own."""
+        return id
+
+    def cut_faces_with(self, cutter: FaceCutter) -> None:
+        """Let this cut faces out of scenes, for data sets that want it; before the store is built."""
+        self.face_cutter = cutter
 
     def store_options(self) -> dict[str, Any]:
         """Return the options, beside the source, that determine the store's content."""
