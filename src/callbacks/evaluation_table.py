@@ -42,6 +42,7 @@ class EvaluationTable:
         store: The images.
         shows_people: Whether the images do: then they may leave the machine with the user's consent only.
         n_unmapped: Images left out because the model lacks their class.
+        clips: Name of the clip that each image is a frame of, (N,); None if no two images are of one.
     """
 
     __test__ = False  # not a test class, whatever pytest thinks
@@ -58,6 +59,7 @@ class EvaluationTable:
     store: PackedStore
     shows_people: bool
     n_unmapped: int
+    clips: list[str] | None = None
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -84,6 +86,7 @@ class EvaluationTable:
         names = self.class_names
         columns: dict[str, Any] = {
             "id": self.ids,
+            **({} if self.clips is None else {"clip": self.clips}),
             "split": self.split,
             "label": [names[i] for i in self.labels],
             "prediction": [names[i] for i in self.predictions],
@@ -209,11 +212,13 @@ def _table(
     def column(name: str) -> Tensor:
         return torch.cat([output[name] for output in outputs])[order]  # type: ignore[literal-required]
 
+    ids = [str(store.ids[row]) for row in rows]
+    clips = [data.clip_of(id) for id in ids]
     trained = "valence_arousal" in model.spec.outputs
     return EvaluationTable(
         split=split,
         class_names=model.spec.class_names,
-        ids=[str(store.ids[row]) for row in rows],
+        ids=ids,
         labels=column("label"),
         probabilities=column("probabilities"),
         in_dedup=torch.from_numpy(np.isin(rows.numpy(), data.clean_rows(split))),
@@ -223,4 +228,5 @@ def _table(
         store=store,
         shows_people=data.shows_people,
         n_unmapped=data.split_rows(split)[2],
+        clips=clips if len(set(clips)) < len(clips) else None,
     )

@@ -6,6 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+# What metrics may be about: a split, its images without a duplicate elsewhere, its clips as wholes.
+SETS = ("val", "val_dedup", "val_clip", "test", "test_dedup", "test_clip")
+
 
 def brackets(bounds: Sequence[float], form: str = ".3f") -> str:
     """Return an interval such as `[0.698, 0.727]`."""

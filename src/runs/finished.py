@@ -26,7 +26,7 @@ from src.utils.torch_files import read_checkpoint
 
 log = logging.getLogger(__name__)
 
-OTHER_COLUMNS = ("id", "split", "label", "prediction", "in_dedup", "valence", "arousal")
+OTHER_COLUMNS = ("id", "clip", "split", "label", "prediction", "in_dedup", "valence", "arousal")
 
 
 @dataclass(frozen=True)
