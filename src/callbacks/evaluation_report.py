@@ -26,6 +26,8 @@ Clips = NDArray[np.int64] | None
 class PredictionsCsv(EvaluationTableWriter):
     """Writes `predictions.csv`, a row per image."""
 
+    wants_labels = False
+
     def write(self, table: EvaluationTable, run_dir: Path, trainer: Trainer) -> Results:
         """Write the file, and note which images it is about: `src.compare` ranks runs on the same ones only."""
         with atomic_write(run_dir / layout.PREDICTIONS) as scratch:
@@ -37,23 +39,39 @@ class PredictionsCsv(EvaluationTableWriter):
 class ConfidenceIntervals(EvaluationTableWriter):
     """Adds bootstrap intervals, image counts, and the metrics on images without duplicates and on whole clips."""
 
+    wants_labels = False
+
     def write(self, table: EvaluationTable, run_dir: Path, trainer: Trainer) -> Results:
         """Compute the numbers."""
-        split, clean, names = table.split, f"{table.split}_dedup", table.class_names
-        clips = None if table.clips is None else numbered(np.array(table.clips))
+        split = table.split
         results: Results = {f"{split}/n": len(table), f"{split}/n_unmapped": table.n_unmapped}
-        results |= _intervals(split, table.labels, table.predictions, names, clips)
-        kept = table.in_dedup
-        if 0 < int(kept.sum()) < len(table):
-            rest = None if clips is None else numbered(clips[kept.numpy()])
-            results |= _metrics(clean, table.labels[kept], table.probabilities[kept], names, rest)
+        labeled = table.labeled()
+        if len(labeled) < len(table):
+            results[f"{split}/n_unlabeled"] = len(table) - len(labeled)
+        if len(labeled):
+            results |= _of_classes(labeled)
+        clips = _numbers(table)
         if clips is not None:
             results |= {f"{split}/n_clips": int(clips.max()) + 1, **_affect_intervals(split, table, clips)}
-            labels = cluster_labels(table.labels.numpy(), clips)
-            if labels is not None:
-                means = cluster_means(table.probabilities.double().numpy(), clips)
-                results |= _metrics(f"{split}_clip", torch.from_numpy(labels), torch.from_numpy(means), names)
         return results
+
+
+def _of_classes(table: EvaluationTable) -> Results:
+    split, clean, names, clips = table.split, f"{table.split}_dedup", table.class_names, _numbers(table)
+    results = _intervals(split, table.labels, table.predictions, names, clips)
+    kept = table.in_dedup
+    if 0 < int(kept.sum()) < len(table):
+        rest = None if clips is None else numbered(clips[kept.numpy()])
+        results |= _metrics(clean, table.labels[kept], table.probabilities[kept], names, rest)
+    labels = None if clips is None else cluster_labels(table.labels.numpy(), clips)
+    if clips is not None and labels is not None:
+        means = cluster_means(table.probabilities.double().numpy(), clips)
+        results |= _metrics(f"{split}_clip", torch.from_numpy(labels), torch.from_numpy(means), names)
+    return results
+
+
+def _numbers(table: EvaluationTable) -> Clips:
+    return None if table.clips is None else numbered(np.array(table.clips))
 
 
 def _metrics(

@@ -25,7 +25,7 @@ from src.loggers.wandb_logger import run_loggers
 from src.metrics.affect import affect_metric_names
 from src.metrics.landmarks import LANDMARK_METRIC, region_metric
 from src.models.classifier import ExpressionClassifier
-from src.reports.numbers import SETS, shown_metric
+from src.reports.numbers import shown_metric, shown_sets
 from src.reports.run_report import write_report
 from src.runs import layout
 from src.utils.atomic_files import write_json
@@ -194,7 +194,7 @@ def result_table(results: Results) -> Table:
     """Return the table of the most important numbers, a column per evaluated set."""
     table = Table(title="Result")
     table.add_column("metric")
-    sets = [name for name in SETS if f"{name}/accuracy" in results]
+    sets = shown_sets(results)
     for name in sets:
         n = results.get(f"{name}/n")
         table.add_column(f"{name} (n = {n})" if n else name, justify="right")

@@ -40,3 +40,8 @@ def shown_metric(metrics: Mapping[str, Any], key: str, *, percent: bool = False)
     if value is None:
         return "-"
     return f"{value:,}" if isinstance(value, int) else with_interval(value, metrics.get(f"{key}_ci95"), percent=percent)
+
+
+def shown_sets(metrics: Mapping[str, Any]) -> list[str]:
+    """Return what numbers of `metrics.json` are about, of `SETS`; without any label, valence and arousal are known."""
+    return [name for name in SETS if f"{name}/accuracy" in metrics or f"{name}/valence_ccc" in metrics]

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from src.metrics.affect import affect_metric_names
 from src.metrics.calibration import reliability_curve
 from src.reports import page, plots
-from src.reports.numbers import SETS, shown_metric
+from src.reports.numbers import shown_metric, shown_sets
 from src.reports.page import Section, render_page
 from src.runs import layout
 from src.runs.finished import Run
@@ -90,7 +90,7 @@ def _facts(run: Run) -> Markup:
 
 
 def _numbers(metrics: Mapping[str, Any]) -> Markup:
-    sets = [name for name in SETS if f"{name}/accuracy" in metrics]
+    sets = shown_sets(metrics)
     rows = []
     for metric in NUMBERS:
         if any(f"{name}/{metric}" in metrics for name in sets):
@@ -108,7 +108,7 @@ def _numbers(metrics: Mapping[str, Any]) -> Markup:
 
 
 def _per_class(metrics: Mapping[str, Any]) -> Markup:
-    sets = [name for name in SETS if f"{name}/accuracy" in metrics]
+    sets = shown_sets(metrics)
     classes = dict.fromkeys(key.split("/f1/")[1] for key in metrics if "/f1/" in key)
     rows = [{"F1 of class": c, **{name: metrics.get(f"{name}/f1/{c}") for name in sets}} for c in classes]
     return page.table(pd.DataFrame(rows))

@@ -262,11 +262,33 @@ class LabeledImages(ABC):
             )
         return rows, labels, left_out
 
+    def loaded_rows(self, split: Split) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return what the loaders of a split serve: what `split_rows` does, and images without a label.
+
+        These have nothing but valence and arousal, for models that predict them.
+
+        Returns:
+            Rows of the store (N,), in its order, and their class indices (N,), -1 for those without a label.
+
+        Raises:
+            ConfigError: If nothing is left.
+        """
+        store = self.store
+        rows = training_rows(store) if split == "train" and self.dedup else store.rows(split)
+        rows = rows[(store.labels[rows] < 0) & ~self._excluded[rows]]
+        if split == "train" and self._half is not None:
+            rows = rows[in_half(store.digests[rows], store.labels[rows], self._half, self._half_seed)]
+        labeled, labels, _ = self.served_rows(split) if len(rows) else self.split_rows(split)
+        rows, labels = np.concatenate((labeled, rows)), np.concatenate((labels, np.full(len(rows), -1)))
+        order = np.argsort(rows)
+        return rows[order], labels[order]
+
     def served_rows(self, split: Split) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
         """Return the same for a split that may be empty."""
         store = self.store
         rows = training_rows(store) if split == "train" and self.dedup else store.rows(split)
         rows = rows[~self._excluded[rows]]
+        rows = rows[store.labels[rows] >= 0]
         labels = self.selection.index(store.class_names, self.class_names)[store.labels[rows]]
         known = labels >= 0
         rows, labels, n_unknown = rows[known], labels[known], int((~known).sum())
