@@ -107,7 +107,7 @@ def _check_store(store: PackedStore, records: dict[str, Record], skipped: int) -
     for row, name in enumerate(store.ids.tolist()):
         record = records[name]
         assert np.array_equal(store.image(row), record.image)
-        assert store.class_names[store.labels[row]] == record.label
+        assert (store.class_names[store.labels[row]] if store.labels[row] >= 0 else "") == record.label
         assert SPLITS[store.splits[row]] == record.split
         for value in (record.valence, record.arousal):
             assert np.isnan(value) or -1 <= value <= 1
@@ -137,6 +137,17 @@ def table(path: Path) -> None:
 def affectnet(path: Path) -> None:
     """`prepare data=affectnet`."""
     _consume("affectnet", path)
+
+
+def clips(path: Path) -> None:
+    """`prepare data=clips`."""
+    _consume("clips", path, crop=None, frames_per_clip=2)
+
+
+def affwild2(path: Path) -> None:
+    """`prepare data=affwild2`."""
+    for kind in ("expression", "valence_arousal"):
+        _consume("affwild2", path, annotations=kind, frame_step=1)
 
 
 def weights(path: Path) -> None:
@@ -208,5 +219,5 @@ def store(path: Path) -> None:
 TARGETS: dict[str, Callable[[Path], None]] = {
     **{"image": image, "video": video, "archive": archive, "fer2013": fer2013, "table": table},
     **{"affectnet": affectnet, "annotations": affectnet, "weights": weights, "onnx": onnx},
-    **{"run": run, "sweep": sweep, "store": store, "detector": detector},
+    **{"clips": clips, "affwild2": affwild2, "run": run, "sweep": sweep, "store": store, "detector": detector},
 }
