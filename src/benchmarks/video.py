@@ -12,11 +12,11 @@ from omegaconf import DictConfig
 
 from src.benchmarks.film import draw_film
 from src.benchmarks.measure import Row, scratch_folder, summarize
+from src.data.readers.video import read_video
 from src.inference import EmotionPredictor
 from src.inference.annotation import Annotator
 from src.inference.results import Prediction
 from src.inference.tables import PredictionTable
-from src.inference.video import read_video
 from src.inference.video_writer import VideoWriter
 from src.utils.paths import ROOT
 

@@ -88,7 +88,7 @@ class Distillation(Callback):
                 logits = model(batch["image"]).logits[:, order].float()
             taught.append((logits / self.temperature).softmax(dim=1))
         target = batch.get("target", batch["label"])
-        own = F.one_hot(target, taught[0].shape[1]).float() if target.ndim == 1 else target
+        own = F.one_hot(target.clamp_min(0), taught[0].shape[1]).float() if target.ndim == 1 else target
         weight = self.weight if self._weights is None else self._weights[batch["row"]]
         batch["target"] = (1 - weight) * own + weight * torch.stack(taught).mean(dim=0)
 

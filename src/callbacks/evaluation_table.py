@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import pandas as pd
@@ -33,7 +33,7 @@ class EvaluationTable:
         split: That split: `test`, or `val` while the test split is not to be seen.
         class_names: The model's classes.
         ids: Names of the images, (N,).
-        labels: Class indices, (N,).
+        labels: Class indices, (N,); -1 where there is none.
         probabilities: (N, n_classes).
         in_dedup: Whether the image has no duplicate elsewhere and is the first of its group, (N,).
         valence: (N,), or None where it is no trained output.
@@ -42,6 +42,7 @@ class EvaluationTable:
         store: The images.
         shows_people: Whether the images do: then they may leave the machine with the user's consent only.
         n_unmapped: Images left out because the model lacks their class.
+        clips: Name of the clip that each image is a frame of, (N,); None if no two images are of one.
     """
 
     __test__ = False  # not a test class, whatever pytest thinks
@@ -58,6 +59,7 @@ class EvaluationTable:
     store: PackedStore
     shows_people: bool
     n_unmapped: int
+    clips: list[str] | None = None
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -73,6 +75,24 @@ class EvaluationTable:
         """Fraction correct."""
         return float((self.predictions == self.labels).float().mean())
 
+    def labeled(self) -> EvaluationTable:
+        """Return the images that have a label."""
+        known = self.labels >= 0
+        if bool(known.all()):
+            return self
+        kept = known.nonzero().flatten().tolist()
+        return replace(
+            self,
+            ids=[self.ids[i] for i in kept],
+            labels=self.labels[known],
+            probabilities=self.probabilities[known],
+            in_dedup=self.in_dedup[known],
+            valence=None if self.valence is None else self.valence[known],
+            arousal=None if self.arousal is None else self.arousal[known],
+            rows=self.rows[known],
+            clips=None if self.clips is None else [self.clips[i] for i in kept],
+        )
+
     @property
     def images_hash(self) -> str:
         """Hash of the images, whatever their order."""
@@ -84,8 +104,9 @@ class EvaluationTable:
         names = self.class_names
         columns: dict[str, Any] = {
             "id": self.ids,
+            **({} if self.clips is None else {"clip": self.clips}),
             "split": self.split,
-            "label": [names[i] for i in self.labels],
+            "label": [names[i] if i >= 0 else "" for i in self.labels],
             "prediction": [names[i] for i in self.predictions],
             "in_dedup": self.in_dedup.numpy(),
             **{name: self.probabilities[:, i].numpy() for i, name in enumerate(names)},
@@ -96,9 +117,13 @@ class EvaluationTable:
 
 
 class EvaluationTableWriter(ABC):
-    """Something that is made of the table: a file, numbers, what a logger shows."""
+    """Something that is made of the table: a file, numbers, what a logger shows.
+
+    One that `wants_labels` gets the images that have one, and is not asked if there are none.
+    """
 
     __test__ = False
+    wants_labels: ClassVar[bool] = True
 
     @abstractmethod
     def write(self, table: EvaluationTable, run_dir: Path, trainer: Trainer) -> Results:
@@ -194,8 +219,11 @@ class EvaluationTableCollector(Callback):
         if trainer.is_global_zero and outputs:
             data = cast(StoreDataModule, trainer.datamodule)  # type: ignore[attr-defined]
             table = _table(outputs, data, cast(ExpressionClassifier, pl_module), self._split)
+            labeled = table.labeled()
             for writer in self.writers:
-                self.results |= writer.write(table, self.run_dir, trainer)
+                shown = labeled if writer.wants_labels else table
+                if len(shown):
+                    self.results |= writer.write(shown, self.run_dir, trainer)
 
 
 def _table(
@@ -209,11 +237,13 @@ def _table(
     def column(name: str) -> Tensor:
         return torch.cat([output[name] for output in outputs])[order]  # type: ignore[literal-required]
 
+    ids = [str(store.ids[row]) for row in rows]
+    clips = [data.clip_of(id) for id in ids]
     trained = "valence_arousal" in model.spec.outputs
     return EvaluationTable(
         split=split,
         class_names=model.spec.class_names,
-        ids=[str(store.ids[row]) for row in rows],
+        ids=ids,
         labels=column("label"),
         probabilities=column("probabilities"),
         in_dedup=torch.from_numpy(np.isin(rows.numpy(), data.clean_rows(split))),
@@ -222,5 +252,6 @@ def _table(
         rows=rows,
         store=store,
         shows_people=data.shows_people,
-        n_unmapped=data.split_rows(split)[2],
+        n_unmapped=data.served_rows(split)[2],
+        clips=clips if len(set(clips)) < len(clips) else None,
     )

@@ -115,7 +115,7 @@ def write_page(sweep: Path, frame: pd.DataFrame, best: Job | None) -> None:
     """Write `summary.html`."""
     names = [str(column) for column in frame]
     costs = [name for name in names if name.startswith(("fit/", "model/"))]
-    scores = [name for name in names if name.startswith(("val/", "test/", "test_dedup/"))]
+    scores = [name for name in names if name.startswith(("val/", "test/", "test_dedup/", "test_clip/"))]
     options = [name for name in names if name not in (*costs, *scores)]
     shown = sorted(name for name in scores if not name.startswith(("test_dedup/", "test/f1/", "val/f1/")))
     # What most come for is visible without scrolling: first the columns of the terminal, last what the runs cost.

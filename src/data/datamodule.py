@@ -90,7 +90,7 @@ class StoreDataModule(LabeledImages, LightningDataModule):
         return BatchMix(self.transform)
 
     def _dataset(self, split: Split) -> StoreDataset:
-        rows, labels, _ = self.split_rows(split)
+        rows, labels = self.loaded_rows(split)
         transform = ImageTransform(self.transform, self.seed) if split == "train" else None
         targets, second = None, None
         if self.second_vocabulary is not None and self.store.distribution is not None:
@@ -138,7 +138,7 @@ class StoreDataModule(LabeledImages, LightningDataModule):
 
         Lightning's `estimated_stepping_batches` would make the first iterator before a resumed run knows its epoch.
         """
-        n_batches = len(self._training_batches(self.split_rows("train")[1]))
+        n_batches = len(self._training_batches(self.loaded_rows("train")[1]))
         trainer = self.trainer
         if trainer is None:
             return n_batches
@@ -202,7 +202,9 @@ class StoreDataModule(LabeledImages, LightningDataModule):
 
         Landmarks, which have no mean, are those of the image with the larger fraction.
         """
-        own = batch.get("target", F.one_hot(batch["label"], len(self.class_names)))
+        own = batch.get("target", F.one_hot(batch["label"].clamp_min(0), len(self.class_names)))
+        if "labeled" in batch:
+            own = own.float().masked_fill(~batch["labeled"][:, None], torch.nan)
         parts = {"target": own, "valence": batch["valence"][:, None], "arousal": batch["arousal"][:, None]}
         if "second_target" in batch:
             parts["second_target"] = batch["second_target"]
@@ -216,6 +218,8 @@ class StoreDataModule(LabeledImages, LightningDataModule):
         values = dict(zip(parts, mixed.split([part.shape[1] for part in parts.values()], dim=1), strict=True))
         values.update({name: values[name].squeeze(1) for name in ("valence", "arousal")})
         batch.update(cast(Batch, {**values, "label": values["target"].argmax(dim=1)}))
+        if "labeled" in batch:
+            batch["labeled"] = ~values["target"].isnan().any(dim=1)
 
 
 def _batch_sampler(keys: Iterable[Any], batch_size: int, drop_last: bool = False) -> BatchSampler:

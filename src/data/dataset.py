@@ -41,11 +41,12 @@ class Batch(Inputs):
     """B images, or their features, with what is known of them.
 
     Attributes:
-        label: Class indices (B,).
+        label: Class indices (B,); -1 where there is none.
         valence: (B,), NaN where not annotated: the NaNs are the mask, which losses and metrics leave out. Mixed, as
             targets are, where images are.
         arousal: (B,), NaN where not annotated.
         row: Row in the store, (B,).
+        labeled: Whether an image has a label, (B,); absent if all images of the split have one.
         target: What training fits instead of the label, class probabilities (B, n_classes), of the votes of several
             people or mixed; absent if the store has none and nothing is mixed.
         second_target: Class probabilities of a data set's second vocabulary, (B, n_second), NaN where an image has
@@ -56,6 +57,7 @@ class Batch(Inputs):
     valence: Tensor
     arousal: Tensor
     row: Tensor
+    labeled: NotRequired[Tensor]
     target: NotRequired[Tensor]
     second_target: NotRequired[Tensor]
 
@@ -79,7 +81,7 @@ class StoreDataset(Dataset[Batch]):
         Args:
             store: The images.
             rows: Rows to serve, (N,).
-            labels: Their class indices in the model's order, (N,).
+            labels: Their class indices in the model's order, (N,); -1 where there is none.
             image_size: Side of the images served.
             grayscale: Whether to remove colors; the images keep three equal channels.
             transform: Augmentation; with it, indices are (index, epoch) pairs.
@@ -89,6 +91,7 @@ class StoreDataset(Dataset[Batch]):
         self.store, self.rows, self.labels = store, rows, labels
         self.image_size, self.grayscale, self.transform = image_size, grayscale, transform
         self.targets, self.second_targets = targets, second_targets
+        self.has_unlabeled = bool((labels < 0).any())
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -110,6 +113,8 @@ class StoreDataset(Dataset[Batch]):
             "row": torch.from_numpy(rows),
         }
         batch = cast(Batch, {**self._inputs(rows, pairs), **known})
+        if self.has_unlabeled:
+            batch["labeled"] = batch["label"] >= 0
         if self.targets is not None:
             batch["target"] = torch.from_numpy(self.targets[index])
         if self.second_targets is not None:

@@ -23,6 +23,9 @@ RULES: Rules = {
     "data.classes": ("names of classes, such as [happy,sad], or null", Names | None),
     "data.merge": ("names of classes to join, such as {negative: [sad, fear]}, or null", dict[StrictStr, Names] | None),
     "data.exclude": ("names of data sets, such as fer2013 or [fer2013, rafdb], or null", StrictStr | Names | None),
+    "data.frames_per_clip": ("a whole number of 1 or more", Positive),
+    "data.frame_step": ("a whole number of 1 or more", Positive),
+    "data.subject_pattern": ("a regular expression, or null", StrictStr | None),
     "data.votes_path": ("a path", StrictStr | None),
     "data.parts": ("data sets, such as [{name: fer2013, path: ...}, ...]", list[dict[StrictStr, Any]] | None),
     "data.landmarks_path": ("a path", StrictStr | None),
@@ -47,6 +50,8 @@ RULES: Rules = {
 CHOICES: Choices = {
     "data.mode": ("majority", "soft", "multi"),
     "data.release": ("auto", "csv", "annotations"),
+    "data.annotations": ("expression", "valence_arousal"),
+    "data.crop": (None, "fer2013", "expw", "landmarks"),
     "data.half": (None, "first", "second"),
     "data.sampler": ("shuffle", "balanced"),
 }

@@ -66,6 +66,6 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
 
 def balanced_weights(labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return weights that draw every class equally often, (N,), for class indices (N,)."""
-    counts = np.bincount(labels)
-    return 1.0 / counts[labels]
+    """Return weights that draw every class equally often, (N,), for class indices (N,), -1 being one, too."""
+    counts = np.bincount(labels + 1)
+    return 1.0 / counts[labels + 1]

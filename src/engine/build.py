@@ -22,12 +22,13 @@ from src.callbacks.evaluation_table import EvaluationTableCollector, Results
 from src.callbacks.gradcam import GradCamFigure
 from src.data.datamodule import StoreDataModule
 from src.engine.checkpoint_io import AtomicCheckpointIO
+from src.inference.largest_face import LargestFace
 from src.loggers.results_logger import log_outcome, results_loggers
 from src.loggers.wandb_logger import closed_wandb
 from src.metrics.affect import affect_metric_names
 from src.metrics.landmarks import LANDMARK_METRIC, region_metric
 from src.models.classifier import ExpressionClassifier
-from src.reports.numbers import shown_metric
+from src.reports.numbers import shown_metric, shown_sets
 from src.reports.run_report import write_report
 from src.runs import layout
 from src.utils.atomic_files import write_json
@@ -56,7 +57,9 @@ def build_data(cfg: DictConfig, **options: Any) -> StoreDataModule:
             model's classes.
     """
     # Hydra would merge a dictionary into the node that a key of the configuration links to.
-    return cast(StoreDataModule, instantiate({**plain(cfg.data), **options}))
+    data = cast(StoreDataModule, instantiate({**plain(cfg.data), **options}))
+    data.cut_faces_with(LargestFace())
+    return data
 
 
 def build_callbacks(cfg: DictConfig) -> list[Callback]:
@@ -227,7 +230,7 @@ def result_table(results: Results) -> Table:
     """Return the table of the most important numbers, a column per evaluated set."""
     table = Table(title="Result")
     table.add_column("metric")
-    sets = [name for name in ("val", "val_dedup", "test", "test_dedup") if f"{name}/accuracy" in results]
+    sets = shown_sets(results)
     for name in sets:
         n = results.get(f"{name}/n")
         table.add_column(f"{name} (n = {n})" if n else name, justify="right")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -13,6 +14,8 @@ from src.comparison.page import comparison_page
 from src.runs import layout
 from src.runs.finished import check_same_test_set, find_runs
 from src.utils.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 
 def compare_runs(cfg: DictConfig) -> Comparison:
@@ -34,6 +37,11 @@ def compare_runs(cfg: DictConfig) -> Comparison:
     check_same_test_set(runs)
     if runs[0].predictions.empty:
         raise ConfigError(f"dedup={cfg.dedup}: no image is left; expected dedup=false for these runs.")
+    if "clip" in runs[0].predictions:
+        log.warning(
+            "The images are frames of clips, which this takes for independent: its intervals are too narrow and its "
+            "p-values too small. Intervals over clips are in each run's metrics.json."
+        )
     comparison = compare_entries(group_runs(runs, None if cfg.by is None else list(cfg.by)), cfg.metric)
     run_dir = Path(cfg.run_dir)
     comparison.board.to_csv(run_dir / layout.LEADERBOARD, index=False)

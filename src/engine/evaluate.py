@@ -52,7 +52,7 @@ def evaluate(cfg: DictConfig) -> Results:
     compile_for_prediction(
         model,
         cfg.compile,
-        n_images=len(data.split_rows(cfg.split)[0]) * n_views(cfg.tta),
+        n_images=len(data.loaded_rows(cfg.split)[0]) * n_views(cfg.tta),
         image_size=data.image_size,
         batch_size=data.batch_size,
         precision=precision,
@@ -85,5 +85,5 @@ def _report_vocabularies(data: StoreDataModule, split: Split) -> None:
         log.warning("data=%s lacks %s: these probabilities are dropped, the rest sums to 1.", data.name, dropped)
     unknown = ", ".join(name for name in data.own_classes if name not in data.class_names)
     if unknown:
-        n = data.split_rows(split)[2]
+        n = data.served_rows(split)[2]
         log.warning("The model lacks %s: such images are left out (%s/n_unmapped = %d).", unknown, split, n)

@@ -198,7 +198,7 @@ def _missing(store: FeatureStore, data: StoreDataModule, test: bool) -> list[Mis
     wanted: dict[View, list[NDArray[np.int64]]] = {}
     for split in ("train", "val", "test") if test else ("train", "val"):
         for view in data.views(split):
-            wanted.setdefault(view, []).append(store.missing(data.split_rows(split)[0], view))
+            wanted.setdefault(view, []).append(store.missing(data.loaded_rows(split)[0], view))
     parts = [Missing(view, np.unique(np.concatenate(rows))) for view, rows in wanted.items()]
     return [part for part in parts if len(part.rows)]
 

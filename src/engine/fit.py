@@ -158,6 +158,11 @@ def new_model(
                 f"head.valence_arousal=true, but data={data.name} has no valence and arousal; set it to false."
             )
         outputs.append("valence_arousal")
+    elif bool((data.loaded_rows("train")[1] < 0).any()):
+        raise ConfigError(
+            f"head.valence_arousal=false, but data={data.name} has training images with nothing else, which this head "
+            "cannot learn from; set it to true, or serve images with an expression (data.annotations=expression)."
+        )
     if _has_landmarks(cfg, data, start):
         outputs.append("landmarks")
     origin = find_origin(cfg.backbone.weights, start)
@@ -237,7 +242,7 @@ def _check_batch_norm(model: ExpressionClassifier, data: StoreDataModule) -> Non
     """Refuse to train batch-norm on single images: a vector or a 1 x 1 map then has no variance."""
     model.train()
     trained = any(m.training and isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) for m in model.modules())
-    if trained and min(data.batch_size, len(data.split_rows("train")[0])) == 1:
+    if trained and min(data.batch_size, len(data.loaded_rows("train")[0])) == 1:
         raise ConfigError(
             f"data.batch_size={data.batch_size} with batch-norm to train (head {model.spec.head['name']}): it cannot "
             "estimate a variance from one image. Set data.batch_size to 2 or more."

@@ -15,8 +15,11 @@ from typing import IO, Any
 import cv2
 from omegaconf import DictConfig
 
+from src.data.readers.containers import VIDEO_SUFFIXES
 from src.data.readers.file_tree import printable
+from src.data.readers.frames import Frame
 from src.data.readers.images import UnreadableImage
+from src.data.readers.video import Part, UnreadableVideo, read_video, video_seconds
 from src.inference.annotation import Annotator
 from src.inference.camera import read_camera
 from src.inference.network import fetch_image, is_address, read_stream
@@ -24,11 +27,10 @@ from src.inference.people import PERSON, People
 from src.inference.pictures import as_frame
 from src.inference.predictor import EmotionPredictor
 from src.inference.progress import Progress
-from src.inference.results import AFFECT, Frame, Prediction
+from src.inference.results import AFFECT, Prediction
 from src.inference.sound import add_sound
-from src.inference.sources import VIDEOS, Source
+from src.inference.sources import Source
 from src.inference.tables import PredictionTable
-from src.inference.video import Part, UnreadableVideo, read_video, video_seconds
 from src.inference.video_writer import VideoWriter, choose_encoder
 from src.runs import layout
 from src.utils.atomic_files import atomic_write
@@ -231,7 +233,7 @@ def people_writer(file: IO[str], predictor: EmotionPredictor) -> csv.DictWriter[
 def _read_image(source: Source) -> Frame:
     if source.member is None:
         return fetch_image(source.name) if is_address(source.name) else as_frame(source.name)
-    if Path(source.name).suffix.lower() in VIDEOS:
+    if Path(source.name).suffix.lower() in VIDEO_SUFFIXES:
         raise UnreadableImage("a video in an archive; unpack it")
     return replace(as_frame(source.member.read()), source=source.name)
 

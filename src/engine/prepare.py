@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 from rich.console import Console
@@ -21,7 +22,9 @@ def prepare(cfg: DictConfig) -> None:
     """
     data = build_data(cfg)
     data.prepare_data()
-    result = open_audit(data.store, data.source_classes, origins=data.origins(), remarks=data.remarks())
+    clips = [data.clip_of(str(id)) for id in data.store.ids]
+    described: dict[str, Any] = {"origins": data.origins(), "clips": clips, "remarks": data.remarks()}
+    result = open_audit(data.store, data.source_classes, **described)
     write_json(Path(cfg.run_dir) / AUDIT, result.to_dict())
     update_provenance(Path(cfg.run_dir), data=data.fingerprint)
     console = Console(stderr=True, markup=False)

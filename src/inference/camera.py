@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from src.inference.results import Frame
-from src.inference.video import UnreadableVideo
+from src.data.readers.frames import Frame
+from src.data.readers.video import UnreadableVideo
 from src.utils.signals import stop_requests
 
 # A camera that warms up gives no image at first, and one may be lost later.

@@ -11,11 +11,11 @@ from urllib.request import Request, urlopen
 
 import av
 
+from src.data.readers.containers import DECODER, DEMUXERS, TIMEOUT
+from src.data.readers.frames import Frame
 from src.data.readers.images import UnreadableImage, read_limited
-from src.inference.containers import DECODER, DEMUXERS, TIMEOUT
+from src.data.readers.video import DAMAGED, UnreadableVideo, decode
 from src.inference.pictures import as_frame
-from src.inference.results import Frame
-from src.inference.video import DAMAGED, UnreadableVideo, decode
 from src.utils.errors import ConfigError
 from src.utils.signals import stop_requests
 

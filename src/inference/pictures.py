@@ -10,8 +10,9 @@ import PIL.Image
 import torch
 from torch import Tensor
 
+from src.data.readers.frames import Frame
 from src.data.readers.images import decode_image, pillow_pixels
-from src.inference.results import Frame, Image
+from src.inference.results import Image
 from src.utils.errors import ConfigError
 
 # A file's name or content, or pixels, see `as_frame`.

@@ -9,13 +9,14 @@ from typing import NamedTuple, cast, overload
 
 import numpy as np
 
+from src.data.readers.frames import Frame
 from src.inference.backend import Backend, BackendOutput, TorchBackend
 from src.inference.choice import load_backend
 from src.inference.crop import crop_box, crop_rule, crop_to_image, cut, roll_of, to_tensor
 from src.inference.detection import Detection, Detector, build_detector
 from src.inference.pictures import Picture, as_frame, is_picture
 from src.inference.quality import QualityLimits
-from src.inference.results import Box, FacePrediction, Frame, Image, Prediction, Predictions
+from src.inference.results import Box, FacePrediction, Image, Prediction, Predictions
 from src.inference.tracking import Tracker
 from src.models.registry import Plugins, load_plugins
 from src.utils.errors import ConfigError
@@ -130,7 +131,7 @@ class EmotionPredictor:
         return self._predict(as_frame(picture, bgr=bgr) for picture in pictures)
 
     def track(self, frames: Iterable[Frame], *, smooth: bool = True, every_n: int = 1) -> Iterator[Prediction]:
-        """Predict the frames of one video in their order, such as those of `src.inference.video.read_video`.
+        """Predict the frames of one video in their order, such as those of `src.data.readers.video.read_video`.
 
         Args:
             frames: Frames with numbers and times. If reading them fails, the frames before are still predicted.

@@ -11,6 +11,7 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from src.data.readers.file_tree import printable
+from src.data.readers.frames import Frame
 
 Image = NDArray[np.uint8]
 # Why a prediction is not to be trusted, as tables name it, and in words.
@@ -35,23 +36,6 @@ class Box(NamedTuple):
     y: float
     width: float
     height: float
-
-
-@dataclass(frozen=True)
-class Frame:
-    """An image, or one of a video.
-
-    Attributes:
-        source: Where it comes from: a file's name, or `camera 0`.
-        image: Upright RGB pixels in [0, 255], (H, W, 3).
-        index: Number within a video from 0 up; None for an image.
-        time: Seconds since the first frame of the video; None for an image.
-    """
-
-    source: str
-    image: Image = field(repr=False)
-    index: int | None = None
-    time: float | None = None
 
 
 @dataclass(frozen=True)

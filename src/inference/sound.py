@@ -15,7 +15,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
 
-from src.inference.containers import open_video
+from src.data.readers.containers import open_video
 
 log = logging.getLogger(__name__)
 

@@ -13,6 +13,7 @@ from typing import Literal
 from PIL import Image
 
 from src.data.readers.class_folders import SUFFIXES
+from src.data.readers.containers import VIDEO_SUFFIXES
 from src.data.readers.file_tree import TreeFile, visible_files
 from src.data.readers.images import BROKEN
 from src.inference.listings import ARCHIVES, LISTS, archived_files, listed_names
@@ -22,22 +23,6 @@ from src.utils.errors import ConfigError
 Kind = Literal["picture", "video", "camera", "stream"]
 # What `input=` takes, see `find_sources`.
 Given = str | int | Sequence[str | int]
-VIDEOS = {
-    ".mp4",
-    ".m4v",
-    ".mov",
-    ".avi",
-    ".mkv",
-    ".webm",
-    ".mpg",
-    ".mpeg",
-    ".m2ts",
-    ".mts",
-    ".wmv",
-    ".flv",
-    ".3gp",
-    ".ogv",
-}
 IMAGES = {*SUFFIXES, ".jfif"}
 EXPECTED = (
     "expected an image, a folder, a glob such as photos/*.jpg, an archive (.zip, .tar), a list of paths (.txt, .csv), "
@@ -143,7 +128,7 @@ def _names(text: str, path: Path, in_order: bool) -> Iterable[tuple[str, TreeFil
 def _file_or_members(path: Path) -> Iterable[tuple[str, TreeFile | None]]:
     if not _is_archive(path):
         return [(str(path), None)]
-    return ((file.path, file) for file in archived_files(path, IMAGES | VIDEOS))
+    return ((file.path, file) for file in archived_files(path, IMAGES | VIDEO_SUFFIXES))
 
 
 def _source(name: str, member: TreeFile | None, network: bool) -> Source:
@@ -163,7 +148,7 @@ def _matching(pattern: Path) -> Iterator[Path]:
 
 
 def _is_media(path: Path) -> bool:
-    return path.suffix.lower() in IMAGES | VIDEOS and not path.name.startswith(".") and path.is_file()
+    return path.suffix.lower() in IMAGES | VIDEO_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def _is_archive(path: Path) -> bool:
@@ -172,7 +157,7 @@ def _is_archive(path: Path) -> bool:
 
 def _kind(path: Path) -> Kind:
     suffix = path.suffix.lower()
-    return "video" if suffix in VIDEOS or (suffix == ".gif" and _moves(path)) else "picture"
+    return "video" if suffix in VIDEO_SUFFIXES or (suffix == ".gif" and _moves(path)) else "picture"
 
 
 def _moves(path: Path) -> bool:

@@ -16,8 +16,8 @@ from av.container import OutputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from src.data.readers.video import DEFAULT_RATE
 from src.inference.results import Image
-from src.inference.video import DEFAULT_RATE
 from src.utils.errors import ConfigError
 
 # Encoder and container, the first choice first; browsers play both.

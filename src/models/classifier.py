@@ -18,7 +18,7 @@ from src.metrics.classification import training_metrics
 from src.models.emonet import EmoNet, Freeze, Tap
 from src.models.evaluation_metrics import EvaluationMetrics
 from src.models.heads.base import Head
-from src.models.losses import MultiTaskLoss
+from src.models.losses import MultiTaskLoss, labeled
 from src.models.parameter_groups import parameter_groups
 from src.models.prediction import EvaluationOutput, Prediction
 from src.models.schedules import Schedule
@@ -154,7 +154,9 @@ class ExpressionClassifier(LightningModule):
         prediction = self.predict_batch(batch)
         loss = self._loss(prediction, batch)
         label = batch["label"]
-        self.train_metrics.update(prediction.logits.detach(), label)
+        logits, known = labeled(batch, prediction.logits.detach(), label)
+        if len(known):
+            self.train_metrics.update(logits, known)
         self.train_loss.update(loss.detach(), len(label))
         self.log("train/loss_step", loss, prog_bar=True)
         return loss
@@ -222,7 +224,7 @@ class ExpressionClassifier(LightningModule):
         probabilities = self.probabilities(prediction)
         metrics = self._metrics(split)
         if self.test_time_augmentation != "none":
-            metrics.single_view.update(probabilities, label)
+            metrics.update_single_view(probabilities, batch)
             prediction, probabilities = self._average_views(batch["image"], prediction)
         metrics.update(probabilities, prediction, batch)
         return EvaluationOutput(

@@ -11,6 +11,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from src.metrics.affect import DIMENSIONS, AffectAgreement
 from src.metrics.classification import classification_metrics
 from src.metrics.landmarks import LandmarkError
+from src.models.losses import labeled
 from src.models.prediction import Prediction
 
 
@@ -42,7 +43,9 @@ class EvaluationMetrics(nn.Module):
             prediction: All that was predicted.
             batch: The batch with its `label`, and valence and arousal where they are outputs; landmarks may be missing.
         """
-        self.classification.update(probabilities, batch["label"])
+        found_classes, labels = labeled(batch, probabilities, batch["label"])
+        if len(labels):
+            self.classification.update(found_classes, labels)
         if "valence_arousal" in self.outputs:
             predicted = torch.stack([getattr(prediction, name) for name in DIMENSIONS], dim=1)
             self.valence_arousal.update(predicted, torch.stack([batch[name] for name in DIMENSIONS], dim=1))
@@ -50,9 +53,17 @@ class EvaluationMetrics(nn.Module):
         if found is not None:
             self.landmarks.update(found, batch.get("landmarks", torch.full_like(found, torch.nan)))
 
+    def update_single_view(self, probabilities: Tensor, batch: Mapping[str, Tensor]) -> None:
+        """Count a batch's probabilities (B, n_classes) before they are averaged over views."""
+        found, labels = labeled(batch, probabilities, batch["label"])
+        if len(labels):
+            self.single_view.update(found, labels)
+
     def compute(self) -> dict[str, Tensor]:
-        """Return the values of all processes' batches by name."""
-        values: dict[str, Tensor] = self.classification.compute()
+        """Return the values of all processes' batches by name; none of classes, if no image has a label."""
+        # Of a collection, one tells for all.
+        known = self.classification["accuracy"].update_called
+        values: dict[str, Tensor] = self.classification.compute() if known else {}
         if self.single_view.update_called:
             values["accuracy_single_view"] = self.single_view.compute()
         for name in ("valence_arousal", "landmarks"):

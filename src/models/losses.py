@@ -36,7 +36,8 @@ class MultiTaskLoss(nn.Module):
 
     def forward(self, prediction: Prediction, batch: Mapping[str, Tensor]) -> Tensor:
         """Return the sum for a batch; see `src.data.dataset.Batch`."""
-        loss: Tensor = self.classification(prediction.logits, batch.get("target", batch["label"]))
+        logits, target = labeled(batch, prediction.logits, batch.get("target", batch["label"]))
+        loss: Tensor = self.classification(logits, target) if len(target) else 0 * prediction.logits.sum()
         for name in DIMENSIONS:
             value = getattr(prediction, name)
             if value is not None:
@@ -47,6 +48,11 @@ class MultiTaskLoss(nn.Module):
         if prediction.heatmaps and "landmarks" in batch:
             loss = loss + self.landmark_weight * heatmap_loss(prediction.heatmaps, batch["landmarks"])
         return loss
+
+
+def labeled(batch: Mapping[str, Tensor], *values: Tensor) -> tuple[Tensor, ...]:
+    """Return the part of each of the values (B, ...) that is of images with a label."""
+    return tuple(value[batch["labeled"]] for value in values) if "labeled" in batch else values
 
 
 class CrossEntropy(nn.Module):

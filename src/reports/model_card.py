@@ -101,10 +101,10 @@ def _section(run: Run, spec: ModelSpec) -> dict[str, Any]:
 
 def _numbers(metrics: Mapping[str, Any], split: str) -> list[dict[str, Any]]:
     rows = []
-    for name in (split, f"{split}_dedup"):
+    described = {split: "all images", f"{split}_dedup": "without a duplicate elsewhere", f"{split}_clip": "whole clips"}
+    for name, what in described.items():
         if f"{name}/accuracy" in metrics:
             values = {metric: shown_metric(metrics, f"{name}/{metric}", percent=True) for metric in METRICS}
-            what = "all images" if name == split else "without a duplicate elsewhere"
             rows.append({"what": f"{what} ({metrics[f'{name}/n']:,})", **values})
     single = f"{split}/accuracy_single_view"
     if single in metrics:

@@ -6,6 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+# What metrics may be about: a split, its images without a duplicate elsewhere, its clips as wholes.
+SETS = ("val", "val_dedup", "val_clip", "test", "test_dedup", "test_clip")
+
 
 def brackets(bounds: Sequence[float], form: str = ".3f") -> str:
     """Return an interval such as `[0.698, 0.727]`."""
@@ -37,3 +40,8 @@ def shown_metric(metrics: Mapping[str, Any], key: str, *, percent: bool = False)
     if value is None:
         return "-"
     return f"{value:,}" if isinstance(value, int) else with_interval(value, metrics.get(f"{key}_ci95"), percent=percent)
+
+
+def shown_sets(metrics: Mapping[str, Any]) -> list[str]:
+    """Return what numbers of `metrics.json` are about, of `SETS`; without any label, valence and arousal are known."""
+    return [name for name in SETS if f"{name}/accuracy" in metrics or f"{name}/valence_ccc" in metrics]

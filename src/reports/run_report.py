@@ -14,14 +14,13 @@ from omegaconf import OmegaConf
 from src.metrics.affect import affect_metric_names
 from src.metrics.calibration import reliability_curve
 from src.reports import page, plots
-from src.reports.numbers import shown_metric
+from src.reports.numbers import shown_metric, shown_sets
 from src.reports.page import Section, render_page
 from src.runs import layout
 from src.runs.finished import Run
 
 log = logging.getLogger(__name__)
 
-SETS = ("val", "val_dedup", "test", "test_dedup")
 MAIN_NUMBERS = ("n", "accuracy", "balanced_accuracy", "f1_macro", "f1_weighted", "precision_macro", "recall_macro")
 NUMBERS = (*MAIN_NUMBERS, "kappa", "ece", "loss", *affect_metric_names())
 N_MISTAKES = 25
@@ -91,7 +90,7 @@ def _facts(run: Run) -> Markup:
 
 
 def _numbers(metrics: Mapping[str, Any]) -> Markup:
-    sets = [name for name in SETS if f"{name}/accuracy" in metrics]
+    sets = shown_sets(metrics)
     rows = []
     for metric in NUMBERS:
         if any(f"{name}/{metric}" in metrics for name in sets):
@@ -100,15 +99,16 @@ def _numbers(metrics: Mapping[str, Any]) -> Markup:
         [
             page.table(pd.DataFrame(rows)),
             page.note(
-                "In brackets: 95 % bootstrap intervals over images. ..._dedup: images without a "
-                "duplicate elsewhere. Macro averages run over the classes present in labels or predictions."
+                "In brackets: 95 % bootstrap intervals over images, or over clips where images are frames of clips. "
+                "..._dedup: images without a duplicate elsewhere. ..._clip: whole clips, by the mean of the "
+                "probabilities of their frames. Macro averages run over the classes present in labels or predictions."
             ),
         ]
     )
 
 
 def _per_class(metrics: Mapping[str, Any]) -> Markup:
-    sets = [name for name in SETS if f"{name}/accuracy" in metrics]
+    sets = shown_sets(metrics)
     classes = dict.fromkeys(key.split("/f1/")[1] for key in metrics if "/f1/" in key)
     rows = [{"F1 of class": c, **{name: metrics.get(f"{name}/f1/{c}") for name in sets}} for c in classes]
     return page.table(pd.DataFrame(rows))

@@ -26,7 +26,7 @@ from src.utils.torch_files import read_checkpoint
 
 log = logging.getLogger(__name__)
 
-OTHER_COLUMNS = ("id", "split", "label", "prediction", "in_dedup", "valence", "arousal")
+OTHER_COLUMNS = ("id", "clip", "split", "label", "prediction", "in_dedup", "valence", "arousal")
 
 
 @dataclass(frozen=True)
@@ -187,8 +187,10 @@ def _read_predictions(file: Path) -> pd.DataFrame:
     values = table[classes].to_numpy(dtype=np.float64)
     if not classes or not bool(((values >= 0) & (values <= 1)).all()):
         raise ValueError("expected a column of probabilities in [0, 1] for each class")
-    if not (table["prediction"].isin(classes).all() and table["label"].notna().all()):
+    labeled = table["label"].notna()  # other images have valence and arousal only
+    if not (table["prediction"].isin(classes).all() and (labeled.all() or "valence" in table)):
         raise ValueError("a prediction is none of its classes, or a label is missing")
+    table = table[labeled]
     tested = table[table["split"] == ("test" if (table["split"] == "test").any() else "val")]
     return tested.sort_values("id", ignore_index=True)
 

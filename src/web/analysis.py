@@ -11,15 +11,16 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import NamedTuple
 
+from src.data.readers.frames import Frame
 from src.data.readers.images import UnreadableImage
+from src.data.readers.video import UnreadableVideo, read_video
 from src.inference import EmotionPredictor
 from src.inference.annotation import Annotator
 from src.inference.people import People
 from src.inference.pictures import as_frame
-from src.inference.results import Frame, Image
+from src.inference.results import Image
 from src.inference.sound import add_sound
 from src.inference.tables import PredictionTable
-from src.inference.video import UnreadableVideo, read_video
 from src.inference.video_writer import VideoWriter
 from src.runs import layout
 from src.utils.errors import ConfigError

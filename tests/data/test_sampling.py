@@ -63,3 +63,8 @@ def test_balanced_draws_differ_within_a_class() -> None:
     labels = np.repeat([0, 1], [900, 100])
     drawn = order(EpochSampler(1000, 0, balanced_weights(labels)))
     assert len({index for index in drawn if index >= 900}) > 90
+
+
+def test_images_without_a_label_are_drawn_as_often_as_a_class() -> None:
+    weights = balanced_weights(np.array([-1, -1, 1, 1, 1, 1]))
+    assert weights[:2].sum() == weights[2:].sum()

@@ -17,8 +17,8 @@ import pytest
 from PIL import Image
 
 from src.data.faces.generator import draw_scene
+from src.data.readers.video import read_video
 from src.engine.predict import predict
-from src.inference.video import read_video
 from src.inference.video_writer import VideoWriter
 from src.utils.errors import ConfigError
 from src.utils.signals import stop_requests

@@ -20,6 +20,7 @@ from src.data.datasets.ferplus_votes import COLUMNS as VOTES
 from src.data.faces.generator import draw_face
 from src.data.store.packed_store import Record
 from src.data.store.store_writer import write_store
+from src.inference.video_writer import VideoWriter
 from src.models.classifier import SPEC_KEY, TRAINING_KEY
 from src.models.onnx_metadata import write_metadata, write_origin
 from src.models.spec import ModelSpec
@@ -35,7 +36,8 @@ def build(root: Path) -> dict[str, list[Path]]:
     makers = {
         **{"image": _images, "video": _videos, "archive": _archives, "fer2013": _fer2013, "table": _tables},
         **{"affectnet": _affectnet, "annotations": _annotations, "weights": _weights, "onnx": _onnx},
-        **{"list": _lists, "run": _runs, "sweep": _sweeps, "store": _stores, "detector": _detectors},
+        **{"clips": _clips, "affwild2": _affwild2, "list": _lists, "run": _runs, "sweep": _sweeps, "store": _stores},
+        "detector": _detectors,
     }
     corpus = {}
     for kind, make in makers.items():
@@ -180,6 +182,24 @@ def _annotations(folder: Path) -> Iterator[Path]:
             for part, value in (("exp", str(i % 8)), ("val", 0.5), ("aro", -2)):
                 np.save(place / f"{i}_{part}.npy", value)
             np.save(place / f"{i}_lnd.npy", np.linspace(8, 56, 136))
+    yield folder
+
+
+def _clips(folder: Path) -> Iterator[Path]:
+    for i in range(2):
+        face(i).save(_made(folder / CLASSES[i] / "frames" / f"{i}.png"))
+        with VideoWriter(folder / CLASSES[i] / "film") as writer:
+            for number in range(4):
+                writer.write(np.asarray(face(10 * i + number)), number / 25)
+    yield folder
+
+
+def _affwild2(folder: Path) -> Iterator[Path]:
+    for i, split in enumerate(("Train_Set", "Train_Set", "Validation_Set")):
+        for number in (1, 2):
+            face(10 * i + number).save(_made(folder / "cropped_aligned" / str(i) / f"{number:05}.jpg"))
+        write(folder / "EXPR_Set" / split / f"{i}.txt", b"Neutral,Anger,Other\n0\n-1\n")
+        write(folder / "VA_Set" / split / f"{i}.txt", b"valence,arousal\n0.5,-0.5\n-5,0.1\n")
     yield folder
 
 

@@ -22,6 +22,7 @@ from src.cli.sweep_summary import summarize_sweep
 from src.data.audit.report import open_audit
 from src.data.readers.fingerprint import source_fingerprint
 from src.data.readers.images import UnreadableImage
+from src.data.readers.video import UnreadableVideo, read_video
 from src.data.store.packed_store import SPLITS, PackedStore, Record, Skipped, image_digest
 from src.engine.compare import compare_runs
 from src.inference.annotation import Annotator
@@ -32,7 +33,6 @@ from src.inference.people import People
 from src.inference.predictor import EmotionPredictor
 from src.inference.results import Prediction
 from src.inference.sources import find_sources
-from src.inference.video import UnreadableVideo, read_video
 from src.inference.video_writer import VideoWriter
 from src.models.weights import peek_spec, read_origin
 from src.reports.run_report import write_report
@@ -113,7 +113,7 @@ def _check_store(store: PackedStore, records: dict[str, Record], skipped: int) -
     for row, name in enumerate(store.ids.tolist()):
         record = records[name]
         assert np.array_equal(store.image(row), record.image)
-        assert store.class_names[store.labels[row]] == record.label
+        assert (store.class_names[store.labels[row]] if store.labels[row] >= 0 else "") == record.label
         assert SPLITS[store.splits[row]] == record.split
         for value in (record.valence, record.arousal):
             assert np.isnan(value) or -1 <= value <= 1
@@ -147,6 +147,17 @@ def table(path: Path) -> None:
 def affectnet(path: Path) -> None:
     """`prepare data=affectnet`."""
     _consume("affectnet", path)
+
+
+def clips(path: Path) -> None:
+    """`prepare data=clips`."""
+    _consume("clips", path, crop=None, frames_per_clip=2)
+
+
+def affwild2(path: Path) -> None:
+    """`prepare data=affwild2`."""
+    for kind in ("expression", "valence_arousal"):
+        _consume("affwild2", path, annotations=kind, frame_step=1)
 
 
 def weights(path: Path) -> None:
@@ -218,5 +229,6 @@ def store(path: Path) -> None:
 TARGETS: dict[str, Callable[[Path], None]] = {
     **{"image": image, "video": video, "archive": archive, "fer2013": fer2013, "table": table},
     **{"affectnet": affectnet, "annotations": affectnet, "weights": weights, "onnx": onnx},
-    **{"list": listed, "run": run, "sweep": sweep, "store": store, "detector": detector},
+    **{"clips": clips, "affwild2": affwild2, "list": listed, "run": run, "sweep": sweep, "store": store},
+    "detector": detector,
 }

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from src.data.audit.audit import Audit
 from src.data.readers.archives import open_archive, open_table
 from src.data.readers.images import UnreadableImage, decode_image
+from src.data.readers.video import UnreadableVideo, read_video
 from src.data.store.packed_store import Description
 from src.engine.resume import Checkpoint
 from src.inference.listings import listed_names
 from src.inference.onnx_operators import operators
 from src.inference.parts import Parts
 from src.inference.sources import Share, find_sources
-from src.inference.video import UnreadableVideo, read_video
 from src.models.onnx_metadata import SPEC_KEY, read_metadata
 from src.models.spec import ModelSpec
 from src.models.weights import peek_spec

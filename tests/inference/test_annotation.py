@@ -3,9 +3,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from src.data.readers.frames import Frame
 from src.inference.annotation import CARD_SECONDS, SMALLEST_HEIGHT, Annotator
 from src.inference.cards import COLORS, UNSURE
-from src.inference.results import Box, FacePrediction, Frame, Prediction
+from src.inference.results import Box, FacePrediction, Prediction
 from tests.inference.conftest import SEVEN
 
 GREY = 90

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from src.data.readers.images import decode_image, shrink
+from src.data.readers.video import Part, read_video
 from src.inference import EmotionPredictor
 from src.inference.detection import HaarDetector
 from src.inference.results import Box
 from src.inference.retinaface import RetinaFaceDetector
-from src.inference.video import Part, read_video
 from tests.inference.test_detection import overlap
 from tests.inference.test_predictor import Counting
 

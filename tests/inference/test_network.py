@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from src.data.readers.images import UnreadableImage
+from src.data.readers.video import UnreadableVideo
 from src.inference.network import fetch_image, read_stream
 from src.inference.sources import Source, find_sources
-from src.inference.video import UnreadableVideo
 from src.utils.errors import ConfigError
 from src.utils.signals import stop_requests
 from tests.inference.test_video import shade, write

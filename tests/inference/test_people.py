@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from src.data.readers.frames import Frame
 from src.inference.people import MAX_SHOWN, MAX_STEPS, People
-from src.inference.results import Box, FacePrediction, Frame, Prediction
+from src.inference.results import Box, FacePrediction, Prediction
 
 CLASSES = ("happy", "sad")
 

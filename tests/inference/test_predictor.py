@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from src.data.faces.generator import draw_face, draw_scene
+from src.data.readers.frames import Frame
 from src.data.readers.images import UnreadableImage
 from src.inference import EmotionPredictor
 from src.inference.backend import BackendOutput
 from src.inference.detection import Detection
-from src.inference.results import Box, Frame
+from src.inference.results import Box
 from src.utils.errors import ConfigError
 from tests.inference.conftest import SEVEN, assert_close, tiny_model
 

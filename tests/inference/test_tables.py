@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from src.data.readers.frames import Frame
 from src.inference import parquet
-from src.inference.results import Box, FacePrediction, Frame, Prediction
+from src.inference.results import Box, FacePrediction, Prediction
 from src.inference.tables import PredictionTable
 from src.utils import extras
 from src.utils.errors import ConfigError

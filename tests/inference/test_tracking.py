@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from src.inference.results import Box, FacePrediction, Frame, Prediction
+from src.data.readers.frames import Frame
+from src.inference.results import Box, FacePrediction, Prediction
 from src.inference.tracking import MAX_GAP_SECONDS, WEIGHTS, Tracker, assign, smoothed
 
 IMAGE = np.zeros((4, 4, 3), np.uint8)

@@ -178,3 +178,19 @@ def test_classes_are_fitted_to_probabilities_where_there_are_any() -> None:
     assert torch.equal(
         MultiTaskLoss(classification)(Prediction(logits, None, None), batch), classification(logits, soft)
     )
+
+
+@pytest.mark.parametrize("classification", [CrossEntropy(class_counts=COUNTS), FocalLoss(gamma=2, class_counts=COUNTS)])
+def test_images_without_a_label_count_for_the_rest_alone(logits: Tensor, classification: torch.nn.Module) -> None:
+    loss = MultiTaskLoss(classification.double())
+    label, value = torch.randint(4, (16,)), torch.rand(16, dtype=torch.float64)
+    known = torch.arange(16) % 3 > 0
+    batch = {"valence": value, "arousal": value, "labeled": known, "label": label.masked_fill(~known, -1)}
+    found = loss(Prediction(logits, 0 * value, None), batch)
+    expected = classification(logits[known], label[known]) + valence_arousal_loss(0 * value, value) / 2
+    torch.testing.assert_close(found, expected)
+    logits.requires_grad_()
+    nobody = {**batch, "label": torch.full((16,), -1), "labeled": torch.zeros(16, dtype=torch.bool)}
+    loss(Prediction(logits, None, None), nobody).backward()
+    assert logits.grad is not None
+    assert not logits.grad.any()

@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 
 from src.data.faces.generator import draw_scene
+from src.data.readers.frames import Frame
 from src.inference.crop import crop_to_image
 from src.inference.people import People
-from src.inference.results import Box, FacePrediction, Frame, Prediction
+from src.inference.results import Box, FacePrediction, Prediction
 from src.models.weights import save_safetensors
 from src.utils.paths import ROOT
 from src.web import analysis

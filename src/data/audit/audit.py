@@ -120,6 +120,7 @@ def audit(
     class_names: Sequence[str] | None = None,
     *,
     origins: Sequence[str] | None = None,
+    clips: Sequence[str] | None = None,
     remarks: Sequence[str] = (),
 ) -> Audit:
     """Audit a store.
@@ -128,13 +129,14 @@ def audit(
         store: The images.
         class_names: Classes to count beside those that the store has, so that empty ones show up.
         origins: Collection that each image comes from, (N,), if there are several.
+        clips: Clip that each image is a frame of, (N,): near duplicates within one are not looked for.
         remarks: What the data set says of itself.
     """
     prints = fingerprints(store)
     occurrences = _occurrences(store, prints)
     per_image = occurrences.sum(axis=1)
     modes, sizes = _shapes(store)
-    near = find_near_duplicates(prints)
+    near = find_near_duplicates(prints, None if clips is None else np.unique(clips, return_inverse=True)[1])
     between = _near_between(store, prints, near)
     return Audit(
         store=store.path.name,
@@ -161,8 +163,11 @@ def audit(
 
 
 def _counts(store: PackedStore, class_names: Sequence[str]) -> Table:
-    labels = index_map(store.class_names, class_names)[store.labels]
-    counts = {split: np.bincount(labels[store.rows(split)], minlength=len(class_names)) for split in SPLITS}
+    index = index_map(store.class_names, class_names)
+    labels = {split: store.labels[store.rows(split)] for split in SPLITS}
+    counts = {
+        split: np.bincount(index[found[found >= 0]], minlength=len(class_names)) for split, found in labels.items()
+    }
     return {split: dict(zip(class_names, numbers.tolist(), strict=True)) for split, numbers in counts.items()}
 
 
@@ -245,7 +250,7 @@ def _describe(store: PackedStore, rows: NDArray[np.int64]) -> dict[str, list[str
     return {
         "ids": [str(name) for name in store.ids[rows]],
         "splits": [SPLITS[split] for split in store.splits[rows]],
-        "labels": [store.class_names[label] for label in store.labels[rows]],
+        "labels": [store.class_names[label] if label >= 0 else "" for label in store.labels[rows]],
     }
 
 

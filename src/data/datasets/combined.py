@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 
 from src.data.datamodule import StoreDataModule
 from src.data.options import CHOICES, OF_THE_RUN, RULES
+from src.data.readers.frames import FaceCutter
 from src.data.selection.cross_duplicates import Candidates, find_duplicates
 from src.data.store.packed_store import SPLITS, Record, Skipped
 from src.data.vocabulary import CANONICAL
@@ -132,6 +133,10 @@ class CombinedDataModule(StoreDataModule):
         # Not instantiate: what to build is read from our own file, never from the options.
         return Part(label, get_class(own["_target_"])(**keys, **whole, dedup=False))
 
+    @cached_property
+    def _by_label(self) -> dict[str, StoreDataModule]:
+        return {part.label: part.data for part in self._parts}
+
     @property
     def vocabulary(self) -> str:
         """That of the first part, if it has all classes, so that its evaluations find the model's."""
@@ -141,6 +146,16 @@ class CombinedDataModule(StoreDataModule):
     def origins(self) -> list[str]:
         """Return the part that each image comes from, (N,)."""
         return [str(name).partition("/")[0] for name in self.store.ids]
+
+    def clip_of(self, id: str) -> str:
+        """Return the clip that an image of a part is a frame of, with the part's name."""
+        label, _, own = id.partition("/")
+        return f"{label}/{self._by_label[label].clip_of(own)}"
+
+    def cut_faces_with(self, cutter: FaceCutter) -> None:
+        """Let this cut faces out of the scenes of the parts."""
+        for part in self._parts:
+            part.data.cut_faces_with(cutter)
 
     def store_options(self) -> dict[str, Any]:
         """Return the stores of the parts and what is taken from them."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
 from src.data.datamodule import StoreDataModule
 from src.data.readers.class_folders import (
+    SUFFIXES,
+    Entry,
     data_root,
     draw_splits,
     folder_names,
@@ -32,6 +34,7 @@ class FolderDataModule(StoreDataModule):
     `src/data/vocabulary.py`. The id of an image is its path below the folder that holds splits or classes.
     """
 
+    named_suffixes: ClassVar[Collection[str]] = SUFFIXES
     source_hint = (
         "a folder (or a .zip or .tar) with split/class/image, such as train/happy/1.jpg, or with class/image, the "
         f"classes being {', '.join(CANONICAL)} or their synonyms"
@@ -81,6 +84,10 @@ class FolderDataModule(StoreDataModule):
         with open_tree(path, self.source_hint) as tree:
             root = data_root(tree, path, is_top, self.source_hint)
             has_splits = names_splits(root.subfolders(""))
-            entries, skipped = list_entries(root, path, names, has_splits, REMEDY)
+            entries, skipped = list_entries(root, path, names, has_splits, REMEDY, self.named_suffixes)
             yield from skipped
-            yield from read_entries(draw_splits(entries, self.split_shares, self.split_seed))
+            yield from self._read(entries)
+
+    def _read(self, entries: Sequence[Entry]) -> Iterator[Record | Skipped]:
+        """Yield what the files of the class folders hold."""
+        yield from read_entries(draw_splits(entries, self.split_shares, self.split_seed))

@@ -16,6 +16,7 @@ from rich.progress import track
 
 from src.data.download.sources import Download, entries
 from src.data.readers.fingerprint import source_fingerprint
+from src.data.readers.frames import FaceCutter
 from src.data.readers.landmark_file import LandmarkFile, landmark_path
 from src.data.selection.classes import ClassSelection
 from src.data.selection.exact_duplicates import clean_rows, training_rows
@@ -42,6 +43,7 @@ class LabeledImages(ABC):
     Attributes:
         name: Name of the data set.
         left_out: Reason -> number of readable images that `records()` leaves out by it; the store remembers them.
+        face_cutter: Cuts faces out of scenes; None if there is nothing that does.
     """
 
     classes: ClassVar[tuple[str, ...]] = ()
@@ -97,6 +99,7 @@ class LabeledImages(ABC):
         self.left_out: Counter[str] = Counter()
         self._model_classes = tuple(class_names or ())
         self._store: PackedStore | None = None
+        self.face_cutter: FaceCutter | None = None
 
     @abstractmethod
     def records(self) -> Iterator[Record | Skipped]:
@@ -109,6 +112,14 @@ class LabeledImages(ABC):
     def remarks(self) -> list[str]:
         """Return what users of the data set should know, found in its images, in sentences for the audit."""
         return []
+
+    def clip_of(self, id: str) -> str:
+        """Return the clip that an image of the store is a frame of; an image by itself is its own."""
+        return id
+
+    def cut_faces_with(self, cutter: FaceCutter) -> None:
+        """Let this cut faces out of scenes, for data sets that want it; before the store is built."""
+        self.face_cutter = cutter
 
     def store_options(self) -> dict[str, Any]:
         """Return the options, beside the source, that determine the store's content."""
@@ -254,11 +265,33 @@ class LabeledImages(ABC):
             )
         return rows, labels, left_out
 
+    def loaded_rows(self, split: Split) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return what the loaders of a split serve: what `split_rows` does, and images without a label.
+
+        These have nothing but valence and arousal, for models that predict them.
+
+        Returns:
+            Rows of the store (N,), in its order, and their class indices (N,), -1 for those without a label.
+
+        Raises:
+            ConfigError: If nothing is left.
+        """
+        store = self.store
+        rows = training_rows(store) if split == "train" and self.dedup else store.rows(split)
+        rows = rows[(store.labels[rows] < 0) & ~self._excluded[rows]]
+        if split == "train" and self._half is not None:
+            rows = rows[in_half(store.digests[rows], store.labels[rows], self._half, self._half_seed)]
+        labeled, labels, _ = self.served_rows(split) if len(rows) else self.split_rows(split)
+        rows, labels = np.concatenate((labeled, rows)), np.concatenate((labels, np.full(len(rows), -1)))
+        order = np.argsort(rows)
+        return rows[order], labels[order]
+
     def served_rows(self, split: Split) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
         """Return the same for a split that may be empty."""
         store = self.store
         rows = training_rows(store) if split == "train" and self.dedup else store.rows(split)
         rows = rows[~self._excluded[rows]]
+        rows = rows[store.labels[rows] >= 0]
         labels = self.selection.index(store.class_names, self.class_names)[store.labels[rows]]
         known = labels >= 0
         rows, labels, n_unknown = rows[known], labels[known], int((~known).sum())

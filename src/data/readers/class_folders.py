@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -81,7 +81,12 @@ def data_root(tree: Tree, path: Path, wanted: Callable[[Sequence[str]], bool], e
 
 
 def list_entries(
-    tree: Tree, path: Path, classes: Mapping[str, str], has_splits: bool = True, remedy: str = REMEDY
+    tree: Tree,
+    path: Path,
+    classes: Mapping[str, str],
+    has_splits: bool = True,
+    remedy: str = REMEDY,
+    named_suffixes: Collection[str] = SUFFIXES,
 ) -> tuple[list[Entry], list[Skipped]]:
     """List the images of `split/class/...` or `class/...`.
 
@@ -91,6 +96,7 @@ def list_entries(
         classes: Names of the class folders, in lower case, and their canonical names.
         has_splits: Whether the top holds splits rather than classes.
         remedy: What to do about class folders of unknown names, for the message.
+        named_suffixes: Endings of the files that are left aside by name where they are in no class folder.
 
     Returns:
         The images, in the tree's order, and what is left aside, with the reason.
@@ -110,7 +116,7 @@ def list_entries(
             entries.append(Entry(file, label, SPLIT_NAMES[parts[0].lower()] if has_splits else None))
         elif len(parts) > depth:
             others[parts[0]] += 1
-        elif PurePosixPath(file.path).suffix.lower() in SUFFIXES:
+        elif PurePosixPath(file.path).suffix.lower() in named_suffixes:
             skipped.append(Skipped(file.path, "in no class folder"))
     for name, n in others.items():
         log.warning(
@@ -159,14 +165,19 @@ def draw_splits(
 
 
 def read_entries(entries: Sequence[Entry]) -> Iterator[Record | Skipped]:
-    """Read the images; a file that links bring into several splits counts for the one held out most."""
+    """Read the images of `without_links`."""
+    return (entry if isinstance(entry, Skipped) else _read(entry) for entry in without_links(entries))
+
+
+def without_links(entries: Sequence[Entry]) -> Iterator[Entry | Skipped]:
+    """Yield the entries; a file that links bring into several splits counts for the one held out most."""
     owners: dict[Hashable, Entry] = {}
     for entry in sorted(entries, key=lambda entry: PRIORITY.index(entry.split)):
         owners.setdefault(entry.file.identity, entry)
     for entry in entries:
         owner = owners[entry.file.identity]
         if owner.split == entry.split:
-            yield _read(entry)
+            yield entry
         else:
             reason = f"the same file as {owner.file.path}, which is in the {owner.split} split"
             yield Skipped(entry.file.path, reason)

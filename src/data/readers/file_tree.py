@@ -10,7 +10,7 @@ import stat
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -35,11 +35,13 @@ class TreeFile:
         path: Its path in the tree, with forward slashes.
         identity: Equal for two paths that lead to one file, by a link.
         opener: Opens it for reading.
+        location: Where it lies; None within an archive.
     """
 
     path: str
     identity: Hashable
     opener: Callable[[], IO[bytes]] = field(repr=False, compare=False)
+    location: Path | None = field(default=None, repr=False, compare=False)
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -84,11 +86,7 @@ class Tree:
         if not folder:
             return self
         start = f"{folder}/"
-        files = [
-            TreeFile(file.path[len(start) :], file.identity, file.opener)
-            for file in self.files
-            if file.path.startswith(start)
-        ]
+        files = [replace(file, path=file.path[len(start) :]) for file in self.files if file.path.startswith(start)]
         return Tree(files, {path[len(start) :] for path in self.folders if path.startswith(start)}, self.skipped)
 
     def topmost(self, wanted: Callable[[list[str]], bool]) -> list[str]:
@@ -130,8 +128,8 @@ def single_file(path: Path, id: str) -> TreeFile:
     try:
         status = path.stat()
     except (OSError, ValueError):  # ValueError: a name with a zero byte
-        return TreeFile(id, str(path), partial(_file, path))
-    return TreeFile(id, (status.st_dev, status.st_ino), partial(_file, path))
+        return TreeFile(id, str(path), partial(_file, path), path)
+    return TreeFile(id, (status.st_dev, status.st_ino), partial(_file, path), path)
 
 
 def outside(path: str) -> str | None:
@@ -161,7 +159,7 @@ def _folder_tree(root: Path) -> Tree:
                 continue
             if stat.S_ISREG(status.st_mode):
                 # The inode sees through symbolic and hard links.
-                tree.files.append(TreeFile(shown, (status.st_dev, status.st_ino), partial(_file, path)))
+                tree.files.append(TreeFile(shown, (status.st_dev, status.st_ino), partial(_file, path), path))
             elif not stat.S_ISDIR(status.st_mode):
                 tree.skipped.append(Skipped(shown, "not a file"))
             elif any(inner.is_relative_to(real := path.resolve()) for inner in above):

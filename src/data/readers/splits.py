@@ -96,7 +96,7 @@ def complete_splits(
         splits[row] = split
     counts = Counter(drawn)
     told = ", ".join(f"{split} {counts[split]:,}" for split in weights)
-    log.info("Split %s images, stratified by class, with seed %d: %s", f"{len(pool):,}", seed, told)
+    log.info("Drew splits, stratified by class, with seed %d: %s", seed, told)
     return splits
 
 
@@ -136,8 +136,8 @@ def _draw_by_group(labels: Sequence[str], groups: Sequence[Hashable], weights: M
         members[group].append(row)
     if len(members) < len(weights):
         raise ConfigError(
-            f"data.path has {len(members)} subject(s), too few for the splits {', '.join(weights)}; add subjects or a "
-            "split column, or give a split the fraction 0 in data.split_shares."
+            f"data.path has {len(members)} subject(s) or recording(s), too few for the splits {', '.join(weights)}; "
+            "add some, or state the splits, or give a split the fraction 0 in data.split_shares."
         )
     total = np.bincount([classes.index(label) for label in labels], minlength=len(classes))
     lacking = {split: total * weight / sum(weights.values()) for split, weight in weights.items()}

@@ -54,7 +54,8 @@ class ClassSelection:
         """Log how many images of a store are not served."""
         kept = self.index(store.class_names, self.names) >= 0
         for split in SPLITS:
-            dropped = int((~kept[store.labels[store.rows(split)]]).sum())
+            labels = store.labels[store.rows(split)]
+            dropped = int((~kept[labels[labels >= 0]]).sum())
             if dropped:
                 log.info("data.classes: left out %s %s images of other classes", f"{dropped:,}", split)
 

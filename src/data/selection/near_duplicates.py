@@ -112,11 +112,18 @@ def fingerprints(store: PackedStore) -> Fingerprints:
     )
 
 
-def find_near_duplicates(prints: Fingerprints) -> NearDuplicates:
-    """Return the pairs of different images of a store that are near duplicates."""
+def find_near_duplicates(prints: Fingerprints, clips: Rows | None = None) -> NearDuplicates:
+    """Return the pairs of different images of a store that are near duplicates.
+
+    Args:
+        prints: The images.
+        clips: Number of the clip that each image of the store is a frame of, (N,): pairs of one clip do not count.
+    """
     varied = np.flatnonzero(prints.norm > 0)
     hashes = prints.hashes[varied]
-    shortlist = ((varied[i], varied[j]) for i, j in close_pairs(hashes))
+    clip = np.arange(len(prints)) if clips is None else clips[prints.rows]
+    close = ((varied[i], varied[j]) for i, j in close_pairs(hashes))
+    shortlist = ((i[clip[i] != clip[j]], j[clip[i] != clip[j]]) for i, j in close)
     left, right, correlation = _confirmed(prints, prints, shortlist)
     order = np.lexsort((right, left))
     left, right = left[order], right[order]

@@ -46,7 +46,7 @@ class Record:
     Attributes:
         id: The source's own, stable name of the image.
         split: `train`, `val` or `test`.
-        label: Canonical class name.
+        label: Canonical class name; empty if nobody annotated an expression, but valence or arousal.
         image: uint8 pixels, (H, W) gray or (H, W, 3) RGB.
         valence: In [-1, 1], NaN if not annotated.
         arousal: In [-1, 1], NaN if not annotated.
@@ -97,7 +97,7 @@ class PackedStore:
         class_names: Classes of the data set, in canonical order.
         ids: Names of the images, (N,).
         splits: Index into `SPLITS`, (N,).
-        labels: Index into `class_names`, (N,).
+        labels: Index into `class_names`, (N,); -1 where no expression is annotated.
         digests: Hash of shape and pixels, (N,); equal for byte-identical images.
         valence: (N,), NaN where missing.
         arousal: (N,), NaN where missing.
@@ -206,6 +206,7 @@ def _check_index(index: Mapping[str, NDArray[Any]], n_classes: int, n_bytes: int
         raise ValueError(f"pixels.bin has {n_bytes} bytes, which are not those of its images")
     if not np.array_equal(index["offset"], np.cumsum(sizes.prod(axis=1)) - sizes.prod(axis=1)):
         raise ValueError("index.npz has images beside their place")
-    for name, end in (("split", len(SPLITS)), ("label", n_classes)):
-        if not ((index[name] >= 0) & (index[name] < end)).all():
+    affect = ~(np.isnan(index["valence"]) & np.isnan(index["arousal"]))
+    for name, unknown, end in (("split", False, len(SPLITS)), ("label", affect & (index["label"] == -1), n_classes)):
+        if not (((index[name] >= 0) | unknown) & (index[name] < end)).all():
             raise ValueError(f"index.npz has a {name} that is none")

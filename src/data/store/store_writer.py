@@ -97,11 +97,11 @@ def _fill(folder: Path, entries: Iterable[Record | Skipped], max_bad: float, lef
         columns = _write_pixels(pixels, entries, skipped)
     n = len(columns["id"])
     _check_fraction(n, skipped, max_bad)
-    names = canonical_order(columns["label"])
+    names = canonical_order([label for label in columns["label"] if label])
     index = {
         "id": np.array(columns["id"]),
         "split": np.array([SPLITS.index(split) for split in columns["split"]], dtype=np.uint8),
-        "label": np.array([names.index(label) for label in columns["label"]], dtype=np.int16),
+        "label": np.array([names.index(label) if label else -1 for label in columns["label"]], dtype=np.int16),
         "digest": np.array(columns["digest"], dtype="S32"),
         "offset": np.array(columns["offset"], dtype=np.int64),
         "shape": np.array(columns["shape"], dtype=np.int32),

@@ -169,6 +169,13 @@ def test_pixels_that_are_too_many_for_the_memory(
     assert np.array_equal(found.correlation, expected.correlation)
 
 
+def test_frames_of_one_clip_are_not_held_against_each_other(tmp_path: Path, faces: list[Image]) -> None:
+    images = [faces[0], faces[0] // 2, faces[1], faces[1] // 2]
+    prints = fingerprints(_store(tmp_path / "store", images))
+    assert find_near_duplicates(prints).pairs.tolist() == [[0, 1], [2, 3]]
+    assert find_near_duplicates(prints, np.array([0, 0, 1, 2])).pairs.tolist() == [[2, 3]]
+
+
 def test_exact_copies_are_no_near_duplicates(tmp_path: Path, faces: list[Image]) -> None:
     copy = _brighter(faces[0], 9)
     assert _near_rows(tmp_path / "store", [faces[1], faces[0], faces[0], copy, faces[0], copy]) == {(1, 3)}

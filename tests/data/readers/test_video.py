@@ -6,9 +6,18 @@ import numpy as np
 import pytest
 
 from src.data.faces.generator import draw_scene
-from src.inference import video, video_writer
-from src.inference.containers import open_video
-from src.inference.video import Part, UnreadableVideo, _Decoder, read_video, video_seconds
+from src.data.readers import video
+from src.data.readers.containers import open_video
+from src.data.readers.video import (
+    Part,
+    UnreadableVideo,
+    _Decoder,
+    read_video,
+    sample_video,
+    spread,
+    video_seconds,
+)
+from src.inference import video_writer
 from src.inference.video_writer import VideoWriter, choose_encoder
 from src.utils.errors import ConfigError
 from tests.helpers.full_disk import full_disk
@@ -285,3 +294,26 @@ def test_how_long_a_video_is(film, tmp_path):
 def test_a_length_that_no_video_has_is_none(film, monkeypatch):
     monkeypatch.setattr(video, "MAX_SECONDS", 0.5)
     assert video_seconds(film) == 0
+
+
+@pytest.mark.parametrize(("n_frames", "n", "expected"), [(40, 4, [5, 15, 25, 35]), (3, 5, [0, 1, 2]), (7, 1, [3])])
+def test_numbers_are_spread_over_all_frames(n_frames, n, expected):
+    assert spread(n_frames, n) == expected
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])  # the second states no number of frames
+def test_a_sample_is_from_all_over_a_video(tmp_path, suffix):
+    path = encode(tmp_path / f"film{suffix}", [shade(i) for i in range(8)])
+    frames = sample_video(path, 4)
+    assert [frame.index for frame in frames] == [1, 3, 5, 7]
+    assert [round((frame.image.mean() - 20) / 5) for frame in frames] == [1, 3, 5, 7]
+    assert len(sample_video(path, 100)) == 8
+
+
+def test_a_sample_of_a_video_that_breaks_off_is_refused(film, tmp_path):
+    damaged = tmp_path / film.name
+    damaged.write_bytes(film.read_bytes()[: film.stat().st_size * 2 // 3])
+    with pytest.raises(UnreadableVideo):
+        sample_video(damaged, 2)
+    with pytest.raises(UnreadableVideo, match="missing"):
+        sample_video(tmp_path / "gone.mp4", 2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +11,10 @@ import cv2
 import numpy as np
 from av.container import InputContainer
 from av.video.frame import VideoFrame
+from numpy.typing import NDArray
 
-from src.inference.containers import DECODER, MAX_FRAME_PIXELS, open_video, why_too_large
-from src.inference.results import Frame, Image
+from src.data.readers.containers import DECODER, MAX_FRAME_PIXELS, open_video, why_too_large
+from src.data.readers.frames import Frame
 
 # A container that does not count its frames may state a length that is too large by as many seconds.
 TOLERANCE = 0.1
@@ -36,11 +37,13 @@ class Part:
         start: Time of the first one, in seconds; those before are decoded, so that numbers and times stay right.
         end: Time after which there are no more; None for the end of the video.
         every_n: Of so many frames from `start` on, the first is looked at.
+        numbers: Numbers of the frames that are looked at, of those; None for all.
     """
 
     start: float = 0.0
     end: float | None = None
     every_n: int = 1
+    numbers: Container[int] | None = None
 
 
 WHOLE = Part()
@@ -58,11 +61,41 @@ def video_seconds(path: Path) -> float:
     return seconds if 0 < seconds < MAX_SECONDS else 0.0
 
 
+def sample_video(path: Path, n: int) -> list[Frame]:
+    """Read frames from all over a video: each from the middle of one of equal parts.
+
+    Args:
+        path: File of any of the kinds of `src.data.readers.containers`.
+        n: How many; all of a video that has fewer.
+
+    Raises:
+        UnreadableVideo: If there is none to be had, it breaks off, or parts of it are broken.
+    """
+    return list(read_video(path, Part(numbers=spread(_n_frames(path), n))))
+
+
+def spread(n_frames: int, n: int) -> list[int]:
+    """Return the numbers, from 0 up, of n of so many frames, each in the middle of one of n equal parts."""
+    n = min(n, n_frames)
+    return [(2 * i + 1) * n_frames // (2 * n) for i in range(n)]
+
+
+def _n_frames(path: Path) -> int:
+    """Return how many frames a video has, by its packets: nothing is decoded. What cannot be read has 1."""
+    if not path.is_file():
+        return 1
+    try:
+        with open_video(path) as container:
+            return max(1, sum(packet.size > 0 for packet in container.demux(video=0)))
+    except DAMAGED:
+        return 1
+
+
 def read_video(path: Path, part: Part = WHOLE) -> Iterator[Frame]:
     """Read a video.
 
     Args:
-        path: File of any of the kinds of `src.inference.containers`.
+        path: File of any of the kinds of `src.data.readers.containers`.
         part: Which of its frames.
 
     Yields:
@@ -147,6 +180,8 @@ class _Decoder:
         if self.last < self.part.start:
             return False
         self.inside += 1
+        if self.part.numbers is not None and self.count not in self.part.numbers:
+            return False
         return (self.inside - 1) % self.part.every_n == 0
 
     def _tell_time(self, frame: VideoFrame) -> None:
@@ -161,7 +196,7 @@ class _Decoder:
             self._first = time - elapsed
         self.last = elapsed
 
-    def _upright(self, frame: VideoFrame) -> Image:
+    def _upright(self, frame: VideoFrame) -> NDArray[np.uint8]:
         """Return the pixels as they are to be shown."""
         ratio = float(self.stream.sample_aspect_ratio or 1) or 1.0
         size = (max(1, round(frame.width * ratio)), frame.height)

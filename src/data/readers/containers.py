@@ -14,6 +14,11 @@ DEMUXERS = (
     *("nut", "gif", "apng", "yuv4mpegpipe"),
     *("h264", "hevc", "av1", "obu", "m4v", "mpegvideo", "mjpeg"),  # streams without a container, as cameras write them
 )
+# What files of moving images are called.
+VIDEO_SUFFIXES = {
+    *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg"),
+    *(".m2ts", ".mts", ".wmv", ".flv", ".3gp", ".ogv"),
+}
 # 8K; a frame of it takes 100 MB as RGB, and decoders keep a dozen or more in half of that.
 MAX_FRAME_PIXELS = 2**25
 # Seconds that opening a file, and reading a packet of it, may take: FFmpeg looks at the clock between two reads.

@@ -8,9 +8,9 @@ import av
 import numpy as np
 import pytest
 
-from src.inference import containers
-from src.inference.containers import MAX_FRAME_PIXELS
-from src.inference.video import UnreadableVideo, read_video
+from src.data.readers import containers
+from src.data.readers.containers import MAX_FRAME_PIXELS
+from src.data.readers.video import UnreadableVideo, read_video
 
 N_FRAMES = 5
 SIZE = (176, 144)  # H.263 has no others near
