@@ -10,6 +10,7 @@ from typing import Any
 
 from src.data.datamodule import StoreDataModule
 from src.data.datasets.affwild2_annotations import HINT, OTHER, Kind, Video, face_folders, read_annotations
+from src.data.download.sources import Application, Download
 from src.data.readers.file_tree import single_file
 from src.data.readers.images import MAX_SIDE, UnreadableImage, read_image
 from src.data.readers.splits import complete_splits, validation_fractions
@@ -34,6 +35,25 @@ class AffWild2DataModule(StoreDataModule):
 
     classes = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "angry")
     source_hint = HINT
+    downloads = (
+        Download(
+            title="Aff-Wild2",
+            folder="affwild2",
+            citation=(
+                'D. Kollias and S. Zafeiriou, "Expression, affect, action unit recognition: Aff-Wild2, multi-task '
+                'learning and ArcFace", BMVC 2019.'
+            ),
+            terms="For research, by agreement with its authors; not for commercial use.",
+            content=HINT,
+            sources=(
+                Application(
+                    name="application",
+                    apply_at="https://ibug.doc.ic.ac.uk/resources/aff-wild2/",
+                    terms="The page says who may apply, and for which annotations.",
+                ),
+            ),
+        ),
+    )
 
     def __init__(self, *, annotations: Kind, frame_step: int, val_share: float, split_seed: int, **common: Any) -> None:
         """Store the options; `conf/data/affwild2.yaml` documents them.
