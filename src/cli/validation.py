@@ -42,7 +42,7 @@ RULES: Rules = {
     "calibrate": ("run directories, or null", StrictStr | Names | None),
     "rounds": ("a whole number of 1 or more", Positive),
     "n_images": ("a whole number of 1 or more", Positive),
-    "ckpt_path": ("a path", StrictStr | None),
+    "ckpt_path": ("a path, or hf://owner/name", StrictStr | None),
     "input": (
         "an image, a folder, a glob, a video, the number of a camera, or a list of these",
         StrictStr | Natural | list[StrictStr | Natural] | None,

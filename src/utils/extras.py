@@ -11,6 +11,7 @@ EXTRAS = {
     "app": ("gradio",),
     "explain": ("captum",),
     "export": ("onnx", "onnxruntime", "onnxscript"),
+    "hub": ("huggingface_hub",),
 }
 
 

@@ -192,3 +192,5 @@ def test_a_card_names_no_place_on_this_machine():
     overrides = ["data.parts=[{name: a, path: /data/a.csv}, {name: b, path: /data/my b}]", f"ckpt_path={ROOT}/x/y.ckpt"]
     assert portable(overrides) == ["data.parts=[{name: a, path: a.csv}, {name: b, path: my b}]", "ckpt_path=x/y.ckpt"]
     assert portable(["optimizer.lr=1/2", "a='/b/c d'"]) == ["optimizer.lr=1/2", "a='c d'"]
+    elsewhere = ["backbone.weights=hf://me/model@v1", "a=[hf://me/a/b.safetensors,hf://me/c]"]
+    assert portable(elsewhere) == elsewhere
