@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Interval, Len, MultipleOf
 from omegaconf import DictConfig
-from pydantic import StrictBool, StrictInt, StrictStr
+from pydantic import StrictBool, StrictInt, StrictStr, StringConstraints
 
 from src.data import options
 from src.metrics.directions import mode_of, monitor_mode
@@ -43,6 +43,10 @@ RULES: Rules = {
     "rounds": ("a whole number of 1 or more", Positive),
     "n_images": ("a whole number of 1 or more", Positive),
     "ckpt_path": ("a path, or hf://owner/name", StrictStr | None),
+    "hub": (
+        "a repository of the Hugging Face Hub, owner/name, or null",
+        Annotated[StrictStr, StringConstraints(pattern=r"^[\w.-]+/[\w.-]+$")] | None,
+    ),
     "input": (
         "an image, a folder, a glob, a video, the number of a camera, or a list of these",
         StrictStr | Natural | list[StrictStr | Natural] | None,

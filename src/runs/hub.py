@@ -1,4 +1,4 @@
-"""Weights on the Hugging Face Hub: what hf://owner/name means.
+"""Weights on the Hugging Face Hub: what hf://owner/name means, and how they get there.
 
 Settings of huggingface_hub say where the Hub is (HF_ENDPOINT), where files are kept (HF_HOME), who asks (HF_TOKEN or
 `hf auth login`), and whether anything is asked at all (HF_HUB_OFFLINE).
@@ -7,7 +7,7 @@ Settings of huggingface_hub say where the Hub is (HF_ENDPOINT), where files are 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from glob import escape
@@ -146,6 +146,45 @@ def _require_ours(api: HfApi, what: str, repo: str, name: str, commit: str) -> N
             f"{what}: {name} is not a weights file of this framework (no {SPEC_KEY!r} in its metadata); expected one "
             "that python -m src.release wrote."
         )
+
+
+def require_login(repo: str) -> None:
+    """Refuse to publish without an account of the Hub.
+
+    Raises:
+        ConfigError: If there is no token, or the extra `hub` is missing.
+    """
+    require_extra("hub")
+    from huggingface_hub import get_token
+
+    if get_token() is None:
+        raise ConfigError(f"hub={repo} needs an account of the Hugging Face Hub; {LOG_IN}.")
+
+
+def publish(repo: str, files: Mapping[str, Path | bytes], *, replaced: Collection[str], message: str) -> str:
+    """Put files into a repository, which is made if there is none, in one commit.
+
+    Args:
+        repo: Repository, `owner/name`.
+        files: Content by name.
+        replaced: Names of files that are removed, unless they are among the new ones.
+        message: What the commit says.
+
+    Returns:
+        The commit's address.
+
+    Raises:
+        ConfigError: If that is not possible.
+    """
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+    api = _api()
+    with _explained(f"hub={repo}", repo):
+        api.create_repo(repo, exist_ok=True)
+        stale = (set(replaced) - set(files)) & set(api.list_repo_files(repo))
+        added = [CommitOperationAdd(name, content) for name, content in files.items()]
+        removed = [CommitOperationDelete(name) for name in sorted(stale)]
+        return str(api.create_commit(repo, [*added, *removed], commit_message=message).commit_url)
 
 
 def _api() -> HfApi:
