@@ -20,8 +20,8 @@ from src.utils.checksums import file_sha256
 from src.utils.errors import ConfigError
 from src.utils.paths import ROOT
 
-# An absolute path as the value, or within the value, of an override.
-_PATH = re.compile(r"(?<=[=,: \[\"'])/[^,\]}\"']+")
+# An absolute path as the value, or within the value, of an override; hf:// is none.
+_PATH = re.compile(r"(?<=[=,: \[\"'])(?<!hf:)/[^,\]}\"']+")
 METRICS = ("accuracy", "f1_macro", "f1_weighted", "balanced_accuracy")
 
 
