@@ -3,7 +3,8 @@
 import pytest
 
 from src.engine.load import starting_weights, weights_origin
-from src.models.weights import git_blob_id, weights_digest
+from src.models.weights import weights_digest
+from src.utils.checksums import git_blob_id
 from src.utils.errors import ConfigError
 from src.utils.paths import ROOT
 

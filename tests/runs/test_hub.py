@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from huggingface_hub import snapshot_download
 
-from src.models.weights import git_blob_id, load_weights, save_safetensors
+from src.models.weights import load_weights, save_safetensors
 from src.runs import hub as own
 from src.runs.layout import find_checkpoint
+from src.utils.checksums import git_blob_id
 from src.utils.errors import ConfigError
 from tests.exporting.tiny import tiny_model
 from tests.helpers.forking import run_forked
