@@ -2,9 +2,9 @@
 
     python -m tests.helpers.growth <folder> [10000 100000 1000000]
 
-Times are those of the processor, all threads together, so that other work beside changes little. The images are mixtures
-of two synthetic faces each, moved and lit anew, as JPEGs of 48 px in one tar archive, a folder a class; every number is
-of a process of its own.
+Times are those of the processor, all threads together, so that other work beside changes little. The images are
+mixtures of two synthetic faces each, moved and lit anew, as JPEGs of 48 px in one tar archive, a folder a class; every
+number is of a process of its own.
 """
 
 import argparse
