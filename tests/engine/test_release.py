@@ -121,7 +121,10 @@ def test_the_card_has_the_numbers_of_the_runs(released):
     blocks = [block.splitlines() for block in card.split("\n\n") if block.startswith("|")]
     for block in blocks:
         assert len({line.count("|") for line in block}) == 1, block
-    assert len(blocks) == 1 + 3 * 3 + 2
+    # Those of the landmarks are among them, with the numbers of the runs.
+    assert len(blocks) == 1 + 3 * 4 + 2
+    inner = metrics["test/landmarks_median/inner"]
+    assert f"| {100 * inner:.1f} %" in card
 
 
 MISTAKES = {
@@ -187,7 +190,7 @@ def test_the_published_card_can_be_read_by_machines(released, copied, hub, monke
     assert (data["license"], data["license_name"], data["license_link"]) == ("other", "research-use", "LICENSE.md")
     spec = load_weights(copied / "own.safetensors").spec
     assert files["LICENSE.md"].decode() == f"{spec.terms}\n"
-    assert data["datasets"] == ["fer2013_votes"]
+    assert data["datasets"] == ["fer2013_votes", "combined"]
     found = {
         (r.dataset_split, r.dataset_config, r.metric_type, *(r.metric_args or {}).values()): r.metric_value
         for r in card.data.eval_results
