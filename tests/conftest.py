@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,6 +16,7 @@ from filelock import FileLock
 
 from src.data.store.packed_store import PackedStore, Record  # first of all: it sets OpenMP up
 from src.data.store.store_writer import write_store
+from tests.helpers.hub import Hub, read_environment
 
 MakeStore = Callable[[Sequence[Record]], PackedStore]
 
@@ -37,6 +39,23 @@ def _reproducible() -> None:
 def make_store(tmp_path: Path) -> MakeStore:
     """Return a function that packs records into a store."""
     return lambda records: write_store(tmp_path / "store", records, max_bad=0)
+
+
+@pytest.fixture
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    """A stand-in for the Hugging Face Hub, to which huggingface_hub is led; nobody is logged in."""
+    from src.runs.hub import _find
+
+    with Hub() as server, pytest.MonkeyPatch.context() as patch:
+        Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
+        for key, value in server.environment(tmp_path_factory.mktemp("hub")).items():
+            patch.setenv(key, value)
+        patch.delenv("HF_TOKEN", raising=False)
+        read_environment()
+        yield server
+        server.shutdown()
+        _find.cache_clear()
+    read_environment()
 
 
 @pytest.fixture(scope="session")

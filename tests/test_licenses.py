@@ -17,6 +17,7 @@ from src.models import origin
 from src.models.emonet import EmoNet
 from src.models.origin import DATA_TERMS, NO_DERIVATIVES, RESEARCH
 from src.models.weights import load_weights
+from src.utils.errors import ConfigError
 from src.utils.paths import ROOT
 from tests.helpers.running import NO_FIGURES, TINY_DATA, compose_config, tiny_config
 
@@ -159,6 +160,13 @@ def test_releasing_them_is_warned_of(tuned, scratch, tmp_path, caplog):
             release(compose_config("release", *options))
     (record,) = caplog.records
     assert "bound.safetensors is for your own use. CC BY-NC-ND 4.0" in record.getMessage()
+
+
+def test_they_are_not_published(released, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_of_somebody")
+    options = ["name=own", f"folder={released}", f"run_dir={released}", f"runs={released / 'eval'}", "hub=me/own"]
+    with pytest.raises(ConfigError, match=r"own\.safetensors must not be published\. CC BY-NC-ND 4\.0.*Leave hub out"):
+        release(compose_config("release", *options))
 
 
 def test_an_exported_file_says_it(released, tmp_path, data_dir):

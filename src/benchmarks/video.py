@@ -18,6 +18,7 @@ from src.inference.annotation import Annotator
 from src.inference.results import Prediction
 from src.inference.tables import PredictionTable
 from src.inference.video_writer import VideoWriter
+from src.runs import layout
 from src.utils.paths import ROOT
 
 SUITE = "video"
@@ -58,7 +59,7 @@ def _run(predictor: EmotionPredictor, film: Path, folder: Path, stages: _Stages)
     backend, detector, faces = predictor.backend, predictor.detector, 0
     predictor.detector = stages.timed("detect", detector)
     annotator = Annotator()
-    table = PredictionTable(folder / "predictions.csv", "csv", backend.class_names, backend.outputs)
+    table = PredictionTable(folder / layout.PREDICTIONS, "csv", backend.class_names, backend.outputs)
     draw, write = stages.timed("draw", annotator.draw), stages.timed("table", table.write)
     try:
         with table, VideoWriter(folder / "drawn") as writer:

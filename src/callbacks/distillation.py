@@ -37,7 +37,8 @@ class Distillation(Callback):
         """Store the options; the teachers are read when training starts.
 
         Args:
-            teacher: A run directory, a `.ckpt` or a `.safetensors`, of a model with the student's classes; or several.
+            teacher: A run directory, a `.ckpt`, a `.safetensors` or `hf://owner/name`, of a model with the student's
+                classes; or several.
             weight: Fraction of the teachers in the targets, in [0, 1].
             temperature: What the teachers' logits are divided by, above 0.
             part_weights: Other fractions for images of parts of `data=combined`, or collections of `data=mmafedb`, by

@@ -188,8 +188,9 @@ def _describe(run_dir: Path, cfg: DictConfig) -> None:
 
 
 def quiet_known_warnings() -> None:
-    """Silence Lightning's advertisements, and warnings about what is done on purpose."""
+    """Silence Lightning's advertisements, lists of requests, and warnings about what is done on purpose."""
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # each request of huggingface_hub, which draws a bar
     # A frozen backbone stays in evaluation mode.
     warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
     # Few workers are a choice: small images from a memory map load faster than processes exchange them.

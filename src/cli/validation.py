@@ -42,7 +42,11 @@ RULES: Rules = {
     "calibrate": ("run directories, or null", StrictStr | Names | None),
     "rounds": ("a whole number of 1 or more", Positive),
     "n_images": ("a whole number of 1 or more", Positive),
-    "ckpt_path": ("a path", StrictStr | None),
+    "ckpt_path": ("a path, or hf://owner/name", StrictStr | None),
+    "hub": (
+        "a repository of the Hugging Face Hub, owner/name, or null",
+        Annotated[StrictStr, StringConstraints(pattern=r"^[\w.-]+/[\w.-]+$")] | None,
+    ),
     "input": (
         "an image, a folder, a glob, an archive, a list of paths, a video, the number of a camera, or a list of these",
         StrictStr | Natural | list[StrictStr | Natural] | None,

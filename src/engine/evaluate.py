@@ -18,7 +18,7 @@ from src.engine.build import (
     opened_loggers,
     write_results,
 )
-from src.engine.load import load_model_and_data, weights_id
+from src.engine.load import load_model_and_data, weights_origin
 from src.models.compiled import compile_for_prediction
 from src.models.test_time import n_views
 from src.runs.directory import update_provenance
@@ -73,7 +73,7 @@ def evaluate(cfg: DictConfig) -> Results:
         )
         location = cfg.ckpt_path or cfg.backbone.weights
         digest = file_sha256(find_checkpoint(location))
-        update_provenance(Path(cfg.run_dir), data=data.fingerprint, weights=weights_id(location), weights_sha256=digest)
+        update_provenance(Path(cfg.run_dir), data=data.fingerprint, **weights_origin(location), weights_sha256=digest)
         write_results(cfg, results, loggers, shows_people=data.shows_people)
     return results
 

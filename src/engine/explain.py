@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from src.engine.load import load_model_and_data, weights_id
+from src.engine.load import load_model_and_data, weights_origin
 from src.explanation.class_panels import Study, asked_pair, class_targets, confused_pair, draw_panels
 from src.explanation.explainer import Explainer
 from src.explanation.images import Images, face_points, predict_split, random_indices
@@ -90,7 +90,7 @@ def explain_model(cfg: DictConfig) -> dict[str, Any]:
         "regions": regions,
     }
     write_json(run_dir / layout.EXPLANATION, result)
-    update_provenance(run_dir, data=data.fingerprint, weights=weights_id(cfg.ckpt_path or cfg.backbone.weights))
+    update_provenance(run_dir, data=data.fingerprint, **weights_origin(cfg.ckpt_path or cfg.backbone.weights))
     console = Console(stderr=True, markup=False)
     if scores:
         console.print(score_table(scores, result["scored"]))

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from src.data.datamodule import StoreDataModule
 from src.data.dataset import StoreDataset
-from src.engine.load import load_model_and_data, weights_id
+from src.engine.load import load_model_and_data, weights_origin
 from src.exporting.deployed import DeployedModel
 from src.exporting.onnx_files import export_fp32, publish, save, to_fp16, to_int8
 from src.exporting.parity import Images, Parity, measure, parity_table, refuse_missed, torch_outputs
@@ -22,7 +22,9 @@ from src.models.onnx_metadata import onnx_beside, write_origin
 from src.models.weights import load_weights, weights_digest
 from src.runs import layout
 from src.runs.directory import update_provenance
+from src.runs.hub import is_on_hub
 from src.utils.atomic_files import write_json
+from src.utils.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +44,10 @@ def export(cfg: DictConfig) -> list[Parity]:
         ConfigError: If there is no model, the configuration cannot work, or a file misses its limit.
     """
     run_dir = Path(cfg.run_dir)
+    if cfg.onnx.beside and is_on_hub(str(cfg.ckpt_path)):
+        raise ConfigError(
+            f"onnx.beside=true, but ckpt_path={cfg.ckpt_path} lies in the cache of the Hub; leave one of them out."
+        )
     model, data = load_model_and_data(cfg)
     deployed = DeployedModel(model, tuple(cfg.onnx.extra_outputs))
     data.prepare_data()
@@ -59,7 +65,7 @@ def export(cfg: DictConfig) -> list[Parity]:
     source = {"data": data.fingerprint, "split": "val", "class_names": list(deployed.spec.class_names)}
     write_json(run_dir / layout.PARITY, {**source, "files": [row.to_dict() for row in rows]})
     location = cfg.ckpt_path or cfg.backbone.weights
-    update_provenance(run_dir, data=data.fingerprint, weights=weights_id(location))
+    update_provenance(run_dir, data=data.fingerprint, **weights_origin(location))
     console = Console(stderr=True, markup=False)
     console.print(parity_table(rows))
     console.print(f"Run directory: {run_dir}", soft_wrap=True, highlight=False)

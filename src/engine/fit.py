@@ -31,7 +31,7 @@ from src.engine.build import (
     write_results,
 )
 from src.engine.feature_cache import serve_features
-from src.engine.load import starting_weights, weights_id
+from src.engine.load import starting_weights, weights_origin
 from src.engine.resume import find_resume_point
 from src.metrics.affect import affect_metric_names
 from src.metrics.classification import metric_names
@@ -106,7 +106,7 @@ def fit_and_test(cfg: DictConfig) -> Results:
         )
         if is_main_process():
             save_safetensors(model, Path(cfg.run_dir) / layout.BEST_WEIGHTS)
-        update_provenance(Path(cfg.run_dir), data=data.fingerprint, weights=weights_id(cfg.backbone.weights))
+        update_provenance(Path(cfg.run_dir), data=data.fingerprint, **weights_origin(cfg.backbone.weights))
         write_results(cfg, results, loggers, shows_people=data.shows_people)
     return results
 

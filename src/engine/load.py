@@ -20,7 +20,7 @@ from src.models.registry import load_plugins
 from src.models.spec import ModelSpec
 from src.models.test_time import TestTimeAugmentation
 from src.models.weights import Weights, build_from_weights, check_fingerprint, load_weights
-from src.runs import layout
+from src.runs import hub, layout
 from src.runs.config import is_plain, read_config
 from src.runs.directory import write_config
 from src.runs.records import read_provenance
@@ -133,7 +133,7 @@ def starting_weights(location: str | None, sha256: str | None = None) -> Weights
     Raises:
         ConfigError: If they are missing, broken or other ones.
     """
-    if location is None or str(location).endswith(".pth"):
+    if location is None or (str(location).endswith(".pth") and not hub.is_on_hub(str(location))):
         return None
     path = layout.find_checkpoint(str(location), argument="backbone.weights")
     if path.resolve().is_relative_to(ROOT / "pretrained"):
@@ -141,6 +141,16 @@ def starting_weights(location: str | None, sha256: str | None = None) -> Weights
     return load_weights(path)
 
 
-def weights_id(location: str | None) -> str | None:
-    """Return the git blob id of the weights file that a run starts from, None if it starts afresh."""
-    return None if location is None else git_blob_id(layout.find_checkpoint(location))
+def weights_origin(location: str | None) -> dict[str, str | None]:
+    """Return what `provenance.json` says of the weights that a run starts from.
+
+    Returns:
+        `weights`, the file's git blob id, None if the run starts afresh; and `weights_commit` of the Hugging Face Hub,
+        if that is where they are from.
+    """
+    if location is None:
+        return {"weights": None}
+    origin: dict[str, str | None] = {"weights": git_blob_id(layout.find_checkpoint(location))}
+    if hub.is_on_hub(location):
+        origin["weights_commit"] = hub.find(location, "ckpt_path").commit
+    return origin

@@ -20,10 +20,10 @@ from src.inference.parts import OTHER_FOLDER, Parts
 from src.inference.predictor import DEFAULT_WEIGHTS, EmotionPredictor
 from src.inference.sources import Given, Share, Source, find_sources
 from src.inference.tables import PredictionTable, open_text
-from src.models.weights import file_sha256
 from src.runs import layout
 from src.runs.layout import find_checkpoint
 from src.utils.atomic_files import atomic_write
+from src.utils.checksums import file_sha256
 from src.utils.errors import ConfigError
 
 log = logging.getLogger(__name__)

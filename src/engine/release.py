@@ -12,6 +12,7 @@ import numpy as np
 from omegaconf import DictConfig
 from rich.console import Console
 
+from src.engine.publish import check_publication, publish_weights
 from src.metrics.calibration import expected_calibration_error, fit_temperature, retemper
 from src.models.origin import NO_DERIVATIVES
 from src.models.registry import load_plugins
@@ -32,7 +33,7 @@ ORIGIN = ("overrides", "git_sha", "data", "weights", "versions", "started")
 
 
 def release(cfg: DictConfig) -> None:
-    """Write `<folder>/<name>.safetensors`, or the card `<folder>/<name>.md` of weights that are there.
+    """Write `<folder>/<name>.safetensors`, or the card `<folder>/<name>.md` of weights that are there; publish them.
 
     Args:
         cfg: Configuration of `conf/release.yaml`.
@@ -48,13 +49,23 @@ def release(cfg: DictConfig) -> None:
             f"their card. Got ckpt_path={cfg.ckpt_path} and runs={cfg.runs}; set one of them."
         )
     if cfg.ckpt_path is not None:
+        if cfg.hub is not None:
+            raise ConfigError(
+                f"hub={cfg.hub} publishes weights with their card; set it with runs=, in the second step."
+            )
         folder.mkdir(parents=True, exist_ok=True)
         _write_weights(cfg, path)
         return
     if not path.is_file():
         raise ConfigError(f"name={cfg.name}: {path} does not exist; write it first, with ckpt_path=<a run>.")
-    card = write_card(path, [_read_run(location, "runs") for location in _listed(cfg.runs)])
-    Console(stderr=True, markup=False).print(f"Card: {card}", soft_wrap=True, highlight=False)
+    if cfg.hub is not None:
+        check_publication(cfg.hub, path)
+    runs = [_read_run(location, "runs") for location in _listed(cfg.runs)]
+    card = write_card(path, runs)
+    console = Console(stderr=True, markup=False)
+    console.print(f"Card: {card}", soft_wrap=True, highlight=False)
+    if cfg.hub is not None:
+        console.print(f"Published: {publish_weights(cfg.hub, path, card, runs)}", soft_wrap=True, highlight=False)
 
 
 def _write_weights(cfg: DictConfig, path: Path) -> None:

@@ -15,6 +15,7 @@ from typing_extensions import TypedDict
 from src.models.classifier import SPEC_KEY, ExpressionClassifier
 from src.models.spec import ModelSpec
 from src.runs import layout
+from src.runs.hub import is_on_hub
 from src.utils.errors import ConfigError
 from src.utils.schemas import checked
 from src.utils.torch_files import read_checkpoint, require_finite
@@ -96,6 +97,11 @@ class ResumePoint:
         self.epochs_to_end: int | None = done if may_end_here and _stopped_early(checkpoint, cfg) else None
 
     def _find(self, cfg: DictConfig) -> Path:
+        if is_on_hub(self._name):
+            raise ConfigError(
+                f"ckpt_path={self._name}: a training goes on from the last.ckpt of a run, the Hub has weights alone; "
+                f"start from them with backbone.weights={self._name}."
+            )
         if self._name not in ("last", "auto"):
             return layout.find_checkpoint(self._name, layout.LAST_CHECKPOINT)
         path = Path(cfg.run_dir) / layout.LAST_CHECKPOINT

@@ -5,10 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 from omegaconf import DictConfig
 
+from src.runs.hub import is_on_hub
+from src.runs.layout import find_checkpoint
 from src.utils.errors import ConfigError
 from src.utils.paths import ROOT
 from src.utils.signals import stop_requests
@@ -33,6 +38,7 @@ def serve(cfg: DictConfig) -> None:
     Raises:
         ConfigError: If there is no model, or the port is taken.
     """
+    models = _fetched(list(cfg.models))
     with own_folder() as folder, stop_requests.deferred():
         os.environ.update(OFFLINE, GRADIO_TEMP_DIR=str(folder))
         logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio asks itself whether it runs
@@ -46,7 +52,7 @@ def serve(cfg: DictConfig) -> None:
 
         log.info("Loading the model ...")
         shelf = ModelShelf(
-            list(cfg.models),
+            models,
             detector=cfg.detector,
             detector_path=cfg.detector_path,
             quality=QualityLimits(**cfg.quality),
@@ -93,3 +99,15 @@ def serve(cfg: DictConfig) -> None:
         finally:
             demo.close(verbose=False)
         log.info("Stopped.")
+
+
+def _fetched(models: list[str]) -> list[str]:
+    """Return the models with those of the Hugging Face Hub as files.
+
+    Another process fetches them: this one stays offline, which huggingface_hub looks up when it is imported.
+    """
+    if not any(map(is_on_hub, models)):
+        return models
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        fetch = partial(find_checkpoint, argument="models")
+        return [str(pool.submit(fetch, model).result()) if is_on_hub(model) else model for model in models]

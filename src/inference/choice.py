@@ -13,6 +13,7 @@ from src.inference.onnx_backend import OnnxBackend
 from src.models.onnx_metadata import onnx_beside
 from src.models.spec import ModelSpec
 from src.models.weights import Weights, build_from_weights, load_weights, weights_digest
+from src.runs.hub import is_on_hub
 from src.runs.layout import find_checkpoint
 from src.utils.errors import ConfigError
 from src.utils.precision import device_kind, native_bf16
@@ -39,7 +40,8 @@ def load_backend(
     Args:
         name: `torch`; `onnx` for a file of `python -m src.export`, which has its own precision; or `auto`, the fastest
             here.
-        weights: A run directory, a `.ckpt` or a `.safetensors`; for `onnx` and `auto`, also an `.onnx` file.
+        weights: A run directory, a `.ckpt`, a `.safetensors` or `hf://owner/name`; for `onnx` and `auto`, also an
+            `.onnx` file.
         vocabulary: Which classification of weights that have several; None takes `ferplus` if there is one, or what the
             export of an `.onnx` file chose.
         device: `auto`, `cpu` or `cuda`.
@@ -51,6 +53,8 @@ def load_backend(
     """
     if name not in ("auto", "torch", "onnx"):
         raise ConfigError(f"backend={name}; expected auto, torch or onnx.")
+    if is_on_hub(weights):
+        weights = str(find_checkpoint(weights))
     if name == "onnx" or (name == "auto" and weights.endswith(".onnx")):
         return OnnxBackend(weights, vocabulary=vocabulary, device=device)
     options = {"device": device, "precision": precision}

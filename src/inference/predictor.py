@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, cast, overload
+from typing import Any, NamedTuple, Self, cast, overload
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from src.inference.quality import QualityLimits
 from src.inference.results import Box, FacePrediction, Image, Prediction, Predictions
 from src.inference.tracking import Tracker
 from src.models.registry import Plugins, load_plugins
+from src.runs import hub
 from src.utils.errors import ConfigError
 from src.utils.paths import ROOT
 
@@ -75,7 +76,7 @@ class EmotionPredictor:
         """Load a model and a detector.
 
         Args:
-            weights: A run directory, a `.ckpt`, a `.safetensors` or an `.onnx`.
+            weights: A run directory, a `.ckpt`, a `.safetensors`, an `.onnx` or `hf://owner/name`.
             detector: `retinaface`, `haar`, `yunet`, `none` (images are crops of faces already), or one of your own.
             detector_path: The ONNX file of `yunet`.
             quality: What a face must have to be predicted with confidence; None for the default.
@@ -104,6 +105,23 @@ class EmotionPredictor:
         self.quality = quality or QualityLimits()
         self.batch_size = batch_size
         self._rule = crop_rule(self.detector, self.backend.crop)
+
+    @classmethod
+    def from_pretrained(
+        cls, repo: str, *, revision: str | None = None, filename: str | None = None, **options: Any
+    ) -> Self:
+        """Load a model of the Hugging Face Hub, as it is there now; without a network, as it was fetched last.
+
+        Args:
+            repo: Repository, `owner/name`.
+            revision: Branch, tag or commit; None for the latest.
+            filename: Its `.safetensors`; None for the only one.
+            **options: Further arguments of the constructor.
+
+        Raises:
+            ConfigError: If the weights or the detector cannot be had.
+        """
+        return cls(hub.download(repo, revision=revision, name=filename).path, **options)
 
     @overload
     def predict(self, pictures: Picture, *, bgr: bool = False) -> Prediction: ...  # type: ignore[overload-overlap]

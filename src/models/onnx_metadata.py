@@ -17,6 +17,7 @@ from src.utils.errors import ConfigError
 SPEC_KEY = "model_spec"
 ORIGIN_KEY = "origin"
 INPUT_NAME = "images"
+PRECISIONS = ("fp32", "fp16", "int8")
 # What the graph's outputs are, by name. The first is always there; `probabilities_<vocabulary>` comes with a second
 # classification.
 PROBABILITIES = "probabilities"

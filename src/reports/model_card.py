@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from src.metrics.calibration import expected_calibration_error, negative_log_likelihood, retemper
 from src.metrics.intervals import confusion_matrices, label_fractions
+from src.metrics.landmarks import REGIONS, region_metric
 from src.models.crops import CROPS
 from src.models.spec import ONLY_VOCABULARY, VALUE_RANGE, ModelSpec
 from src.models.weights import load_weights, read_origin
@@ -20,8 +21,8 @@ from src.utils.checksums import file_sha256
 from src.utils.errors import ConfigError
 from src.utils.paths import ROOT
 
-# An absolute path as the value, or within the value, of an override.
-_PATH = re.compile(r"(?<=[=,: \[\"'])/[^,\]}\"']+")
+# An absolute path as the value, or within the value, of an override; hf:// is none.
+_PATH = re.compile(r"(?<=[=,: \[\"'])(?<!hf:)/[^,\]}\"']+")
 METRICS = ("accuracy", "f1_macro", "f1_weighted", "balanced_accuracy")
 
 
@@ -95,8 +96,15 @@ def _section(run: Run, spec: ModelSpec) -> dict[str, Any]:
         "numbers": _numbers(run.metrics, split),
         "classes": _classes(run),
         "confusion": _confusion(run),
+        "landmarks": _landmarks(run.metrics, split),
         "calibration": _calibration(run, spec) if tta == "none" else None,
     }
+
+
+def _landmarks(metrics: Mapping[str, Any], split: str) -> dict[str, str]:
+    """Return the median error of each part of the face, in percent of the distance of the outer eye corners."""
+    found = {region: metrics.get(f"{split}/{region_metric(region)}") for region in REGIONS}
+    return {region: f"{100 * value:.1f} %" for region, value in found.items() if value is not None}
 
 
 def _numbers(metrics: Mapping[str, Any], split: str) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from src.runs import hub
 from src.utils.errors import ConfigError
 
 # Of every run.
@@ -66,13 +67,15 @@ def find_checkpoint(location: str, name: str = BEST_CHECKPOINT, argument: str = 
     """Return the weights file that `ckpt_path` means.
 
     Args:
-        location: A run directory, a `.ckpt` or a `.safetensors`.
+        location: A run directory, a `.ckpt`, a `.safetensors`, or weights on the Hugging Face Hub, see `hub.FORM`.
         name: Checkpoint to take from a run directory.
         argument: What the location was given as, for the message.
 
     Raises:
         ConfigError: If there is none.
     """
+    if hub.is_on_hub(location):
+        return hub.find(location, argument).path
     path = Path(os.path.expanduser(location))
     if path.is_dir():
         checkpoint = path / name
@@ -80,7 +83,10 @@ def find_checkpoint(location: str, name: str = BEST_CHECKPOINT, argument: str = 
             raise ConfigError(f"{argument}={location} holds no {name}; expected a directory of a run.")
         return checkpoint
     if not path.is_file():
-        raise ConfigError(f"{argument}={location} does not exist; expected a run directory, a .ckpt or a .safetensors.")
+        raise ConfigError(
+            f"{argument}={location} does not exist; expected a run directory, a .ckpt or a .safetensors, or "
+            "hf://owner/name of the Hugging Face Hub."
+        )
     return path
 
 

@@ -49,6 +49,7 @@ class Provenance(TypedDict, total=False):
     git_dirty: bool
     data: str | None
     weights: str | None
+    weights_commit: str | None
     pictures: str | None
     wandb_id: str | None
     mlflow_id: str | None

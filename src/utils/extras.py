@@ -15,6 +15,7 @@ EXTRAS = {
     "mlflow": ("mlflow", "sqlalchemy", "alembic"),
     "tensorboard": ("tensorboard",),
     "parquet": ("pyarrow",),
+    "hub": ("huggingface_hub",),
 }
 
 

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from src.models.weights import file_sha256
+from src.utils.checksums import file_sha256
 
 PATH = "/healthz"
 

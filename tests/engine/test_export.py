@@ -30,6 +30,11 @@ def export_config(run_dir, data_dir, *overrides):
     return compose_config("export", f"run_dir={run_dir}", f"data_dir={data_dir}", *DATA, *overrides)
 
 
+def test_nothing_is_put_beside_weights_of_the_hub(tmp_path, data_dir):
+    with pytest.raises(ConfigError, match=r"onnx\.beside=true, but ckpt_path=hf://me/model lies in the cache"):
+        export(export_config(tmp_path, data_dir, "ckpt_path=hf://me/model", "onnx.beside=true"))
+
+
 def test_files_and_report(weights, tmp_path, data_dir, capsys):
     options = [f"ckpt_path={weights}", "onnx.precision=[fp32,int8]", "onnx.parity_pictures=14"]
     rows = export(export_config(tmp_path, data_dir, *options, "onnx.calibration_pictures=16", "onnx.beside=true"))

@@ -27,8 +27,8 @@ from src.inference.sources import Share
 from src.inference.tables import PredictionTable
 from src.runs.directory import write_status
 from src.utils.errors import ConfigError
+from tests.cli.test_cli import start
 from tests.engine.test_predict import write_film
-from tests.helpers.forking import run_forked
 from tests.helpers.image_files import encoded
 from tests.helpers.kills import same_files
 from tests.helpers.running import compose_config
@@ -251,7 +251,7 @@ def test_the_same_command_goes_on(archive, weights, tmp_path, launcher):
     command = ["-m", *jobs, *options(tmp_path, weights, archive[0], "shard=range(0,2)")]
     command = [f"hydra.sweep.dir={tmp_path}" if one.startswith("parts_dir") else one for one in command]
     for expected in (N, 0):
-        done = run_forked("src.predict", *command, env=os.environ)
+        done = start("predict", *command)
         assert done.returncode == 0, done.stderr
         logs = [path.read_text().splitlines()[-1] for path in sorted(tmp_path.glob("*/predict.log"))]
         assert sum(int(line.split(" items, ")[1].split()[0]) for line in logs) == expected

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from huggingface_hub import ModelCard
 from safetensors import safe_open
 
 from src.data.faces.generator import draw_face
@@ -20,9 +21,11 @@ from src.models.classifier import ExpressionClassifier
 from src.models.weights import build_from_weights, check_fingerprint, load_weights
 from src.reports.model_card import portable
 from src.runs.directory import environment, update_provenance
+from src.runs.layout import find_checkpoint
 from src.utils.checksums import file_sha256
 from src.utils.errors import ConfigError
 from src.utils.paths import ROOT
+from tests.helpers.hub import TOKEN
 from tests.helpers.running import NO_FIGURES, compose_config
 
 DATA = ["data=synthetic", "data.draw_gray=true", "data.n_train=7", "data.n_val=70", "data.n_test=35"]
@@ -118,7 +121,10 @@ def test_the_card_has_the_numbers_of_the_runs(released):
     blocks = [block.splitlines() for block in card.split("\n\n") if block.startswith("|")]
     for block in blocks:
         assert len({line.count("|") for line in block}) == 1, block
-    assert len(blocks) == 1 + 3 * 3 + 2
+    # Those of the landmarks are among them, with the numbers of the runs.
+    assert len(blocks) == 1 + 3 * 4 + 2
+    inner = metrics["test/landmarks_median/inner"]
+    assert f"| {100 * inner:.1f} %" in card
 
 
 MISTAKES = {
@@ -126,6 +132,7 @@ MISTAKES = {
     "no weights": (["runs=[a]"], "does not exist; write it first"),
     "no such run": (["ckpt_path={trained}", "calibrate=/nowhere"], "calibrate=/nowhere is no directory"),
     "test": (["ckpt_path={trained}", "calibrate={released}/test"], "fitted on validation: python"),
+    "no card": (["ckpt_path={trained}", "hub=me/own"], "hub=me/own publishes weights with their card"),
 }
 
 
@@ -140,6 +147,80 @@ def test_mistakes_are_named(mistake, tmp_path, trained, released):
 def test_a_card_needs_tests_of_these_weights(released):
     with pytest.raises(ConfigError, match="evaluated other weights"):
         run(released, f"runs={released / 'val'}")
+
+
+@pytest.fixture
+def copied(released, tmp_path):
+    """The released weights alone."""
+    shutil.copy(released / "own.safetensors", tmp_path)
+    return tmp_path
+
+
+def test_published_weights_come_back_as_they_are(released, copied, hub, monkeypatch, capsys):
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    exported = shutil.copy(SHIPPED.with_name("emonet_fer_int8.onnx"), copied / "own_int8.onnx")  # of the same weights
+    run(copied, f"runs={released / 'test'}", "hub=me/own")
+    repository = hub.repositories["me/own"]
+    local = {name: (copied / name).read_bytes() for name in ("own.safetensors", "own_int8.onnx")}
+    assert repository.files.keys() == {".gitattributes", "README.md", "LICENSE.md", *local}
+    assert local.items() <= repository.files.items()
+    assert repository.messages == ["", "Release own"], "one commit"
+    assert f"Published: {hub.address}/me/own/commit/{repository.refs['main']}" in capsys.readouterr().err
+    found = find_checkpoint("hf://me/own")
+    assert {name: found.with_name(name).read_bytes() for name in local} == local
+    assert not [name for name, content in repository.files.items() if TOKEN.encode() in content]
+    assert not [file for file in copied.iterdir() if TOKEN.encode() in file.read_bytes()]
+
+    # What was exported from other weights of this name goes.
+    exported.unlink()
+    run(copied, f"runs={released / 'test'}", "hub=me/own")
+    assert repository.files.keys() == {".gitattributes", "README.md", "LICENSE.md", "own.safetensors"}
+
+
+def test_the_published_card_can_be_read_by_machines(released, copied, hub, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    runs = {name: json.loads((released / name / "metrics.json").read_text()) for name in ("test", "views", "again")}
+    run(copied, f"runs=[{','.join(str(released / name) for name in runs)}]", "hub=me/own")
+    files = hub.repositories["me/own"].files
+    card = ModelCard(files["README.md"].decode())
+    assert (copied / "own.md").read_text().strip() in card.text
+    assert "ckpt_path=hf://me/own " in card.text
+    data = card.data.to_dict()
+    assert (data["pipeline_tag"], data["library_name"]) == ("image-classification", "emonet-fer")
+    assert (data["license"], data["license_name"], data["license_link"]) == ("other", "research-use", "LICENSE.md")
+    spec = load_weights(copied / "own.safetensors").spec
+    assert files["LICENSE.md"].decode() == f"{spec.terms}\n"
+    assert data["datasets"] == ["fer2013_votes", "combined"]
+    found = {
+        (r.dataset_split, r.dataset_config, r.metric_type, *(r.metric_args or {}).values()): r.metric_value
+        for r in card.data.eval_results
+    }
+    assert {r.dataset_name for r in card.data.eval_results} == {"synthetic"}
+    assert len(found) == len(card.data.eval_results) >= 3 * 4
+    assert found["test", None, "accuracy"] == runs["test"]["test/accuracy"]
+    assert found["test", None, "f1", "macro"] == runs["test"]["test/f1_macro"]
+    assert found["test", None, "f1", "weighted"] == runs["test"]["test/f1_weighted"]
+    assert found["test", "tta=flip", "balanced_accuracy"] == runs["views"]["test/balanced_accuracy"]
+    assert found["val", None, "accuracy"] == runs["again"]["val/accuracy"]
+
+
+def test_nothing_is_published_without_leave(released, copied, hub, monkeypatch):
+    options = [f"runs={released / 'test'}", "hub=me/own"]
+    with pytest.raises(ConfigError, match=r"hub=me/own needs an account .*HF_TOKEN"):
+        run(copied, *options)
+    assert not hub.requests
+    monkeypatch.setenv("HF_TOKEN", "hf_of_nobody")
+    with pytest.raises(ConfigError, match=r"hub=me/own: the Hub does not allow it .*; log in"):
+        run(copied, *options)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    with pytest.raises(ConfigError, match=r"hub=others/own: the Hub does not allow it .*; log in"):
+        run(copied, options[0], "hub=others/own")
+    shutil.copy(SHIPPED.with_name("emonet_fer_small_int8.onnx"), copied / "own_int8.onnx")
+    with pytest.raises(
+        ConfigError, match=r"own_int8\.onnx was not made from own\.safetensors.*remove it, or export it"
+    ):
+        run(copied, *options)
+    assert not hub.repositories
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "conf" / "backbone").glob("*.yaml")), ids=lambda path: path.stem)
@@ -193,3 +274,5 @@ def test_a_card_names_no_place_on_this_machine():
     overrides = ["data.parts=[{name: a, path: /data/a.csv}, {name: b, path: /data/my b}]", f"ckpt_path={ROOT}/x/y.ckpt"]
     assert portable(overrides) == ["data.parts=[{name: a, path: a.csv}, {name: b, path: my b}]", "ckpt_path=x/y.ckpt"]
     assert portable(["optimizer.lr=1/2", "a='/b/c d'"]) == ["optimizer.lr=1/2", "a='c d'"]
+    elsewhere = ["backbone.weights=hf://me/model@v1", "a=[hf://me/a/b.safetensors,hf://me/c]"]
+    assert portable(elsewhere) == elsewhere

@@ -17,6 +17,13 @@ def finished(tmp_path_factory, data_dir):
     return run_dir
 
 
+def test_a_training_does_not_go_on_from_the_hub(tmp_path, data_dir):
+    with pytest.raises(
+        ConfigError, match=r"ckpt_path=hf://me/model: .* start from them with backbone\.weights=hf://me"
+    ):
+        fit_and_test(tiny_config(tmp_path, data_dir, "ckpt_path=hf://me/model"))
+
+
 @pytest.fixture
 def tampered(finished, tmp_path):
     """Return a function that writes a run whose last checkpoint was changed by a function."""

@@ -2,8 +2,9 @@
 
     python -m tests.helpers.growth <folder> [10000 100000 1000000]
 
-Nothing else may run meanwhile. The images are mixtures of two synthetic faces each, moved and lit anew, as JPEGs of 48
-px in one tar archive, a folder a class; every number is of a process of its own.
+Times are those of the processor, all threads together, so that other work beside changes little. The images are
+mixtures of two synthetic faces each, moved and lit anew, as JPEGs of 48 px in one tar archive, a folder a class; every
+number is of a process of its own.
 """
 
 import argparse
@@ -58,18 +59,18 @@ def _mixture(drawn: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.u
 
 def measure(stage: str, folder: Path) -> None:
     """Run a stage on what the stages before it left, and print its seconds and the process's memory in GiB as JSON."""
-    start = time.perf_counter()
+    start = time.process_time()
     if stage == "prepare":
         build("folder", folder / "images.tar", folder).prepare_data()
     else:
         store = PackedStore(next((folder / "cache").glob("folder-*")))
         if stage == "search":
             prints = fingerprints(store)
-            start = time.perf_counter()
+            start = time.process_time()
             find_near_duplicates(prints)
         else:
             audit(store)
-    print(json.dumps({"seconds": time.perf_counter() - start, "memory": (peak_memory() or 0) / 1024}))
+    print(json.dumps({"seconds": time.process_time() - start, "memory": (peak_memory() or 0) / 1024}))
 
 
 def main() -> None:

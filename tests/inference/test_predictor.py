@@ -1,5 +1,6 @@
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -55,6 +56,25 @@ def test_it_finds_and_predicts_every_face(weights):
         centre = face.box.x + face.box.width / 2, face.box.y + face.box.height / 2
         assert sum(f.box[0] < centre[0] < f.box[0] + f.box[2] and f.box[1] < centre[1] < f.box[1] + f.box[3]
                    for f in faces) == 1  # fmt: skip
+
+
+def test_a_model_of_the_hub_predicts_the_same(weights, hub):
+    repository = hub.add("me/model", {"own.safetensors": Path(weights).read_bytes()})
+    repository.refs["v1"] = repository.refs["main"]
+    repository.commit({})
+    options = {"detector": "none", "backend": "torch"}
+    image = draw_face(3, 1, 64).image
+    expected = EmotionPredictor(weights, **options).predict(image).faces[0].probabilities
+    for found in (
+        EmotionPredictor.from_pretrained("me/model", revision="v1", **options),
+        EmotionPredictor.from_pretrained("me/model", revision="v1", filename="own.safetensors", **options),
+        EmotionPredictor("hf://me/model@v1", detector="none"),
+    ):
+        assert found.predict(image).faces[0].probabilities == pytest.approx(expected, abs=1e-2)
+    with pytest.raises(ConfigError, match=r"hf://me/model has no \.safetensors"):
+        EmotionPredictor.from_pretrained("me/model")
+    with pytest.raises(ConfigError, match=r"hf://a/b/c: .*[Rr]epo id"):
+        EmotionPredictor.from_pretrained("a/b/c")
 
 
 @pytest.mark.parametrize("options", [{}, {"detector": "none", "gradcam": True}])

@@ -14,7 +14,7 @@ from PIL import Image
 from src.data.faces.generator import draw_scene
 from src.inference import EmotionPredictor
 from src.inference.video_writer import VideoWriter
-from src.models.weights import file_sha256
+from src.utils.checksums import file_sha256
 from src.utils.paths import ROOT
 from tests.helpers.documented import blocks
 
