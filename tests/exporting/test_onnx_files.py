@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from src.exporting.deployed import DeployedModel
-from src.exporting.onnx_files import NORM_WEIGHT, STEM, _with_convolved_norms, export_fp32, save, to_fp16
+from src.exporting.onnx_files import FLOAT, _with_convolved_norms, export_fp32, save, to_fp16
 from src.models.spec import ModelSpec
 from src.utils.paths import ROOT
 from tests.exporting.tiny import CLASSES, OUTPUTS, faces, tiny_model, torch_outputs, without_colors
@@ -106,7 +106,7 @@ def test_quantised_weights_have_seven_bits_and_a_scale_per_channel(exported):
     produced = {node.output[0]: node for node in graph.node}
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
     stem = [node for node in convolutions if node.input[1] in tensors]
-    assert all(any(part in node.input[1] for part in (*STEM, NORM_WEIGHT)) for node in stem)
+    assert all(any(part in node.input[1] for part in FLOAT) for node in stem)
     assert tensors[stem[0].input[1]].dims == [4, 3, 7, 7], "pixels are read in float"
     assert len(convolutions) - len(stem) > 20
     for node in (node for node in convolutions if node not in stem):
