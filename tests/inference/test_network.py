@@ -14,7 +14,7 @@ from src.inference.network import fetch_image, read_stream
 from src.inference.sources import Source, find_sources
 from src.utils.errors import ConfigError
 from src.utils.signals import stop_requests
-from tests.inference.test_video import shade, write
+from tests.data.readers.test_video import shade, write
 
 
 class Quiet(SimpleHTTPRequestHandler):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from src.inference.sound import add_sound
-from tests.inference.test_video import encode, shade, write
+from tests.data.readers.test_video import encode, shade, write
 
 SECONDS, TONE = 2, 440
 
