@@ -49,7 +49,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Share:
-    """One of several shares of an input: a file's name alone says whose it is, so that others may come and go.
+    """One of several shares of an input: a file's name in it alone says whose it is: others and it may come and go.
 
     Attributes:
         index: Which share, from 0 up.
@@ -94,7 +94,7 @@ def find_sources(given: Given, network: bool = False, share: Share | None = None
     found = False
     for name, member in _names(text, path, share is None):
         found = True
-        if share is not None and not share.has(name):
+        if share is not None and not share.has(name.removeprefix(str(path))):
             continue
         source = _source(name, member, network)
         if share is not None and source.kind == "stream":

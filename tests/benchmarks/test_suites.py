@@ -56,6 +56,7 @@ def test_loop(tmp_path, monkeypatch):
     assert all(row.name == "2 training steps of 8, emonet_tiny" and row.ratio > 0 for row in rows)
 
 
+@pytest.mark.slow
 def test_backends(monkeypatch):
     monkeypatch.setattr(backends, "SHIPPED", ("emonet_fer_small",))
     monkeypatch.setattr(backends, "BATCHES", (2,))

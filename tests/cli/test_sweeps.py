@@ -143,6 +143,7 @@ def test_launchers(tmp_path, launcher, threads):
     assert (tmp_path / "sweep" / "summary.csv").exists()
 
 
+@pytest.mark.slow
 def test_a_search_survives_a_kill(tmp_path):
     """The third trial kills the process, one fails: the second start runs what is missing, in folders of its own."""
     import optuna

@@ -52,7 +52,7 @@ def pack(path, n, every=EVERY):
 
 
 def options(folder, weights, given, *others):
-    common = ["detector=none", "annotate=false", "n_shards=2", "part_size=15", "max_bad=0.1"]
+    common = ["detector=none", "annotate=false", "n_shards=2", "part_size=15", "max_bad=0.5"]
     common += ["precision=32-true", "table=parquet"]
     keys = {other.split("=")[0] for other in others}
     common = [option for option in common if option.split("=")[0] not in keys]
