@@ -184,8 +184,8 @@ class LabeledImages(ABC):
         records = self.records()
         if self._landmarks_path:
             records = LandmarkFile(self._landmarks_path).added_to(records)
-        entries = track(records, description=f"Preparing {self.name}")
-        store = write_store(folder, entries, self.max_bad, self.left_out)
+        tracked = track(records, description=f"Preparing {self.name}")
+        store = write_store(folder, tracked, self.max_bad, self.left_out)
         for entry in store.skipped:
             log.warning("%s: skipped %s: %s", self.name, entry.id, entry.reason)
         for reason, n in store.left_out.items():
@@ -276,9 +276,8 @@ class LabeledImages(ABC):
         Raises:
             ConfigError: If nothing is left.
         """
-        store = self.store
-        rows = training_rows(store) if split == "train" and self.dedup else store.rows(split)
-        rows = rows[(store.labels[rows] < 0) & ~self._excluded[rows]]
+        store, rows = self.store, self._kept_rows(split)
+        rows = rows[store.labels[rows] < 0]
         if split == "train" and self._half is not None:
             rows = rows[in_half(store.digests[rows], store.labels[rows], self._half, self._half_seed)]
         labeled, labels, _ = self.served_rows(split) if len(rows) else self.split_rows(split)
@@ -288,9 +287,7 @@ class LabeledImages(ABC):
 
     def served_rows(self, split: Split) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
         """Return the same for a split that may be empty."""
-        store = self.store
-        rows = training_rows(store) if split == "train" and self.dedup else store.rows(split)
-        rows = rows[~self._excluded[rows]]
+        store, rows = self.store, self._kept_rows(split)
         rows = rows[store.labels[rows] >= 0]
         labels = self.selection.index(store.class_names, self.class_names)[store.labels[rows]]
         known = labels >= 0
@@ -302,6 +299,11 @@ class LabeledImages(ABC):
             kept = within_limit(store.digests[rows], labels, self._max_per_class, self._half_seed)
             rows, labels = rows[kept], labels[kept]
         return rows, labels, n_unknown
+
+    def _kept_rows(self, split: Split) -> NDArray[np.int64]:
+        """Return the rows of a split, labeled or not, without duplicates that are left out and `data.exclude`."""
+        rows = training_rows(self.store) if split == "train" and self.dedup else self.store.rows(split)
+        return rows[~self._excluded[rows]]
 
     def clean_rows(self, split: Split) -> NDArray[np.int64]:
         """Return the store's rows of a split that have no duplicate in the others, one per group of duplicates."""
