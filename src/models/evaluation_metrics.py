@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from torchmetrics import SumMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from src.metrics.affect import DIMENSIONS, AffectAgreement
@@ -34,6 +35,8 @@ class EvaluationMetrics(nn.Module):
         self.classification = classification_metrics(class_names)
         self.single_view = MulticlassAccuracy(len(class_names), average="micro")
         self.valence_arousal, self.landmarks = AffectAgreement(), LandmarkError()
+        # Of all processes: one without a labeled image must not leave the others waiting for it.
+        self.n_labeled, self.averages_views = SumMetric(), False
 
     def update(self, probabilities: Tensor, prediction: Prediction, batch: Mapping[str, Tensor]) -> None:
         """Count a batch.
@@ -44,6 +47,7 @@ class EvaluationMetrics(nn.Module):
             batch: The batch with its `label`, and valence and arousal where they are outputs; landmarks may be missing.
         """
         found_classes, labels = labeled(batch, probabilities, batch["label"])
+        self.n_labeled.update(len(labels))
         if len(labels):
             self.classification.update(found_classes, labels)
         if "valence_arousal" in self.outputs:
@@ -55,16 +59,16 @@ class EvaluationMetrics(nn.Module):
 
     def update_single_view(self, probabilities: Tensor, batch: Mapping[str, Tensor]) -> None:
         """Count a batch's probabilities (B, n_classes) before they are averaged over views."""
+        self.averages_views = True
         found, labels = labeled(batch, probabilities, batch["label"])
         if len(labels):
             self.single_view.update(found, labels)
 
     def compute(self) -> dict[str, Tensor]:
         """Return the values of all processes' batches by name; none of classes, if no image has a label."""
-        # Of a collection, one tells for all.
-        known = self.classification["accuracy"].update_called
+        known = bool(self.n_labeled.compute() > 0)
         values: dict[str, Tensor] = self.classification.compute() if known else {}
-        if self.single_view.update_called:
+        if known and self.averages_views:
             values["accuracy_single_view"] = self.single_view.compute()
         for name in ("valence_arousal", "landmarks"):
             metric: AffectAgreement | LandmarkError = getattr(self, name)
@@ -74,5 +78,6 @@ class EvaluationMetrics(nn.Module):
 
     def reset(self) -> None:
         """Forget all batches."""
-        for metric in (self.classification, self.single_view, self.valence_arousal, self.landmarks):
+        for metric in (self.classification, self.single_view, self.valence_arousal, self.landmarks, self.n_labeled):
             metric.reset()
+        self.averages_views = False

@@ -1,9 +1,15 @@
 """All metrics of a split together."""
 
-import torch
+import time
 
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from src.metrics.affect import MEASURES
 from src.models.evaluation_metrics import EvaluationMetrics
 from src.models.prediction import Prediction
+from tests.helpers.forking import FORKS
 
 CLASSES = ("happy", "sad", "angry")
 
@@ -39,7 +45,7 @@ def test_outputs_without_a_batch_that_has_them_are_left_out():
 
 def test_reset_forgets_everything():
     metrics = EvaluationMetrics(CLASSES, ("expression", "valence_arousal"))
-    metrics.single_view.update(torch.eye(3), torch.tensor([1, 2, 0]))
+    metrics.update_single_view(torch.eye(3), {"label": torch.tensor([1, 2, 0])})
     count(metrics)
     assert metrics.compute()["accuracy_single_view"] == 0
     metrics.reset()
@@ -48,3 +54,36 @@ def test_reset_forgets_everything():
     assert "accuracy_single_view" not in values
     assert "arousal_ccc" not in values
     assert values["valence_ccc"] == 1
+
+
+def process(rank, store, results):
+    """Count six images, of which the second process has no label."""
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    metrics = EvaluationMetrics(CLASSES, ("expression", "valence_arousal"))
+    known = {} if rank == 0 else {"labeled": torch.zeros(6, dtype=torch.bool)}
+    metrics.update_single_view(torch.eye(3).repeat(2, 1), {**batch(), **known})
+    count(metrics, **known)
+    torch.save(metrics.compute(), f"{results}-{rank}")
+    dist.destroy_process_group()
+
+
+def test_a_process_without_a_label_does_not_stop_the_others(tmp_path):
+    results = str(tmp_path / "values")
+    arguments = (str(tmp_path / "rendezvous"), results)
+    running = mp.start_processes(process, arguments, nprocs=2, start_method=FORKS.get_start_method(), join=False)
+    try:
+        end = time.monotonic() + 60
+        while not running.join(timeout=1):  # as soon as one of them ends
+            assert time.monotonic() < end, "they wait for each other"
+    finally:
+        for each in running.processes:
+            each.kill()
+    for rank in range(2):
+        values = torch.load(f"{results}-{rank}")
+        assert (values["accuracy"], values["accuracy_single_view"]) == (1, 1)
+
+
+def test_without_any_label_there_are_no_classes():
+    metrics = EvaluationMetrics(CLASSES, ("expression", "valence_arousal"))
+    count(metrics, labeled=torch.zeros(6, dtype=torch.bool))
+    assert set(metrics.compute()) == {f"{name}_{m}" for name in ("valence", "arousal") for m in MEASURES}
