@@ -81,7 +81,7 @@ def test_planted_flaws_are_found(tmp_path: Path, source: Path) -> None:
 def test_second_time_only_reads(tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     overrides = ("data=fer2013", f"data.path={source}")
     first, found = _prepare(tmp_path, *overrides)
-    for name in ("src.data.audit.report.audit", "src.data.datasets.labeled_images.write_store"):
+    for name in ("src.data.audit.report.audit", "src.data.datasets.packed_images.write_store"):
         monkeypatch.setattr(name, lambda *_: pytest.fail("made again"))
     second, again = _prepare(tmp_path, *overrides)
     assert again == found

@@ -1,56 +1,34 @@
-"""The images of a data set: their store, their classes, and which of them a split serves."""
+"""The images of a data set with their classes, and which of them a split serves."""
 
 from __future__ import annotations
 
-import logging
-from abc import ABC, abstractmethod
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.progress import track
 
-from src.data.download.sources import Download, entries
-from src.data.readers.fingerprint import source_fingerprint
-from src.data.readers.frames import FaceCutter
-from src.data.readers.landmark_file import LandmarkFile, landmark_path
+from src.data.datasets.packed_images import PackedImages
 from src.data.selection.classes import ClassSelection
 from src.data.selection.exact_duplicates import clean_rows, training_rows
 from src.data.selection.exclusion import excluded_rows
 from src.data.selection.halves import Half, in_half
 from src.data.selection.limit import within_limit
-from src.data.store.packed_store import DamagedStore, PackedStore, Record, Skipped, Split
-from src.data.store.store_writer import write_store
+from src.data.store.packed_store import Split
 from src.utils.errors import ConfigError
 
-log = logging.getLogger(__name__)
 
+class LabeledImages(PackedImages):
+    """Says which images of a data set, with which labels, each split serves.
 
-class LabeledImages(ABC):
-    """Packs the images of a data set, and says which of them, with which labels, each split serves.
-
-    A subclass states its `classes` (canonical order; empty if they depend on the source) and its `source_hint`, and
-    yields its images in `records()`, each with its split; `raw_name` is the folder of `data_dir/raw/` where its source
-    may lie, if not its name, and `downloads` is what `python -m src.download` puts into such folders. `generated` says
-    that it needs no source, `shows_people` that its images are private. With a `second_vocabulary`, a name and its
-    classes, the records' distributions are over it instead of being the target. `derived` names outputs whose targets
-    nobody annotated.
-
-    Attributes:
-        name: Name of the data set.
-        left_out: Reason -> number of readable images that `records()` leaves out by it; the store remembers them.
-        face_cutter: Cuts faces out of scenes; None if there is nothing that does.
+    A subclass states its `classes` (canonical order; empty if they depend on the source), beside what `PackedImages`
+    wants. `shows_people` says that its images are private. With a `second_vocabulary`, a name and its classes, the
+    records' distributions are over it instead of being the target. `derived` names outputs whose targets nobody
+    annotated.
     """
 
     classes: ClassVar[tuple[str, ...]] = ()
-    source_hint: ClassVar[str]
-    raw_name: ClassVar[str | None] = None
-    downloads: tuple[Download, ...] = ()
-    generated: ClassVar[bool] = False
     shows_people: ClassVar[bool] = True
     second_vocabulary: tuple[str, tuple[str, ...]] | None = None
     derived: tuple[str, ...] = ()
@@ -89,113 +67,11 @@ class LabeledImages(ABC):
                 that the data set has.
             class_names: Classes of the model that will see the images; None for the data set's own.
         """
-        super().__init__()
-        self.name: str | None = name  # as Lightning declares it
-        self.path, self.cache_dir = path, Path(data_dir) / "cache"
-        self.dedup, self.max_bad, self._kept_classes, self._merge = dedup, max_bad, classes, merge
+        super().__init__(name, path, data_dir, max_bad, landmarks_path)
+        self.dedup, self._kept_classes, self._merge = dedup, classes, merge
         self._exclude = [exclude] if isinstance(exclude, str) else list(exclude or ())
         self._half, self._half_seed, self._max_per_class = half, half_seed, max_per_class
-        self._landmarks_path = landmarks_path
-        self.left_out: Counter[str] = Counter()
         self._model_classes = tuple(class_names or ())
-        self._store: PackedStore | None = None
-        self.face_cutter: FaceCutter | None = None
-
-    @abstractmethod
-    def records(self) -> Iterator[Record | Skipped]:
-        """Yield every image of the data set, or the reason why one cannot be read."""
-
-    def origins(self) -> list[str] | None:
-        """Return which collection each image of the store comes from, (N,); None for a data set that is one."""
-        return None
-
-    def remarks(self) -> list[str]:
-        """Return what users of the data set should know, found in its images, in sentences for the audit."""
-        return []
-
-    def clip_of(self, id: str) -> str:
-        """Return the clip that an image of the store is a frame of; an image by itself is its own."""
-        return id
-
-    def cut_faces_with(self, cutter: FaceCutter) -> None:
-        """Let this cut faces out of scenes, for data sets that want it; before the store is built."""
-        self.face_cutter = cutter
-
-    def store_options(self) -> dict[str, Any]:
-        """Return the options, beside the source, that determine the store's content."""
-        return {}
-
-    def source(self) -> Path:
-        """Return `data.path`, or else what lies in `data_dir/raw/` under the data set's name.
-
-        Raises:
-            ConfigError: If there is neither.
-        """
-        return self.find_source("data.path", self.path, self.raw_name or str(self.name), self.source_hint)
-
-    def find_source(self, key: str, location: str | None, raw_name: str, expected: str) -> Path:
-        """Return a file or folder that a key of the configuration names, or else what lies in a folder of `raw`.
-
-        Args:
-            key: The key.
-            location: Its value; None to look in `data_dir/raw/<raw_name>`.
-            raw_name: Name of a data set.
-            expected: What it should be, for messages.
-
-        Raises:
-            ConfigError: If there is nothing.
-        """
-        if location:
-            path = Path(location).expanduser()
-            if not (path.is_file() or path.is_dir()):
-                found = "is neither a file nor a folder" if path.exists() else "does not exist"
-                raise ConfigError(f"{key}={location} {found}; data={self.name} expects {expected}.")
-            return path
-        folder = self.cache_dir.parent / "raw" / raw_name
-        files = entries(folder)
-        if not files:
-            fetch = f"python -m src.download data={self.name} fetches it, or says where it is to be had. "
-            raise ConfigError(
-                f"{key} is not set, and nothing lies in {folder}; data={self.name} expects {expected}. "
-                f"{fetch if self.downloads else ''}Put it there, or set {key}=..."
-            )
-        return files[0] if len(files) == 1 else folder
-
-    @property
-    def store(self) -> PackedStore:
-        """The images; the store is built at first use."""
-        if self._store is None:
-            self._store = self._open()
-        return self._store
-
-    def _open(self) -> PackedStore:
-        source, memo = None if self.generated else self.source(), self.cache_dir / "sources.json"
-        options = {"name": self.name, **self.store_options()}
-        if self._landmarks_path:
-            options["landmarks"] = source_fingerprint(landmark_path(self._landmarks_path), {}, memo)
-        fingerprint = source_fingerprint(source, options, memo)
-        folder = self.cache_dir / f"{self.name}-{fingerprint}"
-        log.info("Data: %s", folder.name)
-        if folder.exists():
-            try:
-                return PackedStore(folder)
-            except DamagedStore as damage:
-                log.warning("Building a store anew: %s", damage)
-        records = self.records()
-        if self._landmarks_path:
-            records = LandmarkFile(self._landmarks_path).added_to(records)
-        tracked = track(records, description=f"Preparing {self.name}")
-        store = write_store(folder, tracked, self.max_bad, self.left_out)
-        for entry in store.skipped:
-            log.warning("%s: skipped %s: %s", self.name, entry.id, entry.reason)
-        for reason, n in store.left_out.items():
-            log.info("data=%s: left out %s images: %s", self.name, f"{n:,}", reason)
-        return store
-
-    @property
-    def fingerprint(self) -> str:
-        """Name of the store: data set and content hash."""
-        return self.store.path.name
 
     @property
     def trained_on(self) -> str:
