@@ -29,7 +29,7 @@ def evaluated(error: float) -> dict[str, float]:
     prediction = Landmarked(probabilities, values + off, values + off)
     batch = {"label": label, "valence": values, "arousal": values, "landmarks": Landmarked.landmarks + error}
     metrics = EvaluationMetrics(CLASSES, ("expression", "valence_arousal", "landmarks"))
-    metrics.single_view.update(probabilities, label)
+    metrics.update_single_view(probabilities, batch)
     metrics.update(probabilities, prediction, batch)
     return {name: float(value) for name, value in metrics.compute().items()}
 
