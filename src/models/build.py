@@ -181,6 +181,8 @@ def _ours(weights: Weights, spec: ModelSpec, head: Head) -> EmoNet:
             f"{missing[0]}, which head.tap={head.tap} needs; choose head.tap={weights.spec.head['tap']}."
         )
     load_strictly(backbone, {key: state[key] for key in wanted}, weights.path)
+    if "landmarks" in set(spec.outputs) - set(weights.spec.outputs):
+        backbone.start_heatmaps()
     return backbone
 
 

@@ -301,6 +301,23 @@ def test_own_weights_start_another_model(tmp_path: Path, make_spec: MakeSpec, ma
         assert torch.equal(model.features(images), expected)
 
 
+@pytest.mark.parametrize("known", [False, True])
+def test_landmarks_start_from_weights_that_have_none(
+    known: bool, tmp_path: Path, make_spec: MakeSpec, make_classifier: MakeClassifier
+) -> None:
+    outputs = ("expression", "landmarks")
+    trained = make_classifier(make_spec(outputs=outputs if known else ("expression",)))
+    path = tmp_path / "model.safetensors"
+    save_safetensors(trained, path)
+    start, config = load_weights(path), {**load_group("backbone", "emonet_tiny"), "weights": str(path)}
+    model = build_model(make_spec(outputs=outputs), config, start).eval()
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(model(images).logits, trained.eval()(images).logits)
+    heat = model.get_submodule(f"backbone.l{model.backbone.n_hourglass - 1}")
+    assert torch.equal(heat.weight[0], heat.weight[1]) is not known
+
+
 def test_own_weights_without_the_blocks_of_the_tap_are_refused(
     tmp_path: Path, make_spec: MakeSpec, make_classifier: MakeClassifier
 ) -> None:
