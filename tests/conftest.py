@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Thread
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -17,6 +18,9 @@ from filelock import FileLock
 from src.data.store.packed_store import PackedStore, Record  # first of all: it sets OpenMP up
 from src.data.store.store_writer import write_store
 from tests.helpers.hub import Hub, read_environment
+
+if TYPE_CHECKING:
+    from src.data.datamodule import StoreDataModule  # it imports Lightning
 
 MakeStore = Callable[[Sequence[Record]], PackedStore]
 
@@ -77,7 +81,9 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Caches shared by all tests: the faces are drawn once."""
-    return tmp_path_factory.mktemp("data")
+    folder = shared_folder(tmp_path_factory) / "data"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 def _train(run_dir: Path, data_dir: Path, *options: str) -> Path:
@@ -113,19 +119,24 @@ def brief_run(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
     return _train(shared_folder(tmp_path_factory) / "brief", data_dir, "data.n_train=128", "trainer.max_epochs=2")
 
 
-@pytest.fixture(scope="session")
-def public_test(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+@pytest.fixture
+def fer2013(data_dir: Path) -> StoreDataModule:
+    """The real data set, packed once, if FER2013_PATH says where it is."""
+    from src.data.datasets.fer2013 import Fer2013DataModule
+
+    path = os.environ.get("FER2013_PATH")
+    if not path:
+        pytest.skip("set FER2013_PATH to fer2013.csv or its archive")
+    return Fer2013DataModule("fer2013", path, str(data_dir), image_size=64, transform={"name": "none"}, seed=0)
+
+
+@pytest.fixture
+def public_test(fer2013: StoreDataModule) -> SimpleNamespace:
     """FER2013's PublicTest as the shipped weights get it: images, uint8 (3589, 3, 64, 64), and labels, (3589,)."""
-    from src.engine.build import build_data
     from src.models.weights import load_weights
     from src.utils.paths import ROOT
-    from tests.helpers.running import compose_config
 
-    folder = tmp_path_factory.mktemp("fer2013")
-    options = ["data=fer2013", f"data.path={os.environ['FER2013_PATH']}", f"data_dir={folder}", f"run_dir={folder}"]
-    data = build_data(compose_config("train", *options), transform={"name": "none"}, image_size=64)
-    data.prepare_data()
-    data.serve_classes(load_weights(ROOT / "pretrained" / "emonet_fer_small.safetensors").spec.class_names)
-    rows, labels, _ = data.split_rows("val")
-    images = (data.plain_images(rows)["image"] * 255).round().to(torch.uint8)
+    fer2013.serve_classes(load_weights(ROOT / "pretrained" / "emonet_fer_small.safetensors").spec.class_names)
+    rows, labels, _ = fer2013.split_rows("val")
+    images = (fer2013.plain_images(rows)["image"] * 255).round().to(torch.uint8)
     return SimpleNamespace(images=images, labels=torch.from_numpy(labels))

@@ -1,4 +1,5 @@
 import re
+from itertools import zip_longest
 from pathlib import Path
 
 import pytest
@@ -29,15 +30,26 @@ def test_entry_points_compose(tmp_path, name):
     validate_config(cfg)
 
 
-@pytest.mark.parametrize("path", OPTIONS, ids=str)
-def test_every_option_composes(tmp_path, path):
-    group, option = path.parts[0], path.stem
-    assert group in TRAIN_GROUPS | {"experiment", "hydra"}, f"conf/{group} is not part of train.yaml"
-    if option == "default" and "name: ???" in (CONF / path).read_text():
-        return  # the base of a group, composed with each of its members
-    cfg = compose_config("train", f"{group}={option}", f"run_dir={tmp_path}")
+def combinations():
+    """Return every option of conf/train.yaml: one of each group at once, experiments alone."""
+    by_group = {}
+    for path in OPTIONS:
+        # Without a name, it is the base of a group, composed with each of its members.
+        if path.stem != "default" or "name: ???" not in (CONF / path).read_text():
+            by_group.setdefault(path.parts[0], []).append(f"{path.parts[0]}={path.stem}")
+    alone = [[option] for group in sorted(by_group.keys() - TRAIN_GROUPS) for option in by_group.pop(group)]
+    return [*alone, *([option for option in options if option] for options in zip_longest(*by_group.values()))]
+
+
+@pytest.mark.parametrize("options", combinations(), ids=" ".join)
+def test_every_option_composes(tmp_path, options):
+    cfg = compose_config("train", *options, f"run_dir={tmp_path}")
     OmegaConf.to_container(cfg, resolve=True)
     validate_config(cfg)
+
+
+def test_every_group_is_part_of_a_training():
+    assert {path.parts[0] for path in OPTIONS} == TRAIN_GROUPS | {"experiment"}
 
 
 def targets(node):
@@ -149,13 +161,10 @@ def leaves(node, path=()):
 def known_keys(tmp_path_factory):
     """All keys of all entry points, and of train.yaml with every option of its groups."""
     run_dir = f"run_dir={tmp_path_factory.mktemp('keys')}"
-    chosen = [(name, []) for name in ENTRY_POINTS]
-    chosen += [
-        ("train", [f"{p.parts[0]}={p.stem}"])
-        for p in OPTIONS
-        if p.parts[0] in TRAIN_GROUPS - {"sweep"} and "name: ???" not in (CONF / p).read_text()
-    ]
-    configs = [compose_config(name, *overrides, run_dir) for name, overrides in chosen]
+    configs = [compose_config(name, run_dir) for name in ENTRY_POINTS]
+    for options in combinations():
+        chosen = [option for option in options if option.partition("=")[0] in TRAIN_GROUPS - {"sweep"}]
+        configs += [compose_config("train", *chosen, run_dir)] if chosen else []
     return {key for cfg in configs for key, _ in leaves(OmegaConf.to_container(cfg, resolve=False))}
 
 

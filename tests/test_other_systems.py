@@ -25,7 +25,7 @@ DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECAS
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """The folder of a training with two spawned loader processes, resumed, tested and used to predict."""
+    """The folder of a training with spawned loader processes, resumed, tested and used to predict."""
     folder = tmp_path_factory.mktemp("other_systems")
     cv2.imwrite(str(folder / "face.png"), draw_face(0, 0, 64).image)
     command = [

@@ -149,10 +149,14 @@ def test_it_predicts(trained, importable):
     assert sum(face.probabilities.values()) == pytest.approx(1)
 
 
-def test_it_is_released_and_exported(trained, importable, tmp_path, data_dir):
-    plugins = f"plugins=[{PLUGIN}]"
-    release(compose_config("release", f"ckpt_path={trained}", f"folder={tmp_path}", "name=own", plugins))
-    released = tmp_path / "own.safetensors"
+@pytest.fixture
+def released(trained, importable, tmp_path):
+    """The trained head as released weights."""
+    release(compose_config("release", f"ckpt_path={trained}", f"folder={tmp_path}", "name=own", f"plugins=[{PLUGIN}]"))
+    return tmp_path / "own.safetensors"
+
+
+def test_it_is_released(trained, released):
     assert load_weights(released).spec.head == {
         "name": "any_pool",
         "tap": "fused",
@@ -168,8 +172,13 @@ def test_it_is_released_and_exported(trained, importable, tmp_path, data_dir):
         for weights in (released, trained)
     )
     assert ours == pytest.approx(theirs, abs=1e-2)  # it is in half precision
+
+
+@pytest.mark.slow
+def test_it_is_exported(released, tmp_path, data_dir):
     (tmp_path / "export").mkdir()
-    options = [f"run_dir={tmp_path / 'export'}", f"data_dir={data_dir}", "data=synthetic", *TINY_DATA, plugins]
+    places = [f"run_dir={tmp_path / 'export'}", f"data_dir={data_dir}"]
+    options = [*places, "data=synthetic", *TINY_DATA, f"plugins=[{PLUGIN}]"]
     (row,) = export(compose_config("export", f"ckpt_path={released}", *options))
     assert row.passed
 

@@ -105,15 +105,19 @@ def test_predicting(run, precision, tmp_path):
     assert (folder / "annotated" / "face.jpg").is_file()
 
 
-def test_explaining_and_exporting(run, precision, tmp_path, data_dir):
-    places = [*DATA, "data=synthetic", f"ckpt_path={run}", f"data_dir={data_dir}"]
+def test_explaining(run, precision, tmp_path, data_dir):
+    places = [*DATA, "data=synthetic", f"ckpt_path={run}", f"data_dir={data_dir}", f"run_dir={tmp_path}"]
     small = ["explain.scored=2", "explain.pictures=2", "explain.compare=[gradcam]", "explain.searched=8"]
-    for name in ("explained", "exported"):
-        (tmp_path / name).mkdir()
-    explain_model(compose_config("explain", *places, *small, f"run_dir={tmp_path / 'explained'}"))
-    assert "NaN" not in (tmp_path / "explained" / "explanation.json").read_text()
-    options = [] if precision == "32-true" else ["onnx.precision=fp16", "onnx.calibration_pictures=4"]
-    (row,) = export(compose_config("export", *places, *options, f"run_dir={tmp_path / 'exported'}"))
+    explain_model(compose_config("explain", *places, *small))
+    assert "NaN" not in (tmp_path / "explanation.json").read_text()
+
+
+@pytest.mark.slow
+def test_exporting(run, precision, tmp_path, data_dir):
+    if precision != "16-mixed":
+        pytest.skip("float32 is what is exported, whatever a model was trained in")
+    places = [*DATA, "data=synthetic", f"ckpt_path={run}", f"data_dir={data_dir}", f"run_dir={tmp_path}"]
+    (row,) = export(compose_config("export", *places, "onnx.precision=fp16", "onnx.calibration_pictures=4"))
     assert row.passed
     assert all(math.isfinite(difference) for difference in row.differences.values())
 

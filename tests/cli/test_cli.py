@@ -160,7 +160,9 @@ def test_help_does_not_wait_for_torch(entry, tmp_path):
 def test_two_processes_test_every_image_once(data_dir, tmp_path):
     run = tmp_path / "run"
     options = [o for o in tiny(data_dir) if o != "trainer=cpu"]
-    done = start("train", *options, "trainer=ddp_cpu", "trainer.devices=2", f"hydra.run.dir={run}")
+    done = start(
+        "train", *options, "trainer=ddp_cpu", "trainer.devices=2", "trainer.max_epochs=1", f"hydra.run.dir={run}"
+    )
     assert done.returncode == 0, done.stderr
     rows = (run / "predictions.csv").read_text().splitlines()[1:]
     assert len({row.split(",")[0] for row in rows}) == len(rows) == 21

@@ -101,7 +101,9 @@ RECIPES = {
 }
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize(
+    "recipe", [pytest.param("plain", marks=pytest.mark.slow), *(name for name in RECIPES if name != "plain")]
+)
 def test_training_on_features_is_training_on_images(tmp_path, data_dir, backbone, recipe, monkeypatch):
     """With a width that loses nothing, all that differs is the rounding of batches of another size."""
     monkeypatch.setitem(feature_cache.NARROW, "32-true", torch.float32)

@@ -130,7 +130,12 @@ HISTORY = "callbacks.learning_curves={_target_: src.callbacks.history.LearningCu
 
 
 @pytest.mark.parametrize(
-    ("recipe", "workers"), [("default", 0), ("averaged, mixed, plateau", 2), ("restarts, balanced", 0)]
+    ("recipe", "workers"),
+    [
+        pytest.param("default", 0, marks=pytest.mark.slow),
+        ("averaged, mixed, plateau", 2),
+        ("restarts, balanced", 0),
+    ],
 )
 def test_resumed_run_equals_the_straight_one(tmp_path, data_dir, recipe, workers):
     """With workers or without, both parts equal a run without any."""

@@ -39,8 +39,7 @@ def tampered(finished, tmp_path):
     return write
 
 
-@pytest.mark.parametrize("protocol", ["", "local://", "file::"])
-@pytest.mark.parametrize("elsewhere", [False, True])
+@pytest.mark.parametrize(("protocol", "elsewhere"), [("", True), ("local://", False), ("file::", True)])
 def test_a_checkpoint_that_names_a_folder_removes_nothing(tampered, tmp_path, data_dir, caplog, protocol, elsewhere):
     thesis = tmp_path / "thesis"
     thesis.mkdir()

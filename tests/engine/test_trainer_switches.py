@@ -18,15 +18,15 @@ from tests.helpers.running import read_checkpoint, tiny_config
 FAST = [
     "trainer.fast_dev_run=true",
     "trainer.limit_train_batches=0",
-    "+trainer.enable_checkpointing=false",
     "trainer.precision=64-true",
-    "trainer.limit_val_batches=0 scheduler=plateau",
     "trainer.check_val_every_n_epoch=2 scheduler=plateau",
     "~callbacks.best ~callbacks.last ~callbacks.early_stopping ~callbacks.lr_monitor ~callbacks.speed",
     "trainer.profiler=simple trainer.detect_anomaly=true trainer.deterministic=true trainer.num_sanity_val_steps=2",
     "+trainer.val_check_interval=3 trainer.check_val_every_n_epoch=null trainer.accumulate_grad_batches=3",
 ]
 SLOW = [
+    "+trainer.enable_checkpointing=false",
+    "trainer.limit_val_batches=0 scheduler=plateau",
     "trainer.fast_dev_run=2 scheduler=one_cycle",
     "trainer.fast_dev_run=true callbacks=ema",
     "trainer.fast_dev_run=true scheduler=plateau",

@@ -50,7 +50,7 @@ def test_every_failure_is_told_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     kinds = [*BEHAVIORS, "wait", "pass"]
     monkeypatch.setattr(targets, "TARGETS", {**BEHAVIORS, "wait": wait})
     monkeypatch.setattr(campaign, "CPU_SECONDS", 0.5)
-    monkeypatch.setattr(campaign, "WALL_SECONDS", 10.0)
+    monkeypatch.setattr(campaign, "WALL_SECONDS", 4.0)
     outcomes: list[campaign.Outcome] = []
     while len(outcomes) < len(kinds):
         rest = list(range(len(outcomes), len(kinds)))

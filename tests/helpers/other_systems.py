@@ -146,7 +146,7 @@ def main(folder: Path, image: Path) -> None:
     options = [*tiny, f"data_dir={folder / 'data'}", "logger=csv", "backbone.freeze=all", "transform=flip"]
     options += ["cache=true", "head=self_attention", "trainer.precision=32-true"]
     run, straight = f"hydra.run.dir={folder / 'run'}", f"hydra.run.dir={folder / 'straight'}"
-    start("train", *options, run, "trainer.max_epochs=1", "data.num_workers=2", "test=false")
+    start("train", *options, run, "trainer.max_epochs=1", "data.num_workers=1", "test=false")
     start("train", *options, run, "trainer.max_epochs=2", "ckpt_path=last")
     start("train", *options, straight, "trainer.max_epochs=2")
     model = f"ckpt_path={folder / 'run'}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from pathlib import Path
 
 import cv2
@@ -15,7 +14,7 @@ from rich.console import Console, RenderableType
 
 from src.data.audit.audit import EXAMPLES, Audit, audit
 from src.data.audit.report import AUDIT, SHEET, audit_table, contact_sheet, open_audit
-from src.data.datasets.fer2013 import Fer2013DataModule
+from src.data.datamodule import StoreDataModule
 from src.data.faces.generator import draw_face
 from src.data.store.packed_store import PackedStore, Record, Skipped, Split
 from src.data.store.store_writer import write_store
@@ -218,18 +217,8 @@ def test_store_that_cannot_be_written(make_store: MakeStore) -> None:
     assert not (store.path / AUDIT).exists()
 
 
-@pytest.fixture(scope="session")
-def fer2013(tmp_path_factory: pytest.TempPathFactory) -> PackedStore:
-    """The real data set, if FER2013_PATH says where it is."""
-    path = os.environ.get("FER2013_PATH")
-    if not path:
-        pytest.skip("set FER2013_PATH to fer2013.csv or its archive")
-    folder = str(tmp_path_factory.mktemp("fer2013"))
-    return Fer2013DataModule("fer2013", path, folder, image_size=64, transform={"name": "none"}, seed=0).store
-
-
-def test_known_numbers_of_fer2013(fer2013: PackedStore) -> None:
-    found = audit(fer2013)
+def test_known_numbers_of_fer2013(fer2013: StoreDataModule) -> None:
+    found = audit(fer2013.store)
     assert found.images == 35_887
     assert {split: sum(found.counts[split].values()) for split in found.counts} == {
         "train": 28_709,

@@ -21,7 +21,6 @@ from tests.helpers.image_files import build
 KAGGLE = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 CANONICAL = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "angry")
 PIXELS = 48 * 48
-real_file = os.environ.get("FER2013_PATH")
 
 
 def pixels(seed: int) -> np.ndarray:
@@ -285,30 +284,22 @@ def test_the_store_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert data_module(path, tmp_path / "data").store.path == first.path
 
 
-@pytest.fixture(scope="session")
-def real_data(tmp_path_factory: pytest.TempPathFactory) -> StoreDataModule:
-    """The real FER2013, packed once."""
-    if not real_file:
-        pytest.skip("FER2013_PATH is not set")
-    return data_module(real_file, tmp_path_factory.mktemp("fer2013"))
-
-
-def test_real_splits(real_data: StoreDataModule) -> None:
-    store = real_data.store
+def test_real_splits(fer2013: StoreDataModule) -> None:
+    store = fer2013.store
     assert [len(store.rows(split)) for split in ("train", "val", "test")] == [28_709, 3_589, 3_589]
     assert store.ids.tolist() == [str(i) for i in range(35_887)]
     assert not store.skipped
 
 
-def test_real_test_classes(real_data: StoreDataModule) -> None:
-    counts = dict(zip(real_data.class_names, real_data.class_counts("test").tolist(), strict=True))
+def test_real_test_classes(fer2013: StoreDataModule) -> None:
+    counts = dict(zip(fer2013.class_names, fer2013.class_counts("test").tolist(), strict=True))
     assert counts == dict(zip(KAGGLE, (491, 55, 528, 879, 594, 416, 626), strict=True))
 
 
-def test_real_duplicates(real_data: StoreDataModule) -> None:
-    assert len(training_rows(real_data.store)) == 26_942
-    assert len(real_data.split_rows("train")[0]) == 26_942
-    assert len(real_data.clean_rows("test")) == 3_267
+def test_real_duplicates(fer2013: StoreDataModule) -> None:
+    assert len(training_rows(fer2013.store)) == 26_942
+    assert len(fer2013.split_rows("train")[0]) == 26_942
+    assert len(fer2013.clean_rows("test")) == 3_267
 
 
 @pytest.mark.parametrize("name", ["fer2013", "mmafedb", "csv"])
