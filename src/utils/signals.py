@@ -36,6 +36,10 @@ class StopRequests:
         self._pending = None
         try:
             yield
+        except RuntimeError:
+            # Slurm and systemd signal loader processes, too, and PyTorch's complaint about their end comes first.
+            self.raise_if_requested()
+            raise
         finally:
             for signum, handler in previous.items():
                 signal.signal(signum, handler)

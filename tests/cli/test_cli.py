@@ -126,19 +126,23 @@ def test_a_sweep_survives_a_failing_job(data_dir, tmp_path):
 
 
 def test_sigterm_marks_the_run_interrupted(data_dir, tmp_path):
+    """Sent to all of its processes, as Slurm and systemd do."""
     run = tmp_path / "run"
     options = ["trainer.max_epochs=1000", "callbacks.early_stopping=null", f"hydra.run.dir={run}"]
-    command = [sys.executable, "-m", "src.train", *tiny(data_dir, *options)]
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "src.train", *tiny(data_dir, *options, "data.num_workers=1")]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     try:
         deadline = time.monotonic() + 120
         while not (run / "checkpoints" / "last.ckpt").exists() and time.monotonic() < deadline:
             time.sleep(0.2)
-        process.send_signal(signal.SIGTERM)
+        os.killpg(process.pid, signal.SIGTERM)
         _, stderr = process.communicate(timeout=60)
     finally:
         process.kill()
     assert process.returncode == 143, stderr
+    assert "Traceback" not in stderr
     assert json.loads((run / "status.json").read_text())["state"] == "interrupted"
     assert "ckpt_path=last" in stderr
     assert not (run / "metrics.json").exists()
