@@ -123,6 +123,7 @@ class StoreDataset(Dataset[Batch]):
 
     def _inputs(self, rows: NDArray[np.int64], pairs: list[tuple[int, int]]) -> Inputs:
         """Return the images of rows, with their landmarks; pairs are (index, epoch)."""
+        self.store.prefetch(rows)
         images = [self._resized(row) for row in rows]
         if self.transform is not None or not (self.grayscale or self.store.is_gray):
             images = [_rgb(image) for image in images]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import mmap
 import os
 import pickle
 import subprocess
@@ -107,9 +109,35 @@ def test_digests_tell_images_apart(make_store: MakeStore) -> None:
 def test_a_worker_opens_its_own_map(make_store: MakeStore) -> None:
     store = make_store(MIXED)
     store.image(0)
-    assert len(pickle.dumps(store)) < len(pickle.dumps(store.__dict__))
+    assert len(pickle.dumps(store)) < 10_000
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         np.testing.assert_array_equal(pool.submit(store.image, 1).result(), MIXED[1].image)
+
+
+@pytest.mark.skipif(not hasattr(mmap, "MADV_WILLNEED"), reason="needs Linux")
+def test_a_batch_is_read_from_the_disk_and_nothing_around_it(tmp_path: Path) -> None:
+    images = [np.random.default_rng(i).integers(0, 256, (256, 256), dtype=np.uint8) for i in range(64)]
+    store = write_store(tmp_path / "store", [record(str(i), image) for i, image in enumerate(images)], max_bad=0)
+    rows = np.array([3, 40])
+    with (store.path / "pixels.bin").open("rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    if cached(store):
+        pytest.skip("this file system keeps what it was asked to forget")
+    store.prefetch(rows)
+    for row in rows:
+        np.testing.assert_array_equal(store.image(row), images[row])
+    assert cached(store) == set(rows)
+    assert len(pickle.dumps(store)) < 20_000
+
+
+def cached(store: PackedStore) -> set[int]:
+    """Return the rows whose first page is in memory, as mincore tells."""
+    fresh = PackedStore.__new__(PackedStore)
+    fresh.__dict__.update(store.__getstate__())
+    state = (ctypes.c_ubyte * (len(fresh._pixels) // mmap.PAGESIZE))()
+    place = ctypes.c_void_p(fresh._pixels.ctypes.data)
+    assert ctypes.CDLL(None).mincore(place, ctypes.c_size_t(len(fresh._pixels)), state) == 0
+    return {row for row in range(len(fresh)) if state[int(fresh._offsets[row]) // mmap.PAGESIZE] & 1}
 
 
 def flip(path: Path, place: int) -> None:
