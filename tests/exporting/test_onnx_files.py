@@ -13,13 +13,7 @@ from src.models.spec import ModelSpec
 from src.utils.paths import ROOT
 from tests.exporting.tiny import CLASSES, OUTPUTS, faces, tiny_model, torch_outputs, without_colors
 
-HEADS = [
-    "self_attention",  # tests/engine/test_export.py exports multihead
-    *(
-        pytest.param(name, marks=pytest.mark.slow)
-        for name in ("multihead", "linear", "linear_flat", "linear_bottleneck")
-    ),
-]
+HEADS = ("linear", "linear_flat", "linear_bottleneck", "self_attention", "multihead")
 
 
 def assert_equal_outputs(path, model):
@@ -39,6 +33,7 @@ def test_emonet_gives_the_same_for_any_batch(exported):
     assert_equal_outputs(exported.files["fp32"], exported.model)
 
 
+@pytest.mark.slow  # tests/engine/test_export.py exports multihead
 @pytest.mark.parametrize("head", HEADS)
 def test_every_head_gives_the_same(tmp_path, head):
     model = tiny_model(head)
