@@ -15,6 +15,7 @@ from src.models.classifier import ExpressionClassifier
 from src.models.emonet import EmoNet
 from src.models.heads.base import Head
 from src.models.heads.emonet import EmoNetHead
+from src.models.landmarks import start_heatmaps
 from src.models.origin import DATA_TERMS, Ancestor, Origin, official_origin
 from src.models.registry import backbone_class, check_target
 from src.models.spec import BACKBONE_SIZES, EMONET, ModelSpec, head_arguments
@@ -182,7 +183,7 @@ def _ours(weights: Weights, spec: ModelSpec, head: Head) -> EmoNet:
         )
     load_strictly(backbone, {key: state[key] for key in wanted}, weights.path)
     if "landmarks" in set(spec.outputs) - set(weights.spec.outputs):
-        backbone.start_heatmaps()
+        start_heatmaps(backbone)
     return backbone
 
 

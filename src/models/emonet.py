@@ -29,8 +29,6 @@ N_LANDMARKS = 68
 SIDE_MULTIPLE = 64
 # The stem divides the side by four; the four down-samplings of an hourglass then need a map of 16 or more.
 STEM_STRIDE = 4
-# Norm of what gives a heat map of a hourglass but the last, where landmarks start: near the size of their Gaussians.
-HEATMAP_START = 0.1
 HEAD_WIDTH = 128
 
 
@@ -129,8 +127,8 @@ class EmoNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        heat = self._heatmap_layer(self.n_hourglass - 1)
-        nn.init.normal_(heat.weight, std=1e-3)
+        heat = self.get_submodule(f"l{self.n_hourglass - 1}")
+        nn.init.normal_(cast(Tensor, heat.weight), std=1e-3)
         nn.init.constant_(cast(Tensor, heat.bias), 1 / N_LANDMARKS)
 
     def forward(self, x: Tensor) -> EmoNetOutput:
@@ -221,26 +219,6 @@ class EmoNet(nn.Module):
         if self.mask_limit is not None:
             mask = self.mask_limit * torch.tanh(mask / self.mask_limit)
         return (mask * self.feature_scale).to(heatmaps.dtype)
-
-    @torch.no_grad()
-    def start_heatmaps(self) -> None:
-        """Shrink heat maps that no landmark was ever asked of, so that landmarks can be trained; the features stay.
-
-        All maps of the last hourglass become their mean, whose 68-fold is the mask as before; those of the others are
-        scaled, and what reads them by the inverse.
-        """
-        last = self._heatmap_layer(self.n_hourglass - 1)
-        for parameter in last.parameters():
-            parameter.copy_(parameter.mean(dim=0, keepdim=True).expand_as(parameter))
-        for i in range(self.n_hourglass - 1):
-            layer, reader = self._heatmap_layer(i), cast(nn.Conv2d, self.get_submodule(f"al{i}"))
-            factor = HEATMAP_START / layer.weight.flatten(1).norm(dim=1).clamp(min=HEATMAP_START)
-            layer.weight.mul_(factor[:, None, None, None])
-            cast(Tensor, layer.bias).mul_(factor)
-            reader.weight.div_(factor[None, :, None, None])
-
-    def _heatmap_layer(self, i: int) -> nn.Conv2d:
-        return cast(nn.Conv2d, self.get_submodule(f"l{i}"))
 
     def after_fusion(self, fused: Tensor, tap: Tap) -> Tensor:
         """Return the features at a tap, given those at `fused`."""

@@ -7,15 +7,18 @@ those of the image, whose side is 4 times theirs.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from src.models.emonet import STEM_STRIDE
+from src.models.emonet import STEM_STRIDE, EmoNet
 
 # Of a landmark's Gaussian, in cells of the map (Newell et al., ECCV 2016, section 3.4; FAN builds on it).
 SIGMA = 1.0
+# Norm of what gives a heat map of an hourglass but the last, where landmarks start: near the size of their Gaussians.
+START = 0.1
 
 
 def draw_heatmaps(landmarks: Tensor, side: int) -> Tensor:
@@ -54,6 +57,27 @@ def heatmap_loss(heatmaps: Sequence[Tensor], landmarks: Tensor) -> Tensor:
     energy = torch.where(energy > 0, energy, torch.inf)
     errors = [((maps.float() - target).square() * known).sum() / energy for maps in heatmaps]
     return torch.stack(errors).mean()
+
+
+@torch.no_grad()
+def start_heatmaps(backbone: EmoNet) -> None:
+    """Shrink heat maps that no landmark was ever asked of, so that landmarks can be trained; the features stay.
+
+    All maps of the last hourglass become their mean, whose 68-fold is the mask as before; those of the others are
+    scaled, and what reads them by the inverse.
+
+    Args:
+        backbone: The network, which is changed.
+    """
+    *others, last = (cast(nn.Conv2d, backbone.get_submodule(f"l{i}")) for i in range(backbone.n_hourglass))
+    for parameter in last.parameters():
+        parameter.copy_(parameter.mean(dim=0, keepdim=True).expand_as(parameter))
+    for i, layer in enumerate(others):
+        reader = cast(nn.Conv2d, backbone.get_submodule(f"al{i}"))
+        factor = START / layer.weight.flatten(1).norm(dim=1).clamp(min=START)
+        layer.weight.mul_(factor[:, None, None, None])
+        cast(Tensor, layer.bias).mul_(factor)
+        reader.weight.div_(factor[None, :, None, None])
 
 
 def find_landmarks(heatmap: Tensor) -> Tensor:

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-from src.models.landmarks import draw_heatmaps, find_landmarks, heatmap_loss
+from src.models.emonet import EmoNet
+from src.models.landmarks import draw_heatmaps, find_landmarks, heatmap_loss, start_heatmaps
 
 SIDE, SIZE = 16, 64
 
@@ -77,3 +79,19 @@ def test_missing_points_count_for_nothing() -> None:
     nothing = heatmap_loss([maps], torch.full_like(landmarks, torch.nan))
     assert nothing == 0
     nothing.backward()
+
+
+@pytest.mark.parametrize("n_hourglass", [1, 3])
+def test_heat_maps_that_start_landmarks_are_small_and_leave_the_features(n_hourglass: int) -> None:
+    model = EmoNet(None, width=32, n_hourglass=n_hourglass).double().eval()
+    for i in range(n_hourglass):  # as trainings without landmarks leave them
+        nn.init.normal_(model.get_submodule(f"l{i}").weight, std=3)
+        nn.init.normal_(model.get_submodule(f"l{i}").bias, std=3)
+    images = torch.rand(2, 3, 64, 64, dtype=torch.float64)
+    with torch.no_grad():
+        before, large = model.fuse(images)
+        start_heatmaps(model)
+        after, small = model.fuse(images)
+    torch.testing.assert_close(after, before)
+    points = torch.rand(2, 68, 2) * 64
+    assert float(heatmap_loss(large, points)) > 50 * float(heatmap_loss(small, points))
