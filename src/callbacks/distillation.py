@@ -24,7 +24,7 @@ class Distillation(Callback):
 
     G. Hinton, O. Vinyals and J. Dean, "Distilling the knowledge in a neural network" (2015), with the student's own
     temperature at 1; several teachers are an ensemble, the mean of their probabilities. The loss must take class
-    probabilities; validation is not touched.
+    probabilities; validation is not touched. A teacher for images of another size gets them resized.
     """
 
     def __init__(
@@ -67,7 +67,8 @@ class Distillation(Callback):
         """Read the teachers.
 
         Raises:
-            ConfigError: If one lacks a class of the student, or wants other images, or the data have no such part.
+            ConfigError: If one lacks a class of the student, or wants color where it has gray images or the reverse,
+                or the data have no such part.
         """
         self._weights = self._row_weights(trainer).to(pl_module.device) if self.part_weights else None
         student = cast(ExpressionClassifier, pl_module).spec
@@ -86,7 +87,7 @@ class Distillation(Callback):
         taught = []
         for model, order in self._teachers:
             with torch.no_grad(), trainer.strategy.precision_plugin.forward_context():
-                logits = model(batch["image"]).logits[:, order].float()
+                logits = model(_resized(batch["image"], model.spec.image_size)).logits[:, order].float()
             taught.append((logits / self.temperature).softmax(dim=1))
         target = batch.get("target", batch["label"])
         own = F.one_hot(target.clamp_min(0), taught[0].shape[1]).float() if target.ndim == 1 else target
@@ -109,10 +110,16 @@ class Distillation(Callback):
 
 def _check(location: str, teacher: ModelSpec, student: ModelSpec) -> None:
     lacking = [name for name in student.class_names if name not in teacher.class_names]
-    contract = (teacher.image_size, teacher.grayscale)
-    if lacking or contract != (student.image_size, student.grayscale):
+    if lacking or teacher.grayscale != student.grayscale:
         raise ConfigError(
-            f"callbacks.distillation.teacher={location} predicts {', '.join(teacher.class_names)} for images of "
-            f"{teacher.image_size} px (grayscale={teacher.grayscale}); expected {', '.join(student.class_names)} for "
-            f"{student.image_size} px (grayscale={student.grayscale}). Choose another teacher, or other data."
+            f"callbacks.distillation.teacher={location} predicts {', '.join(teacher.class_names)} for images with "
+            f"grayscale={teacher.grayscale}; expected {', '.join(student.class_names)} for grayscale="
+            f"{student.grayscale}. Choose another teacher, or other data."
         )
+
+
+def _resized(images: Tensor, size: int) -> Tensor:
+    """Return images (B, 3, S, S) with sides of `size` pixels; themselves, if they have them."""
+    if images.shape[-1] == size:
+        return images
+    return F.interpolate(images, size=(size, size), mode="bilinear", align_corners=False, antialias=True)

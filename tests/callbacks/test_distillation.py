@@ -59,6 +59,25 @@ def test_the_targets_are_label_and_teachers(tmp_path, data_dir, teacher, monkeyp
     assert load_weights(tmp_path / "checkpoints" / "best.safetensors").spec.backbone["name"] == "emonet_tiny"
 
 
+def test_a_teacher_of_another_size_gets_the_images_resized(tmp_path, data_dir, teacher, monkeypatch):
+    seen = []
+    original = Distillation.on_train_batch_start
+
+    def watch(self, trainer, pl_module, batch, batch_idx):
+        original(self, trainer, pl_module, batch, batch_idx)
+        small = torch.nn.functional.interpolate(batch["image"], (64, 64), mode="bilinear", antialias=True)
+        with torch.no_grad():
+            taught = self._teachers[0][0](small).logits.softmax(1)
+        seen.append((batch["image"].shape[-1], batch["target"], taught))
+
+    monkeypatch.setattr(Distillation, "on_train_batch_start", watch)
+    alone = ["callbacks.distillation.weight=1", "callbacks.distillation.temperature=1"]
+    student(tmp_path, data_dir, teacher, *alone, "backbone.image_size=128", "trainer.limit_train_batches=1")
+    ((size, found, taught),) = seen
+    assert size == 128
+    assert torch.allclose(found, taught, atol=1e-6)
+
+
 def test_a_part_can_be_taught_by_the_teacher_alone(tmp_path, data_dir, teacher, monkeypatch):
     for key, (part, name, i) in enumerate(product("ab", SEVEN, range(4))):
         write(tmp_path / part / name / f"{i}.png", key=key)
