@@ -21,6 +21,7 @@ from tests.helpers.documented import (
     blocks,
     check_command,
     commands,
+    outside_commands,
     section,
     split_lines,
     words,
@@ -56,10 +57,17 @@ def test_commands_compose(path, tmp_path, seen):
         seen.add((command, *configs))
 
 
+@pytest.mark.parametrize("path", [path for path in DOCUMENTS if outside_commands(path)], ids=relative)
+def test_commands_with_files_of_others_name_what_there_is(path, tmp_path):
+    for command in outside_commands(path):
+        check_command(command, tmp_path, composed=False)
+
+
 @pytest.mark.parametrize(
     "command",
     [
         "python -m src.train trainer.max_epoch=3",
+        "python -m studies.crop_study n_image=3",
         "python -m src.train head=cubic",
         "python -m src.train trainer.max_epochs=two",
         "python -m src.train head=linear,multihead",  # a sweep without -m

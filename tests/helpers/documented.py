@@ -30,7 +30,7 @@ INLINE = re.compile(r"`((?:[A-Z0-9_]+=\S+ )*(?:python|make|pytest) [^`]+)`")
 PLACEHOLDER = re.compile(r"<[^<>\n]+>")
 ASSIGNMENT = re.compile(r"[A-Z0-9_]+=.*")
 # What is not ours, and leaves nothing to check.
-OTHERS = ("git", "cd", "source", "pre-commit")
+OTHERS = ("git", "cd", "source", "pre-commit", "uvx")
 
 
 class Wrong(Exception):
@@ -63,6 +63,11 @@ def commands(path: Path) -> list[str]:
     return [*lines, *INDENTED.findall(prose), *(" ".join(span.split()) for span in INLINE.findall(prose))]
 
 
+def outside_commands(path: Path) -> list[str]:
+    """Return the commands of a document that want files which are not ours: those of its sh blocks."""
+    return [line for block in blocks(path, "sh") for line in split_lines(block.text)]
+
+
 def split_lines(text: str) -> list[str]:
     """Return the commands of a block, those over several lines in one piece."""
     joined = text.replace("\\\n", " ").splitlines()
@@ -80,13 +85,14 @@ def words(command: str) -> Iterator[list[str]]:
             part.append(word)
 
 
-def check_command(command: str, folder: Path, configs: Sequence[Path] = ()) -> None:
+def check_command(command: str, folder: Path, configs: Sequence[Path] = (), composed: bool = True) -> None:
     """Check what a user is told to type.
 
     Args:
         command: A line.
         folder: Where nothing lies, and something may be written.
         configs: Further folders of configuration.
+        composed: Whether the configuration must compose, and its values be right.
 
     Raises:
         Wrong: If it cannot work.
@@ -95,7 +101,9 @@ def check_command(command: str, folder: Path, configs: Sequence[Path] = ()) -> N
     for program, *arguments in words(command):
         name = Path(program).name
         if name in ("python", "python3") and arguments[:1] == ["-m"]:
-            _check_module(arguments[1], arguments[2:], folder, configs)
+            config = _check_module(arguments[1], arguments[2:])
+            if config is not None and composed:
+                _compose(config, arguments[2:], folder, configs)
         elif name == "make":
             _check_make(arguments)
         elif name in ("pip", "pytest", "cp"):
@@ -104,20 +112,25 @@ def check_command(command: str, folder: Path, configs: Sequence[Path] = ()) -> N
             raise Wrong(f"no test knows how to check {program}")
 
 
-def _check_module(module: str, arguments: Sequence[str], folder: Path, configs: Sequence[Path]) -> None:
+def _check_module(module: str, arguments: Sequence[str]) -> str | None:
+    """Return the configuration of a module of ours that has one."""
     if module == "venv":
-        return
+        return None
     if module == "pip":
-        return _check_pip(arguments)
-    if not (ROOT / Path(*module.split("."))).with_suffix(".py").is_file():
-        raise Wrong(f"there is no {module}")
-    package, _, name = module.partition(".")
-    if package == "src" and "--help" not in arguments:
-        check_command_line(arguments)
-        _compose(name, list(arguments), folder, configs)
+        _check_pip(arguments)
+        return None
+    path = ROOT / Path(*module.split("."))
+    code = "".join(file.read_text() for file in (path.with_suffix(".py"), path / "__main__.py") if file.is_file())
+    if 'if __name__ == "__main__":' not in code:
+        raise Wrong(f"there is no command {module}")
+    configured = re.search(r'config_name="(\w+)"', code)
+    if configured is None or "--help" in arguments:
+        return None
+    check_command_line(arguments)
+    return configured[1]
 
 
-def _compose(name: str, arguments: list[str], folder: Path, configs: Sequence[Path]) -> None:
+def _compose(name: str, arguments: Sequence[str], folder: Path, configs: Sequence[Path]) -> None:
     """Compose each job of a command, and check its values."""
     sweeps = "-m" in arguments
     extra = [path.as_posix() for path in configs]
