@@ -22,7 +22,7 @@ from omegaconf import DictConfig
 
 from src.cli.job import run_job, start
 from src.data.dataset import StoreDataset
-from src.engine.load import load_model_and_data
+from src.engine.load import load_model_and_data, with_data_of_run
 from src.inference.backend import TorchBackend
 from src.inference.crop import CropRule, crop_box, crop_rule, cut, roll_of, to_tensor
 from src.inference.detection import Detection, Detector, build_detector
@@ -64,7 +64,7 @@ class Study:
         Args:
             cfg: Configuration of `conf/crop_study.yaml`.
         """
-        model, data = load_model_and_data(cfg)
+        model, data = load_model_and_data(with_data_of_run(cfg))
         data.prepare_data()
         data.setup()
         self.backend = TorchBackend(model)

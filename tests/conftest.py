@@ -88,6 +88,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _train(run_dir: Path, data_dir: Path, *options: str) -> Path:
     """Train a small EmoNet on synthetic faces, once for all workers: classes, valence, arousal and landmarks."""
+    from src.engine.build import plain
     from src.engine.fit import fit_and_test
     from src.runs.directory import environment, update_provenance, write_config
     from tests.helpers.running import tiny_config
@@ -101,7 +102,7 @@ def _train(run_dir: Path, data_dir: Path, *options: str) -> Path:
         model = ["backbone.width=32", "backbone.landmarks=true", "head.valence_arousal=true", "auxiliary_weight=2"]
         steps = ["optimizer.lr=5e-3", "scheduler=one_cycle", "trainer.precision=32-true"]
         cfg = tiny_config(run_dir, data_dir, *data, *model, *steps, *options)
-        write_config(run_dir, cfg)
+        write_config(run_dir, plain(cfg))
         update_provenance(run_dir, **environment([], {"data": "synthetic"}))
         fit_and_test(cfg)
     return run_dir
@@ -136,7 +137,8 @@ def public_test(fer2013: StoreDataModule) -> SimpleNamespace:
     from src.models.weights import load_weights
     from src.utils.paths import ROOT
 
-    fer2013.serve_classes(load_weights(ROOT / "pretrained" / "emonet_fer_small.safetensors").spec.class_names)
-    rows, labels, _ = fer2013.split_rows("val")
-    images = (fer2013.plain_images(rows)["image"] * 255).round().to(torch.uint8)
+    shipped = load_weights(ROOT / "pretrained" / "emonet_fer_small.safetensors").spec
+    data = fer2013.with_classes(shipped.class_names)
+    rows, labels, _ = data.split_rows("val")
+    images = (data.plain_images(rows)["image"] * 255).round().to(torch.uint8)
     return SimpleNamespace(images=images, labels=torch.from_numpy(labels))

@@ -53,7 +53,7 @@ def run(precision, tmp_path_factory, data_dir):
         resume = [] if epochs == "1" else ["ckpt_path=last"]
         places = [f"run_dir={run_dir}", f"data_dir={data_dir}", f"trainer.max_epochs={epochs}"]
         cfg = compose_config("train", *options, *places, *resume)
-        write_config(run_dir, cfg)
+        write_config(run_dir, pipeline.plain(cfg))
         update_provenance(run_dir, **environment([], {"data": "synthetic"}))
         fit_and_test(cfg)
     return run_dir

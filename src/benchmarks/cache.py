@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from src.benchmarks.measure import Row, against, scratch_folder, time_rounds
 from src.benchmarks.training import Training, prepare
 from src.engine.build import build_trainer
-from src.engine.feature_cache import serve_features
+from src.engine.feature_cache import with_cached_features
 
 SUITE = "cache"
 # Training images of a pass.
@@ -34,7 +34,7 @@ def cache_suite(cfg: DictConfig) -> list[Row]:
             recomputed = _training(cfg, folder, head)
             cached = _training(cfg, folder, head)
             trainer = build_trainer(cached.cfg, [], [], cached.precision)
-            serve_features(cached.cfg, cached.model, cached.data, trainer)
+            cached = replace(cached, data=with_cached_features(cached.cfg, cached.model, cached.data, trainer))
             n = len(recomputed.data.split_rows("train")[0])
             ours = f"a pass over {n:,} images, head={head} on {tap}, cached"
             baseline = f"the same with the backbone in {'bf16' if cached.bf16 else 'float32'}"

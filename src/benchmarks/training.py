@@ -93,9 +93,9 @@ def prepare(cfg: DictConfig, data_dir: Path | str, n: int, *changes: str, **grou
     """
     replaced = {name: load_group(name, option) for name, option in groups.items()}
     fixed = ["trainer.max_epochs=1", "trainer.limit_val_batches=0", "trainer.enable_checkpointing=false", *changes]
-    OmegaConf.set_struct(cfg, False)  # the trainer knows more keys than its group
     # Replaced, not merged: options of one head are none of another.
     kept = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in replaced])
+    OmegaConf.set_struct(kept, False)  # the trainer knows more keys than its group
     chosen = cast(DictConfig, OmegaConf.merge(kept, replaced))
     chosen.merge_with(OmegaConf.from_dotlist(fixed), {"data_dir": str(data_dir)})
     precision = resolve_precision(chosen.trainer.precision, chosen.trainer.accelerator)
@@ -105,8 +105,7 @@ def prepare(cfg: DictConfig, data_dir: Path | str, n: int, *changes: str, **grou
     data = _first(n, get_class(chosen.data._target_))(**options)
     data.prepare_data()
     model = new_model(chosen, data, start, precision)
-    data.serve_grayscale(model.spec.grayscale)
-    return Training(chosen, model, data, precision)
+    return Training(chosen, model, data.with_grayscale(model.spec.grayscale), precision)
 
 
 def _first(n: int, data_set: Any) -> type[StoreDataModule]:

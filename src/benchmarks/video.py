@@ -39,11 +39,12 @@ def video_suite(cfg: DictConfig) -> list[Row]:
 
 
 def _rows(weights: str, film: Path, folder: Path, rounds: int) -> list[Row]:
-    predictor = EmotionPredictor(ROOT / "pretrained" / f"{weights}.safetensors")
+    whole = EmotionPredictor(ROOT / "pretrained" / f"{weights}.safetensors")
     times: dict[str, list[float]] = {}
     faces = 0
     for number in range(rounds + 1):  # the first one warms up
         stages = _Stages()
+        predictor = EmotionPredictor(backend=whole.backend, detector=stages.timed("detect", whole.detector))
         faces = _run(predictor, film, folder / f"{weights}_{number}", stages)
         sums = {"in all, without drawing": stages.sum("draw", "encode"), "in all": stages.sum()}
         for stage, seconds in {**stages.seconds, **sums}.items() if number else ():
@@ -56,20 +57,16 @@ def _rows(weights: str, film: Path, folder: Path, rounds: int) -> list[Row]:
 def _run(predictor: EmotionPredictor, film: Path, folder: Path, stages: _Stages) -> int:
     """Predict, draw and write a video as `python -m src.predict` does; return the number of faces."""
     folder.mkdir()
-    backend, detector, faces = predictor.backend, predictor.detector, 0
-    predictor.detector = stages.timed("detect", detector)
+    backend, faces = predictor.backend, 0
     annotator = Annotator()
     table = PredictionTable(folder / layout.PREDICTIONS, "csv", backend.class_names, backend.outputs)
     draw, write = stages.timed("draw", annotator.draw), stages.timed("table", table.write)
-    try:
-        with table, VideoWriter(folder / "drawn") as writer:
-            encode = stages.timed("encode", writer.write)
-            for prediction in stages.pulled("crop, predict and track", predictor.track(_decoded(film, stages))):
-                write(prediction)
-                encode(draw(prediction), _time(prediction))
-                faces += len(prediction.faces)
-    finally:
-        predictor.detector = detector
+    with table, VideoWriter(folder / "drawn") as writer:
+        encode = stages.timed("encode", writer.write)
+        for prediction in stages.pulled("crop, predict and track", predictor.track(_decoded(film, stages))):
+            write(prediction)
+            encode(draw(prediction), _time(prediction))
+            faces += len(prediction.faces)
     return faces
 
 

@@ -142,6 +142,8 @@ class EvaluationTableWriter(ABC):
 class EvaluationTableCollector(Callback):
     """Collects the predictions of all processes, once, and hands them as a table to every writer.
 
+    Validations within a fit do not count, those by themselves do, as tests do.
+
     Attributes:
         results: What the writers returned, for `metrics.json`; empty before the evaluation.
     """
@@ -157,13 +159,8 @@ class EvaluationTableCollector(Callback):
         """
         self.run_dir = Path(run_dir)
         self.writers = [writer for writer in writers.values() if writer is not None]
-        self._split: Split = "test"
         self.results: Results = {}
         self._outputs: list[EvaluationOutput] = []
-
-    def collect(self, split: Split) -> None:
-        """Choose the split whose evaluation counts: `test`, or `val`, which must then be validated outside of a fit."""
-        self._split = split
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget an earlier evaluation."""
@@ -171,11 +168,8 @@ class EvaluationTableCollector(Callback):
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget an earlier evaluation."""
-        if self._collects_validation(trainer):
+        if trainer.state.fn == TrainerFn.VALIDATING:
             self.on_test_start(trainer, pl_module)
-
-    def _collects_validation(self, trainer: Trainer) -> bool:
-        return self._split == "val" and trainer.state.fn == TrainerFn.VALIDATING
 
     def on_test_batch_end(
         self,
@@ -200,12 +194,12 @@ class EvaluationTableCollector(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep a batch."""
-        if self._collects_validation(trainer):
+        if trainer.state.fn == TrainerFn.VALIDATING:
             self.on_test_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the batches together, and let the writers write."""
-        if self._collects_validation(trainer):
+        if trainer.state.fn == TrainerFn.VALIDATING:
             self.on_test_end(trainer, pl_module)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -218,7 +212,8 @@ class EvaluationTableCollector(Callback):
         self._outputs = []
         if trainer.is_global_zero and outputs:
             data = cast(StoreDataModule, trainer.datamodule)  # type: ignore[attr-defined]
-            table = _table(outputs, data, cast(ExpressionClassifier, pl_module), self._split)
+            split: Split = "val" if trainer.state.fn == TrainerFn.VALIDATING else "test"
+            table = _table(outputs, data, cast(ExpressionClassifier, pl_module), split)
             labeled = table.labeled()
             for writer in self.writers:
                 shown = labeled if writer.wants_labels else table

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -178,7 +178,7 @@ def _mistake(error: BaseException | None) -> BaseException | None:
 
 def _describe(run_dir: Path, cfg: DictConfig) -> None:
     quiet_known_warnings()
-    write_config(run_dir, cfg)
+    write_config(run_dir, cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True)))
     hydra = HydraConfig.get()
     choices = OmegaConf.to_container(hydra.runtime.choices)
     if not isinstance(choices, dict):

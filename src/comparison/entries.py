@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from src.models.crops import crop_name
+from src.runs.directory import DATA_SOURCES
 from src.runs.finished import Run
 from src.utils.errors import ConfigError
 
@@ -27,7 +28,7 @@ MAY_DIFFER = (
 # Older names of keys.
 RENAMED = {"auxiliary_weight": "loss.auxiliary_weight"}
 # Files that may lie elsewhere, under the same name.
-SOURCES = ("data.path", "data.votes_path", "data.landmarks_path")
+SOURCES = tuple(f"data.{key}" for key in DATA_SOURCES)
 Flat = dict[str, Any]
 
 

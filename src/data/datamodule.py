@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from copy import copy
 from functools import cached_property
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import cv2
 import numpy as np
@@ -66,13 +67,17 @@ class StoreDataModule(LabeledImages, LightningDataModule):
         self.transform = TransformConfig.from_keys(transform or {"name": "none"})
         self._features: FeatureStore | None = None
 
-    def serve_grayscale(self, grayscale: bool) -> None:
-        """Serve images with or without colors, as a model expects them; before anything is served."""
-        self.grayscale = grayscale
+    def with_grayscale(self, grayscale: bool) -> Self:
+        """Return the same data set with or without colors, as a model expects them."""
+        changed = copy(self)
+        changed.grayscale = grayscale
+        return changed
 
-    def serve_features(self, features: FeatureStore) -> None:
-        """Serve features instead of images, in splits for which they are complete; before anything is served."""
-        self._features = features
+    def with_features(self, features: FeatureStore) -> Self:
+        """Return the same data set with features instead of images, in splits for which they are complete."""
+        changed = copy(self)
+        changed._features = features
+        return changed
 
     def prepare_data(self) -> None:
         """Build the store unless it exists, and say what is not served."""

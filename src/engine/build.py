@@ -57,9 +57,7 @@ def build_data(cfg: DictConfig, **options: Any) -> StoreDataModule:
             model's classes.
     """
     # Hydra would merge a dictionary into the node that a key of the configuration links to.
-    data = cast(StoreDataModule, instantiate({**plain(cfg.data), **options}))
-    data.cut_faces_with(LargestFace())
-    return data
+    return cast(StoreDataModule, instantiate({**plain(cfg.data), **options}, face_cutter=LargestFace()))
 
 
 def build_callbacks(cfg: DictConfig) -> list[Callback]:
@@ -174,23 +172,19 @@ def evaluate_splits(
         validate: Whether to add the metrics of the validation split.
         test: Whether to evaluate on the test split. If not, predictions, intervals and figures are those of validation.
     """
-    used: list[Callback] = [
-        c for c in callbacks if isinstance(c, EvaluationTableCollector | GradCamFigure | ProgressBar)
-    ]
-    for callback in used:
-        if isinstance(callback, EvaluationTableCollector):
-            callback.collect("test" if test else "val")
-    trainer = build_trainer(cfg, used, loggers, precision)
+    collectors = [c for c in callbacks if isinstance(c, EvaluationTableCollector)]
+    others: list[Callback] = [c for c in callbacks if isinstance(c, GradCamFigure | ProgressBar)]
     results: Results = {}
     if validate:
+        trainer = build_trainer(cfg, others if test else [*collectors, *others], loggers, precision)
         trainer.validate(model, datamodule=data, verbose=False)
         results |= _scalars(trainer, "val/")
     if test:
+        trainer = build_trainer(cfg, [*collectors, *others], loggers, precision)
         trainer.test(model, datamodule=data, verbose=False)
         results |= _scalars(trainer, "test/")
-    for callback in used:
-        if isinstance(callback, EvaluationTableCollector):
-            results |= callback.results
+    for collector in collectors:
+        results |= collector.results
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     results["model/parameters"] = sum(p.numel() for p in model.parameters())
     results["model/trainable_parameters"] = trained

@@ -18,7 +18,7 @@ from src.engine.build import (
     opened_loggers,
     write_results,
 )
-from src.engine.load import load_model_and_data, weights_origin
+from src.engine.load import load_model_and_data, weights_origin, with_data_of_run
 from src.models.compiled import compile_for_prediction
 from src.models.test_time import n_views
 from src.runs.directory import update_provenance
@@ -45,6 +45,7 @@ def evaluate(cfg: DictConfig) -> Results:
     Raises:
         ConfigError: If there is no model, or the configuration cannot work.
     """
+    cfg = with_data_of_run(cfg)
     model, data = load_model_and_data(cfg, drop_absent=True, test_time_augmentation=cfg.tta)
     precision = choose_precision(cfg)
     data.prepare_data()

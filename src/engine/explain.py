@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from src.engine.load import load_model_and_data, weights_origin
+from src.engine.load import load_model_and_data, weights_origin, with_data_of_run
 from src.explanation.class_panels import Study, asked_pair, class_targets, confused_pair, draw_panels
 from src.explanation.explainer import Explainer
 from src.explanation.images import Images, face_points, predict_split, random_indices
@@ -53,6 +53,7 @@ def explain_model(cfg: DictConfig) -> dict[str, Any]:
         ConfigError: If there is no model, or the configuration cannot work.
     """
     run_dir = Path(cfg.run_dir)
+    cfg = with_data_of_run(cfg)
     model, data = load_model_and_data(cfg, drop_absent=True)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     explainer = Explainer(model, cfg.explain.method, cfg.explain.layer)  # refuses before anything is computed
@@ -150,7 +151,7 @@ def _regions(study: Study, n: int) -> RegionTable:
         maps = explain(images.images, class_targets(images, images.classes))
     table = summarize_regions(*region_fractions(maps, landmarks), images.classes, images.class_names)
     title = f"Where the attribution for the predicted class falls ({METHODS[study.method].label})"
-    log.info("Wrote %s", draw_regions(study.run_dir / layout.FIGURES / "regions.png", title, table))
+    log.info("Wrote %s", draw_regions(study.run_dir / layout.REGIONS, title, table))
     return table
 
 

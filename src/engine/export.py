@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from src.data.datamodule import StoreDataModule
 from src.data.dataset import StoreDataset
-from src.engine.load import load_model_and_data, weights_origin
+from src.engine.load import load_model_and_data, weights_origin, with_data_of_run
 from src.exporting.deployed import DeployedModel
 from src.exporting.onnx_files import export_fp32, publish, save, to_fp16, to_int8
 from src.exporting.parity import Images, Parity, measure, parity_table, refuse_missed, torch_outputs
@@ -48,6 +48,7 @@ def export(cfg: DictConfig) -> list[Parity]:
         raise ConfigError(
             f"onnx.beside=true, but ckpt_path={cfg.ckpt_path} lies in the cache of the Hub; leave one of them out."
         )
+    cfg = with_data_of_run(cfg)
     model, data = load_model_and_data(cfg)
     deployed = DeployedModel(model, tuple(cfg.onnx.extra_outputs))
     data.prepare_data()

@@ -50,8 +50,10 @@ class Missing:
     rows: NDArray[np.int64]
 
 
-def serve_features(cfg: DictConfig, model: ExpressionClassifier, data: StoreDataModule, trainer: Trainer) -> None:
-    """Let the data module serve features instead of images, if `cache` asks for it; compute those that are missing.
+def with_cached_features(
+    cfg: DictConfig, model: ExpressionClassifier, data: StoreDataModule, trainer: Trainer
+) -> StoreDataModule:
+    """Return the data with features instead of images, if `cache` asks for it; compute those that are missing.
 
     Args:
         cfg: Configuration of `conf/train.yaml`.
@@ -59,32 +61,40 @@ def serve_features(cfg: DictConfig, model: ExpressionClassifier, data: StoreData
         data: Its data.
         trainer: The trainer, whose device and precision count.
 
+    Returns:
+        The data with features; the data as they are, where these cannot be had or would not pay.
+
     Raises:
         ConfigError: If `cache=true` cannot be had.
     """
     if cfg.cache is False:
-        return
+        return data
     obstacle = _obstacle(model, data, str(trainer.precision))
     if obstacle is None:
         try:
-            obstacle = _serve(cfg, model, data, trainer)
+            store, obstacle = _filled(cfg, model, data, trainer)
         except (ConfigError, OSError) as error:
             if cfg.cache is True:
                 raise
             # Who did not ask for the cache is not to be stopped by it.
             log.warning("Training goes on without cached features: %s", error)
-            return
+            return data
+        if store is not None:
+            return data.with_features(store)
     if obstacle is not None and cfg.cache is True:
         raise ConfigError(f"cache=true, but {obstacle}")
     if obstacle is not None and model.frozen_tap is not None:
         log.info("The backbone is frozen, but its features are not cached: %s", obstacle)
+    return data
 
 
-def _serve(cfg: DictConfig, model: ExpressionClassifier, data: StoreDataModule, trainer: Trainer) -> str | None:
-    """Compute what is missing and serve it, in the narrowest width that holds it.
+def _filled(
+    cfg: DictConfig, model: ExpressionClassifier, data: StoreDataModule, trainer: Trainer
+) -> tuple[FeatureStore | None, str | None]:
+    """Compute what is missing, and return the complete features, in the narrowest width that holds them.
 
     Returns:
-        Why it does not fit on the disk, or None. Nothing is served either where it would not pay.
+        The features, or None; and why they do not fit on the disk, or None. Neither, where they would not pay.
     """
     precision = str(trainer.precision)
     origin = _origin(model, data, precision)
@@ -94,7 +104,7 @@ def _serve(cfg: DictConfig, model: ExpressionClassifier, data: StoreDataModule, 
         missing = _missing(store, data, test=cfg.test)
         obstacle = _too_large(store, missing, insist=cfg.cache is True)
         if obstacle is not None or (cfg.cache == "auto" and missing and not _pays(cfg, data)):
-            return obstacle
+            return None, obstacle
         try:
             _complete(cfg, store, origin, _compute(model, data, trainer), data)
         except OverflowError as error:
@@ -107,9 +117,8 @@ def _serve(cfg: DictConfig, model: ExpressionClassifier, data: StoreDataModule, 
             shutil.rmtree(store.path, ignore_errors=True)
             continue
         log.info("Features of the frozen backbone: %s", store.path)
-        data.serve_features(store)
-        return None
-    return None
+        return store, None
+    return None, None
 
 
 def _complete(

@@ -30,7 +30,7 @@ from src.engine.build import (
     plain,
     write_results,
 )
-from src.engine.feature_cache import serve_features
+from src.engine.feature_cache import with_cached_features
 from src.engine.load import starting_weights, weights_origin
 from src.engine.resume import find_resume_point
 from src.metrics.affect import affect_metric_names
@@ -89,7 +89,7 @@ def fit_and_test(cfg: DictConfig) -> Results:
             # Features of a frozen backbone are computed before Lightning loads the checkpoint.
             load_strictly(model, load_weights(resume.path).state, resume.path, MODEL_PREFIXES)
             _forget_results(Path(cfg.run_dir))
-        serve_features(cfg, model, data, trainer)
+        data = with_cached_features(cfg, model, data, trainer)
         with stop_requests.deferred(), resume.restored_by(trainer) if resume else nullcontext():
             trainer.fit(model, datamodule=data, ckpt_path=str(resume.path) if resume else None)
         results = _speed(callbacks)
@@ -123,7 +123,7 @@ def build_model_and_data(
     data = build_data(cfg, image_size=size)
     data.prepare_data()
     model = new_model(cfg, data, start, precision, resumed)
-    data.serve_grayscale(model.spec.grayscale)
+    data = data.with_grayscale(model.spec.grayscale)
     _check_batch_norm(model, data)
     _check_monitor(cfg, model)
     return model, data

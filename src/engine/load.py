@@ -37,26 +37,22 @@ def load_model_and_data(
     """Return the model, with the vocabulary that suits the data, and the data in the model's order of classes.
 
     Args:
-        cfg: Configuration with `ckpt_path`, `data`, `backbone` and `head`, as in `conf/eval.yaml`. It gets the data
-            set of the run that it names, and is written anew with it.
+        cfg: Configuration with `ckpt_path`, `data`, `backbone` and `head`, as in `conf/eval.yaml`, which
+            `with_data_of_run` has completed.
         drop_absent: Whether the model never predicts the classes that the data lack.
         test_time_augmentation: Views over which a test averages the class probabilities.
 
     Raises:
         ConfigError: If there is no model, or the configuration cannot work.
     """
-    take_data_from_run(cfg)
-    write_config(Path(cfg.run_dir), cfg)
     seed_everything(cfg.seed, workers=True, verbose=False)
     load_plugins(cfg.plugins)
     weights = _our_weights(cfg)
     spec = weights.spec if weights else _official_spec(cfg)
     data = build_data(cfg, image_size=cfg.data.image_size or spec.image_size, grayscale=spec.grayscale)
-    if weights and not weights.spec.vocabularies and cfg.head.vocabulary is None:
-        data.serve_classes(spec.class_names)
-    else:
+    if not weights or weights.spec.vocabularies or cfg.head.vocabulary is not None:
         spec = spec.with_vocabulary(cfg.head.vocabulary, data.own_classes)
-        data.serve_classes(spec.class_names)
+    data = data.with_classes(spec.class_names)
     use: dict[str, Any] = {
         "absent_classes": data.absent_classes if drop_absent else (),
         "test_time_augmentation": test_time_augmentation,
@@ -96,17 +92,35 @@ def _official_spec(cfg: DictConfig) -> ModelSpec:
     return official_spec(plain(chosen), plain(cfg.head), canonical_order(chosen.class_names))
 
 
-def take_data_from_run(cfg: DictConfig) -> None:
-    """Without `data=`, take the data set of the run directory: its name chooses a file of ours, values follow."""
+def with_data_of_run(cfg: DictConfig) -> DictConfig:
+    """Return a configuration without `data=` with the data set of the run directory, and write it as the run's.
+
+    The data set's name there chooses a file of ours; its values follow.
+
+    Raises:
+        ConfigError: If the run's own configuration is not what a run writes.
+    """
+    cfg = _with_data_of_run(cfg)
+    write_config(Path(cfg.run_dir), plain(cfg))
+    return cfg
+
+
+def _with_data_of_run(cfg: DictConfig) -> DictConfig:
     overrides = list(HydraConfig.get().overrides.task)
     if cfg.ckpt_path is None or any(o.split("=")[0] == "data" for o in overrides):
-        return
+        return cfg
     run_dir = layout.run_of(str(cfg.ckpt_path))
     name = read_provenance(run_dir).get("choices", {}).get("data")
     config = run_dir / layout.CONFIG
     if not name or not config.is_file():
-        return
-    own = load_group("data", str(name))
+        return cfg
+    try:
+        own = load_group("data", str(name))
+    except ConfigError as error:
+        raise ConfigError(
+            f"{run_dir} was trained on data={name}, which this project has no file for. Name the data set: "
+            f"data={name} with the --config-dir that the run had, or another one."
+        ) from error
     known = read_config(run_dir).get("data") or {}
     for key in [key for key in own if not key.startswith("_") and key not in ("name", *options.OF_THE_RUN)]:
         value = known.get(key)
@@ -118,9 +132,11 @@ def take_data_from_run(cfg: DictConfig) -> None:
         if value is not None and is_plain(value):
             own[key] = value
     chosen = [o.removeprefix("data.") for o in overrides if o.startswith("data.")]
-    with open_dict(cfg):
-        cfg.data = OmegaConf.merge(own, OmegaConf.from_dotlist(chosen))
-    check_values(cfg, options.RULES, options.CHOICES)
+    completed = cfg.copy()
+    with open_dict(completed):
+        completed.data = OmegaConf.merge(own, OmegaConf.from_dotlist(chosen))
+    check_values(completed, options.RULES, options.CHOICES)
+    return completed
 
 
 def starting_weights(location: str | None, sha256: str | None = None) -> Weights | None:

@@ -22,7 +22,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from src.data.datamodule import StoreDataModule
 from src.engine.build import build_trainer, choose_precision
-from src.engine.feature_cache import serve_features
+from src.engine.feature_cache import with_cached_features
 from src.engine.fit import build_model_and_data
 from src.engine.load import starting_weights
 from src.models.classifier import ExpressionClassifier
@@ -79,7 +79,7 @@ def tune(cfg: DictConfig) -> None:
     if trainer.world_size > 1:
         raise ConfigError(f"tune={cfg.tune} with {trainer.world_size} processes; set trainer.devices=1.")
     model, data = build_model_and_data(cfg, start, precision)
-    serve_features(cfg, model, data, trainer)
+    data = with_cached_features(cfg, model, data, trainer)
     # It would say that a full run follows, and how it reads its own file.
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     search = {"lr": _find_learning_rate, "batch_size": _find_batch_size}[cfg.tune]

@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 import platform
 import subprocess
+from collections.abc import Mapping
+from copy import deepcopy
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from filelock import BaseFileLock, Timeout
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from src.runs import layout
 from src.runs.records import read_provenance, read_status
-from src.utils.atomic_files import write_json
+from src.utils.atomic_files import write_json, write_text
 from src.utils.locks import new_lock
 from src.utils.paths import ROOT, WORKSPACE
 from src.utils.processes import is_main_process
@@ -23,6 +25,8 @@ from src.utils.processes import is_main_process
 log = logging.getLogger(__name__)
 
 State = Literal["running", "finished", "failed", "interrupted"]
+# Keys of a data set, or of a part of one, that name a file or a folder.
+DATA_SOURCES = ("path", "votes_path", "landmarks_path")
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "omegaconf", "torchmetrics", "albumentations")
 
 
@@ -38,18 +42,24 @@ def write_status(run_dir: Path, state: State, reason: str | None = None) -> None
         log.error("%s cannot be written: %s", layout.STATUS, error)
 
 
-def write_config(run_dir: Path, cfg: DictConfig) -> None:
-    """Write `config.yaml`, with every interpolation resolved and paths that mean the same from any directory."""
+def write_config(run_dir: Path, config: Mapping[str, Any]) -> None:
+    """Write `config.yaml`, with paths that mean the same from any directory.
+
+    Args:
+        run_dir: Run directory.
+        config: The configuration, resolved, in plain dictionaries and lists.
+    """
     if not is_main_process():
         return
-    plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
-    data = plain.get("data") or {}
-    places = [(part, key) for part in (data, *(data.get("parts") or ())) for key in ("path", "votes_path")]
-    for part, key in [*places, (plain, "ckpt_path")]:
+    config = dict(deepcopy(config))
+    data = config.get("data") or {}
+    places = [(part, key) for part in (data, *(data.get("parts") or ())) for key in DATA_SOURCES]
+    for part, key in [*places, (config, "ckpt_path")]:
         path = Path(part[key]).expanduser() if isinstance(part.get(key), str) else None
         if path is not None and path.exists():  # ckpt_path may be `last` or `auto`
             part[key] = str(path.absolute())
-    OmegaConf.save(OmegaConf.create(plain), run_dir / layout.CONFIG)
+    # OmegaConf's own: it reads texts such as 1e3 as numbers, unless they are quoted.
+    write_text(run_dir / layout.CONFIG, OmegaConf.to_yaml(OmegaConf.create(config)))
 
 
 _held: dict[Path, BaseFileLock] = {}

@@ -35,6 +35,7 @@ PRECISION_RECALL = f"{FIGURES}/precision_recall.png"
 LEARNING_CURVES = f"{FIGURES}/learning_curves.png"
 GRADCAM = f"{FIGURES}/gradcam.png"
 LR_FINDER = f"{FIGURES}/lr_finder.png"
+REGIONS = f"{FIGURES}/regions.png"
 WANDB_PROGRESS = "wandb/progress.json"
 
 # Of the other commands; `prepare` takes the names of `src.data.audit`, which keeps its files beside the data, too.

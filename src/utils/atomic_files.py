@@ -40,5 +40,10 @@ def sync_files(folder: Path) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file so that a reader never sees half of it."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write a text file so that a reader never sees half of it."""
     with atomic_write(path) as scratch:
-        scratch.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        scratch.write_text(content, encoding="utf-8")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Interval, Len
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from pydantic import Strict, StrictInt, StrictStr, TypeAdapter, ValidationError
 
 from src.utils.errors import ConfigError
@@ -25,11 +25,11 @@ Rules = Mapping[str, tuple[str, Any]]
 Choices = Mapping[str, tuple[str | None, ...]]
 
 
-def check_values(cfg: DictConfig, rules: Rules, choices: Choices) -> None:
+def check_values(config: Mapping[str, Any], rules: Rules, choices: Choices) -> None:
     """Check the values of the keys that a configuration has.
 
     Args:
-        cfg: The configuration.
+        config: The configuration, of OmegaConf or plain.
         rules: Kinds and ranges.
         choices: Lists of what is allowed.
 
@@ -37,7 +37,7 @@ def check_values(cfg: DictConfig, rules: Rules, choices: Choices) -> None:
         ConfigError: At the first value of a wrong kind or outside its range.
     """
     for key, (expected, kind) in rules.items():
-        value = select(cfg, key)
+        value = select(config, key)
         if value is ABSENT:
             continue
         if OmegaConf.is_config(value):
@@ -47,7 +47,7 @@ def check_values(cfg: DictConfig, rules: Rules, choices: Choices) -> None:
         except ValidationError:
             raise ConfigError(f"{key}={value}; expected {expected}. Set {key}=... accordingly.") from None
     for key, allowed in choices.items():
-        value = select(cfg, key)
+        value = select(config, key)
         if value is not ABSENT and value not in allowed:
             shown = ", ".join("null" if choice is None else choice for choice in allowed)
             raise ConfigError(f"{key}={value}; expected one of {shown}. Set {key}=... accordingly.")
@@ -56,8 +56,11 @@ def check_values(cfg: DictConfig, rules: Rules, choices: Choices) -> None:
 ABSENT = object()
 
 
-def select(cfg: DictConfig, key: str) -> Any:
+def select(config: Mapping[str, Any], key: str) -> Any:
     """Return the value of a dotted key, `ABSENT` if there is none."""
-    if "." in key and OmegaConf.select(cfg, key.rsplit(".", 1)[0]) is None:
-        return ABSENT
-    return OmegaConf.select(cfg, key, default=ABSENT)
+    value: Any = config
+    for part in key.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            return ABSENT
+        value = value[part]
+    return value

@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 
 from src.comparison.entries import MAY_DIFFER, group_runs
 from src.data.options import OF_THE_RUN
+from src.engine.build import plain
 from src.engine.compare import compare_runs
 from src.engine.fit import fit_and_test
 from src.reports.plots import learning_plot
@@ -150,7 +151,7 @@ def test_entries_by_some_keys(tmp_path):
 def composed_run(path: Path, seed: int, *overrides: str):
     """A run with the configuration that a training would have written."""
     make_run(path, "linear", seed, 0.8)
-    write_config(path, compose_config("train", f"seed={seed}", f"run_dir={path}", *overrides))
+    write_config(path, plain(compose_config("train", f"seed={seed}", f"run_dir={path}", *overrides)))
     return path
 
 
@@ -222,10 +223,10 @@ def test_images_without_a_copy(tmp_path):
 
 def test_evaluations_are_entries_named_after_the_training(tmp_path):
     trained = make_run(tmp_path / "a", "linear", 0, 0.9)
-    plain = make_evaluation(tmp_path / "runs" / "plain", trained, "none")
+    single = make_evaluation(tmp_path / "runs" / "plain", trained, "none")
     flip = make_evaluation(tmp_path / "runs" / "flip", trained, "flip")
     other = make_evaluation(tmp_path / "runs" / "other", make_run(tmp_path / "b", "multihead", 0, 0.9), "none")
-    names = compare(tmp_path, f"runs=[{plain},{flip},{other}]").board["entry"]
+    names = compare(tmp_path, f"runs=[{single},{flip},{other}]").board["entry"]
     assert len(set(names)) == 3
     assert sum("linear" in name for name in names) == 2
     assert sum("tta=flip" in name for name in names) == 1

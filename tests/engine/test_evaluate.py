@@ -9,9 +9,10 @@ import torch
 from omegaconf import OmegaConf
 
 from src.data.faces.generator import draw_face
+from src.engine.build import plain
 from src.engine.evaluate import evaluate as run_evaluation
 from src.engine.fit import fit_and_test
-from src.engine.load import take_data_from_run
+from src.engine.load import with_data_of_run
 from src.models.emonet import EmoNet
 from src.runs.directory import environment, update_provenance, write_config
 from src.utils.errors import ConfigError
@@ -24,7 +25,7 @@ IGNORED = ("fit/", "val/", "model/", "test/loss")
 def trained(tmp_path_factory, data_dir):
     run_dir = tmp_path_factory.mktemp("trained")
     cfg = tiny_config(run_dir, data_dir, "data.draw_gray=true", "head=multihead")
-    write_config(run_dir, cfg)
+    write_config(run_dir, plain(cfg))
     update_provenance(run_dir, **environment([], {"data": "synthetic"}))
     return run_dir, fit_and_test(cfg)
 
@@ -65,7 +66,7 @@ def test_seed_folder_and_transform_are_not_those_of_the_run(trained, tmp_path):
     changed = OmegaConf.merge(config, {"data": {"_recursive_": True, "batch_size": 3}})
     OmegaConf.save(changed, copy / "config.yaml")
     cfg = evaluation_config(tmp_path, "elsewhere", f"ckpt_path={copy}", "seed=5")
-    take_data_from_run(cfg)
+    cfg = with_data_of_run(cfg)
     assert (cfg.data.seed, cfg.data.data_dir, cfg.data.transform) == (5, "elsewhere", None)
     assert (cfg.data._recursive_, cfg.data.batch_size, cfg.data.draw_gray) == (False, 3, True)
 
@@ -77,7 +78,15 @@ def test_values_of_the_run_are_checked_like_those_of_the_command_line(trained, t
         OmegaConf.merge(OmegaConf.load(copy / "config.yaml"), {"data": {"half": "third"}}), copy / "config.yaml"
     )
     with pytest.raises(ConfigError, match=r"data\.half=third; expected one of null, first, second"):
-        take_data_from_run(evaluation_config(tmp_path, "elsewhere", f"ckpt_path={copy}"))
+        with_data_of_run(evaluation_config(tmp_path, "elsewhere", f"ckpt_path={copy}"))
+
+
+def test_a_data_set_from_outside_is_asked_for(trained, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(trained[0], copy)
+    update_provenance(copy, choices={"data": "mine"})
+    with pytest.raises(ConfigError, match=r"run was trained on data=mine, .*Name the data set: data=mine with"):
+        with_data_of_run(evaluation_config(tmp_path, "elsewhere", f"ckpt_path={copy}"))
 
 
 def test_another_head_is_refused(trained, tmp_path, data_dir):

@@ -16,7 +16,7 @@ from src.data.datamodule import StoreDataModule
 from src.engine import feature_cache
 from src.engine.build import build_data, build_trainer, plain
 from src.engine.evaluate import evaluate as run_evaluation
-from src.engine.feature_cache import serve_features
+from src.engine.feature_cache import with_cached_features
 from src.engine.fit import fit_and_test, new_model
 from src.engine.load import starting_weights
 from src.models.emonet import EmoNet
@@ -64,8 +64,8 @@ def serve(folder, data_dir, *options):
     start = starting_weights(cfg.backbone.weights)
     data = build_data(cfg, transform=plain(cfg.transform), image_size=cfg.data.image_size or 64)
     model = new_model(cfg, data, start, cfg.trainer.precision).eval()
-    data.serve_grayscale(model.spec.grayscale)
-    serve_features(cfg, model, data, build_trainer(cfg, [], [], cfg.trainer.precision))
+    trainer = build_trainer(cfg, [], [], cfg.trainer.precision)
+    data = with_cached_features(cfg, model, data.with_grayscale(model.spec.grayscale), trainer)
     loaders = [data.train_dataloader(), data.val_dataloader(), *([data.test_dataloader()] if cfg.test else [])]
     with torch.no_grad(), autocast("cpu", cfg.trainer.precision):
         for loader in loaders:

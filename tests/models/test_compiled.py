@@ -118,10 +118,10 @@ def test_it_agrees_with_float32_on_real_images(tmp_path, data_dir, side, n):
     """What PublicTest's images are taken for, in float32 and, compiled, in bf16."""
     options = ["data=fer2013", f"data.path={os.environ['FER2013_PATH']}", f"data_dir={data_dir}"]
     cfg = compose_config("eval", *options, f"run_dir={tmp_path}")
-    data = build_data(cfg, transform={"name": "none"}, image_size=side, grayscale=True)
     torch.set_num_threads(2)
     model = build_from_weights(load_weights(ROOT / "pretrained" / "emonet_fer.safetensors")).eval()
-    data.serve_classes(model.spec.class_names)
+    options = {"image_size": side, "grayscale": True, "class_names": model.spec.class_names}
+    data = build_data(cfg, transform={"name": "none"}, **options)
     rows, labels, _ = data.split_rows("val")
 
     def logits(precision):

@@ -56,9 +56,26 @@ def test_an_installed_package_is_of_no_repository(tmp_path, monkeypatch):
     assert environment([], {})["git_sha"] is None
 
 
-def test_config_is_resolved(tmp_path):
-    write_config(tmp_path, OmegaConf.create({"a": 1, "b": "${a}"}))
-    assert OmegaConf.to_container(OmegaConf.load(tmp_path / "config.yaml"), resolve=False) == {"a": 1, "b": 1}
+def test_config_keeps_texts_that_look_like_numbers(tmp_path):
+    config = {"a": "1e3", "b": [1, None, "null"], "c": {"d": 1e-3}}
+    write_config(tmp_path, config)
+    assert OmegaConf.to_container(OmegaConf.load(tmp_path / "config.yaml"), resolve=False) == config
+
+
+def test_config_names_files_so_that_they_are_found_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.zip", "b.csv", "c.npz", "last.ckpt"):
+        (tmp_path / name).touch()
+    part = {"path": "a.zip", "votes_path": "b.csv", "landmarks_path": "c.npz", "name": "a.zip"}
+    config = {"data": {**part, "parts": [part, {"path": "absent"}]}, "ckpt_path": "last.ckpt"}
+    write_config(tmp_path, config)
+    written = OmegaConf.to_container(OmegaConf.load(tmp_path / "config.yaml"))
+    found = {key: str(tmp_path / name) for key, name in part.items()} | {"name": "a.zip"}
+    assert written == {
+        "data": {**found, "parts": [found, {"path": "absent"}]},
+        "ckpt_path": str(tmp_path / "last.ckpt"),
+    }
+    assert config["data"]["path"] == "a.zip"  # the caller's stays
 
 
 def test_broken_files_read_as_empty(tmp_path):

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
+from src.engine.build import plain
 from src.engine.fit import fit_and_test
 from src.metrics.intervals import METRICS
 from src.metrics.paired import holm
@@ -25,7 +26,7 @@ TINY = [*TINY_DATA, "data=synthetic", "data.draw_gray=true", "trainer.max_epochs
 
 def run(folder, data_dir, *options):
     cfg = tiny_config(folder, data_dir, *options, *TINY)
-    write_config(folder, cfg)
+    write_config(folder, plain(cfg))
     fit_and_test(cfg)
     write_status(folder, "finished")
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from src.engine.build import plain
 from src.engine.fit import fit_and_test
 from src.runs.directory import write_config, write_status
 from studies.original_experiment.page import CONDITIONS, DEFECTS, costs, findings, write_experiment
@@ -34,7 +35,7 @@ def test_from_the_images_to_the_page(tmp_path, data_dir, sources):  # noqa: F811
             data = ["data=combined", parts(sources), "data.batch_size=8"]
             fixed = ["experiment=original_experiment", "backbone.freeze=all", "head=linear", f"seed={seed}"]
             cfg = tiny_config(run_dir, data_dir, *fixed, *small, *data, *options)
-            write_config(run_dir, cfg)
+            write_config(run_dir, plain(cfg))
             fit_and_test(cfg)
             write_status(run_dir, "finished")
     study = Study.read(folder, CONDITIONS, common=True)

@@ -93,8 +93,8 @@ class ClipsDataModule(FolderDataModule):
         if self.face_cutter is None:
             raise ConfigError(
                 f"data.crop={self.crop}: nothing here finds faces; build the store with python -m src.prepare first, "
-                "or call cut_faces_with(LargestFace()) of src.inference.largest_face, or set data.crop=null if the "
-                "frames are faces already."
+                "or build the data set with face_cutter=LargestFace() of src.inference.largest_face, or set "
+                "data.crop=null if the frames are faces already."
             )
         cutter, crop = self.face_cutter, self.crop
         return lambda image: cutter(image, crop)

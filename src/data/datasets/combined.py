@@ -12,11 +12,9 @@ from typing import Any
 import numpy as np
 from hydra.utils import get_class
 from numpy.typing import NDArray
-from omegaconf import OmegaConf
 
 from src.data.datamodule import StoreDataModule
 from src.data.options import CHOICES, OF_THE_RUN, RULES
-from src.data.readers.frames import FaceCutter
 from src.data.selection.cross_duplicates import Candidates, find_duplicates
 from src.data.store.packed_store import SPLITS, Record, Skipped
 from src.data.vocabulary import CANONICAL
@@ -126,12 +124,13 @@ class CombinedDataModule(StoreDataModule):
                 if key not in keys:
                     raise ConfigError(f"{key}={value} is no option of a part; expected {', '.join(keys)}.")
             keys |= options
-            check_values(OmegaConf.create({"data": keys}), RULES, CHOICES)
+            check_values({"data": keys}, RULES, CHOICES)
         except ConfigError as error:
             raise ConfigError(f"data.parts, {label}: {error}") from error
-        whole = {"data_dir": str(self.cache_dir.parent), "image_size": self.image_size, "seed": self.seed}
+        whole: dict[str, Any] = {"data_dir": str(self.cache_dir.parent), "image_size": self.image_size}
+        whole |= {"seed": self.seed, "face_cutter": self.face_cutter, "dedup": False}
         # Not instantiate: what to build is read from our own file, never from the options.
-        return Part(label, get_class(own["_target_"])(**keys, **whole, dedup=False))
+        return Part(label, get_class(own["_target_"])(**keys, **whole))
 
     @cached_property
     def _by_label(self) -> dict[str, StoreDataModule]:
@@ -151,11 +150,6 @@ class CombinedDataModule(StoreDataModule):
         """Return the clip that an image of a part is a frame of, with the part's name."""
         label, _, own = id.partition("/")
         return f"{label}/{self._by_label[label].clip_of(own)}"
-
-    def cut_faces_with(self, cutter: FaceCutter) -> None:
-        """Let this cut faces out of the scenes of the parts."""
-        for part in self._parts:
-            part.data.cut_faces_with(cutter)
 
     def store_options(self) -> dict[str, Any]:
         """Return the stores of the parts and what is taken from them."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from functools import cached_property
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from src.data.datasets.packed_images import PackedImages
+from src.data.readers.frames import FaceCutter
 from src.data.selection.classes import ClassSelection
 from src.data.selection.exact_duplicates import clean_rows, training_rows
 from src.data.selection.exclusion import excluded_rows
@@ -48,6 +50,7 @@ class LabeledImages(PackedImages):
         max_per_class: int | None = None,
         landmarks_path: str | None = None,
         class_names: Sequence[str] | None = None,
+        face_cutter: FaceCutter | None = None,
     ) -> None:
         """Store the options; `conf/data/default.yaml` documents them.
 
@@ -66,8 +69,9 @@ class LabeledImages(PackedImages):
             landmarks_path: File of the images' landmarks, see `src.data.readers.landmark_file`; None for those, if any,
                 that the data set has.
             class_names: Classes of the model that will see the images; None for the data set's own.
+            face_cutter: Cuts faces out of scenes; None if there is nothing that does.
         """
-        super().__init__(name, path, data_dir, max_bad, landmarks_path)
+        super().__init__(name, path, data_dir, max_bad, landmarks_path, face_cutter)
         self.dedup, self._kept_classes, self._merge = dedup, classes, merge
         self._exclude = [exclude] if isinstance(exclude, str) else list(exclude or ())
         self._half, self._half_seed, self._max_per_class = half, half_seed, max_per_class
@@ -102,9 +106,11 @@ class LabeledImages(PackedImages):
         """Classes in the order of the labels served: the model's, or the data set's own."""
         return self._model_classes or self.own_classes
 
-    def serve_classes(self, class_names: Sequence[str]) -> None:
-        """Serve labels in the order of a model's classes; before anything is served."""
-        self._model_classes = tuple(class_names)
+    def with_classes(self, class_names: Sequence[str]) -> Self:
+        """Return the same data set with labels in the order of a model's classes."""
+        changed = copy(self)
+        changed._model_classes = tuple(class_names)
+        return changed
 
     @property
     def vocabulary(self) -> str:

@@ -32,7 +32,7 @@ class PackedImages(ABC):
     Attributes:
         name: Name of the data set.
         left_out: Reason -> number of readable images that `records()` leaves out by it; the store remembers them.
-        face_cutter: Cuts faces out of scenes; None if there is nothing that does.
+        face_cutter: Cuts faces out of scenes, for data sets that want it; None if there is nothing that does.
     """
 
     source_hint: ClassVar[str]
@@ -40,7 +40,15 @@ class PackedImages(ABC):
     downloads: tuple[Download, ...] = ()
     generated: ClassVar[bool] = False
 
-    def __init__(self, name: str, path: str | None, data_dir: str, max_bad: float, landmarks_path: str | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        path: str | None,
+        data_dir: str,
+        max_bad: float,
+        landmarks_path: str | None,
+        face_cutter: FaceCutter | None = None,
+    ) -> None:
         """Store the options; `conf/data/default.yaml` documents them.
 
         Args:
@@ -50,6 +58,7 @@ class PackedImages(ABC):
             max_bad: Largest accepted fraction of unreadable images.
             landmarks_path: File of the images' landmarks, see `src.data.readers.landmark_file`; None for those, if any,
                 that the data set has.
+            face_cutter: Cuts faces out of scenes; None if there is nothing that does.
         """
         super().__init__()
         self.name: str | None = name  # as Lightning declares it
@@ -57,7 +66,7 @@ class PackedImages(ABC):
         self.max_bad, self._landmarks_path = max_bad, landmarks_path
         self.left_out: Counter[str] = Counter()
         self._store: PackedStore | None = None
-        self.face_cutter: FaceCutter | None = None
+        self.face_cutter = face_cutter
 
     @abstractmethod
     def records(self) -> Iterator[Record | Skipped]:
@@ -74,10 +83,6 @@ class PackedImages(ABC):
     def clip_of(self, id: str) -> str:
         """Return the clip that an image of the store is a frame of; an image by itself is its own."""
         return id
-
-    def cut_faces_with(self, cutter: FaceCutter) -> None:
-        """Let this cut faces out of scenes, for data sets that want it; before the store is built."""
-        self.face_cutter = cutter
 
     def store_options(self) -> dict[str, Any]:
         """Return the options, beside the source, that determine the store's content."""

@@ -137,8 +137,7 @@ def test_faces_are_cut_by_what_is_given(root: Path, tmp_path: Path) -> None:
         crops.add(crop)
         return None if image.shape[1] == 48 else image[:6, :6]  # no face in videos
 
-    data.cut_faces_with(cutter)
-    records, skipped = contents(data)
+    records, skipped = contents(module(root, tmp_path / "cache", crop="expw", max_bad=1, face_cutter=cutter))
     assert crops == {"expw"}
     assert {record.image.shape for record in records.values()} == {(6, 6, 3)}
     assert set(skipped.values()) == {"no face was found"}
@@ -147,8 +146,7 @@ def test_faces_are_cut_by_what_is_given(root: Path, tmp_path: Path) -> None:
 
 def test_gray_frames_stay_gray(tmp_path: Path) -> None:
     write(tmp_path / "c" / "test" / "sad" / "a" / "0.png", encoded(pixels(1, gray=True)))
-    data = module(tmp_path / "c", tmp_path / "cache", crop="fer2013")
-    data.cut_faces_with(lambda image, crop: image)
+    data = module(tmp_path / "c", tmp_path / "cache", crop="fer2013", face_cutter=lambda image, crop: image)
     (record,) = contents(data)[0].values()
     assert np.array_equal(record.image, pixels(1, gray=True))
 
