@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from src.runs.finished import Run
+from src.utils.atomic_files import write_text
 from studies.study import Study
 
 
@@ -41,6 +42,6 @@ def write_page(page: Path, package: str, study: Study, figure: Figure, **values:
         missing=[title for condition, title in study.titles.items() if condition not in study.conditions],
         **values,
     )
-    page.write_text(text, encoding="utf-8")
+    write_text(page, text)
     Console(stderr=True, markup=False).print(f"Page: {page}", soft_wrap=True, highlight=False)
     return page

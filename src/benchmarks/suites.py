@@ -15,7 +15,7 @@ from src.benchmarks.measure import markdown, terminal_table, to_dict
 from src.benchmarks.predict import predict_suite
 from src.benchmarks.video import video_suite
 from src.runs import layout
-from src.utils.atomic_files import write_json
+from src.utils.atomic_files import write_json, write_text
 
 SUITES = {
     "data": data_suite,
@@ -38,7 +38,7 @@ def benchmark(cfg: DictConfig) -> None:
     content = to_dict(rows)
     run_dir = Path(cfg.run_dir)
     write_json(run_dir / layout.BENCHMARK, content)
-    (run_dir / layout.BENCHMARK_TABLE).write_text(markdown(rows) + "\n", encoding="utf-8")
+    write_text(run_dir / layout.BENCHMARK_TABLE, markdown(rows) + "\n")
     console = Console(stderr=True, markup=False)
     console.print(", ".join(f"{key} {value}" for key, value in content["machine"].items()), highlight=False)
     console.print(terminal_table(rows))

@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from src.runs import layout
 from src.runs.config import is_plain, read_config
 from src.runs.records import read_provenance
+from src.utils.atomic_files import write_text
 from src.utils.errors import ConfigError
 from src.utils.groups import CONF
 from src.utils.paths import plain_name
@@ -69,7 +70,7 @@ def write_experiment(sweep: Path, run_dir: Path, task: str) -> list[str]:
     path.parent.mkdir(exist_ok=True)
     head = f"# @package _global_\n# The best job of a sweep, {plain_name(run_dir.name)}: src.{task} experiment=best\n"
     content = {"defaults": changed, **delta} if changed else delta
-    path.write_text(head + OmegaConf.to_yaml(OmegaConf.create(content)), encoding="utf-8")
+    write_text(path, head + OmegaConf.to_yaml(OmegaConf.create(content)))
     return list(left_out)
 
 

@@ -18,6 +18,7 @@ from src.reports.page import table as page_table
 from src.runs import layout
 from src.runs.config import read_config
 from src.runs.records import read_metrics, read_provenance, read_status
+from src.utils.atomic_files import write_text
 from src.utils.errors import ConfigError
 
 COLUMNS = ("val/f1_macro", "test/accuracy", "test/f1_macro", "test/f1_weighted")
@@ -76,7 +77,7 @@ def summarize_sweep(sweep: Path, task: str) -> list[str]:
         return []
     best = best_job(jobs)
     frame = job_table(jobs)
-    frame.to_csv(sweep / layout.SUMMARY, index=False)
+    write_text(sweep / layout.SUMMARY, frame.to_csv(index=False, lineterminator="\n"))
     write_page(sweep, frame, best)
     console = Console(stderr=True, markup=False)
     console.print(_terminal_table(sweep, jobs))
@@ -127,7 +128,7 @@ def write_page(sweep: Path, frame: pd.DataFrame, best: Job | None) -> None:
         lead = f"Best on the validation split: {best.path.name}."
     parts: list[str] = [note(lead), page_table(frame[options + shown + costs], best=position)]
     page = render_page(f"Sweep {sweep.name}", [Section("", parts)])
-    (sweep / layout.SUMMARY_PAGE).write_text(page, encoding="utf-8")
+    write_text(sweep / layout.SUMMARY_PAGE, page)
 
 
 def _terminal_table(sweep: Path, jobs: list[Job]) -> Table:

@@ -13,6 +13,7 @@ from src.comparison.leaderboard import Comparison, compare_entries, terminal_tab
 from src.comparison.page import comparison_page
 from src.runs import layout
 from src.runs.finished import check_same_test_set, find_runs
+from src.utils.atomic_files import write_text
 from src.utils.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -44,13 +45,13 @@ def compare_runs(cfg: DictConfig) -> Comparison:
         )
     comparison = compare_entries(group_runs(runs, None if cfg.by is None else list(cfg.by)), cfg.metric)
     run_dir = Path(cfg.run_dir)
-    comparison.board.to_csv(run_dir / layout.LEADERBOARD, index=False)
-    comparison.entry_pairs.to_csv(run_dir / layout.ENTRY_PAIRS, index=False)
-    comparison.run_pairs.to_csv(run_dir / layout.RUN_PAIRS, index=False)
+    write_text(run_dir / layout.LEADERBOARD, comparison.board.to_csv(index=False, lineterminator="\n"))
+    write_text(run_dir / layout.ENTRY_PAIRS, comparison.entry_pairs.to_csv(index=False, lineterminator="\n"))
+    write_text(run_dir / layout.RUN_PAIRS, comparison.run_pairs.to_csv(index=False, lineterminator="\n"))
     split = runs[0].split
     shown = f"{split} images without a duplicate elsewhere" if cfg.dedup else f"all {split} images"
     title = f"{len(runs)} runs on {runs[0].data_name}, {shown}"
-    (run_dir / layout.COMPARISON).write_text(comparison_page(comparison, title), encoding="utf-8")
+    write_text(run_dir / layout.COMPARISON, comparison_page(comparison, title))
     console = Console(stderr=True, markup=False)
     for table in terminal_tables(comparison):
         console.print(table)

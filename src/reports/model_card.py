@@ -17,6 +17,7 @@ from src.models.spec import ONLY_VOCABULARY, VALUE_RANGE, ModelSpec
 from src.models.weights import load_weights, read_origin
 from src.reports.numbers import shown_metric
 from src.runs.finished import Run
+from src.utils.atomic_files import write_text
 from src.utils.checksums import file_sha256
 from src.utils.errors import ConfigError
 from src.utils.paths import ROOT
@@ -65,7 +66,7 @@ def write_card(weights: Path, runs: Sequence[Run]) -> Path:
         sections=[_section(run, loaded.spec) for run in runs],
     )
     path = weights.with_suffix(".md")
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text)
     return path
 
 

@@ -18,6 +18,7 @@ from src.reports.numbers import shown_metric, shown_sets
 from src.reports.page import Section, render_page
 from src.runs import layout
 from src.runs.finished import Run
+from src.utils.atomic_files import write_text
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ def write_report(run_dir: Path) -> Path:
     """
     run = Run.read(run_dir)
     path = run_dir / layout.REPORT
-    path.write_text(render_page(run_dir.name, _sections(run)), encoding="utf-8")
+    write_text(path, render_page(run_dir.name, _sections(run)))
     return path
 
 
