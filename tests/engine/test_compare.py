@@ -21,11 +21,11 @@ from tests.helpers.running import compose_config, tiny_config
 CLASSES = ("happy", "sad", "angry")
 
 
-def make_run(path: Path, head: str, seed: int, hits: float, n: int = 120):
+def make_run(path: Path, head: str, seed: int, accuracy: float, n: int = 120):
     path.mkdir(parents=True)
     rng = np.random.default_rng(seed)
     labels = np.arange(n) % 3
-    predictions = np.where(rng.random(n) < hits, labels, (labels + 1) % 3)
+    predictions = np.where(rng.random(n) < accuracy, labels, (labels + 1) % 3)
     table = pd.DataFrame({"id": range(n), "split": "test", "label": [CLASSES[i] for i in labels]})
     table["prediction"], table["in_dedup"] = [CLASSES[i] for i in predictions], True
     for i, name in enumerate(CLASSES):

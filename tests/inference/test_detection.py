@@ -45,8 +45,8 @@ def test_the_boxes_have_the_size_of_those_of_the_default_cascade():
 
 def test_fifty_faces():
     image, faces = draw_scene(7, 0, 1600, faces=50)
-    hits, boxes = found(image, faces)
-    assert hits >= 45
+    n_found, boxes = found(image, faces)
+    assert n_found >= 45
     assert boxes <= 52
 
 

@@ -100,7 +100,7 @@ class Pose:
 
 @dataclass(frozen=True)
 class Light:
-    """Light on a face: unit vector towards the lamp (x right, y down, z to the viewer), ambient share."""
+    """Light on a face: unit vector towards the lamp (x right, y down, z to the viewer), ambient fraction."""
 
     direction: tuple[float, float, float]
     ambient: float

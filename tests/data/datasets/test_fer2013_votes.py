@@ -170,7 +170,7 @@ def test_a_head_starts_from_both_vocabularies_whatever_the_labels_are_called(tra
 
 
 @pytest.mark.parametrize("mixing", [{"mixup": 1.0}, {"cutmix": 1.0}])
-def test_images_and_all_their_targets_are_mixed_in_the_same_shares(files, tmp_path, mixing):
+def test_images_and_all_their_targets_are_mixed_in_the_same_fractions(files, tmp_path, mixing):
     cfg = compose_config("train", "data=fer2013_votes", *files, f"data_dir={tmp_path}")
     data = build_data(cfg, transform={"name": "none", **mixing}, image_size=64)
     data.prepare_data()

@@ -94,7 +94,7 @@ def test_the_options_of_the_split_make_another_store(class_folders: Path, tmp_pa
     assert len(names) == 3
 
 
-def test_unreadable_images_are_named_up_to_a_share(class_folders: Path, tmp_path: Path) -> None:
+def test_unreadable_images_are_named_up_to_a_fraction(class_folders: Path, tmp_path: Path) -> None:
     write(class_folders / "happy" / "empty.jpg", b"")
     write(class_folders / "happy" / "text.jpg", b"hello")
     write(class_folders / "lost.jpg")

@@ -134,7 +134,7 @@ def covered_accuracies(trained: Trained) -> dict[str, float]:
         "elsewhere": network_accuracy(
             trained, np.stack([cover(*pair) for pair in zip(images, elsewhere, strict=True)])
         ),
-        "share": float(np.mean(features)),
+        "fraction": float(np.mean(features)),
     }
 
 

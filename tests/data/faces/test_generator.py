@@ -209,14 +209,14 @@ def test_scene_holds_the_faces_it_names() -> None:
 def test_haar_cascade_finds_the_faces() -> None:
     cascade = Path(cv2.__file__).parent / "data" / "haarcascade_frontalface_default.xml"
     detector = cv2.CascadeClassifier(str(cascade))
-    hits = 0
+    n_found = 0
     for index in range(40):
         image, (face,) = draw_scene(9, index, grayscale=True)
         middle = np.array(face.box[:2]) + np.array(face.box[2:]) / 2
         found = detector.detectMultiScale(image[..., 0], 1.1, 4, minSize=(60, 60))
         distances = [np.abs((x + width / 2, y + height / 2) - middle).max() for x, y, width, height in found]
-        hits += min(distances, default=np.inf) < face.box[2] / 4
-    assert hits >= 32
+        n_found += min(distances, default=np.inf) < face.box[2] / 4
+    assert n_found >= 32
 
 
 @pytest.mark.parametrize(

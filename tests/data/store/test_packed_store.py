@@ -220,7 +220,7 @@ def test_too_many_unreadable_images(tmp_path: Path) -> None:
     assert not visible(tmp_path)
 
 
-def test_the_accepted_share_is_inclusive(tmp_path: Path) -> None:
+def test_the_accepted_fraction_is_inclusive(tmp_path: Path) -> None:
     bad = [Skipped(f"{i}.png", "truncated") for i in range(4)]
     assert len(write_store(tmp_path / "store", [*MIXED, *bad], max_bad=0.5)) == 4
 
