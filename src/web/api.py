@@ -10,8 +10,8 @@ from typing import Any
 import gradio as gr
 
 from src.data.readers.video import UnreadableVideo
+from src.inference.image_input import as_frame
 from src.inference.people import People
-from src.inference.pictures import as_frame
 from src.web.analysis import Analyst, FirstFrames, reason
 
 Answer = dict[str, Any]

@@ -19,7 +19,7 @@ def face(x, y, side, top="happy", **values):
 
 
 def scene(width, height, *faces):
-    return Prediction(Frame("picture", np.full((height, width, 3), GREY, np.uint8)), faces)
+    return Prediction(Frame("image", np.full((height, width, 3), GREY, np.uint8)), faces)
 
 
 def film_frame(index, *faces):

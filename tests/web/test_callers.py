@@ -38,7 +38,7 @@ def ask(server, path="/", body=None, **headers):
         return error.code, error.read().decode()
 
 
-def upload(server, content=b"no picture", **headers):
+def upload(server, content=b"no image", **headers):
     return ask(server, UPLOAD, FILE % content, **FORM, **headers)
 
 
