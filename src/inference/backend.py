@@ -47,7 +47,7 @@ class BackendOutput(NamedTuple):
         probabilities: Class probabilities, (B, n_classes).
         valence: (B,), trained towards [-1, 1].
         arousal: (B,), likewise.
-        landmarks: x and y of the 68 iBUG points in pixels of the S x S crop, 0 being the centre of the first one,
+        landmarks: x and y of the 68 iBUG points in pixels of the S x S crop, 0 being the center of the first one,
             (B, 68, 2).
     """
 

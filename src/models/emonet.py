@@ -168,7 +168,7 @@ class EmoNet(nn.Module):
         return self.after_fusion(fused, tap)
 
     def normalize_images(self, normalization: str) -> None:
-        """Let the network normalise its images first, see `src.models.normalization`; the published one does not."""
+        """Let the network normalize its images first, see `src.models.normalization`; the published one does not."""
         self.normalize = Normalization(normalization)
 
     @torch.no_grad()

@@ -28,7 +28,7 @@ def color(make_store: MakeStore) -> PackedStore:
 
 
 @pytest.fixture
-def grey(make_store: MakeStore) -> PackedStore:
+def gray(make_store: MakeStore) -> PackedStore:
     """Five gray images."""
     images = np.random.default_rng(0).integers(0, 256, (5, 48, 48)).astype(np.uint8)
     return make_store([Record(str(i), "train", "sad", p) for i, p in enumerate(images)])
@@ -102,12 +102,12 @@ def test_images_of_the_right_size_are_served_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("transform", [None, AUGMENT])
-def test_grey_images_get_three_equal_channels(grey: PackedStore, transform: TransformConfig | None) -> None:
-    images = serve(grey, transform=transform).__getitems__(list(range(5)))["image"]
+def test_gray_images_get_three_equal_channels(gray: PackedStore, transform: TransformConfig | None) -> None:
+    images = serve(gray, transform=transform).__getitems__(list(range(5)))["image"]
     assert images.shape == (5, 3, SIDE, SIDE)
     assert torch.equal(images, images[:, :1].expand(-1, 3, -1, -1))
     if transform is None:
-        np.testing.assert_array_equal(images[2, 0], cv2.resize(grey.image(2), (SIDE, SIDE)))
+        np.testing.assert_array_equal(images[2, 0], cv2.resize(gray.image(2), (SIDE, SIDE)))
 
 
 @pytest.mark.parametrize("transform", [None, AUGMENT])
@@ -160,8 +160,8 @@ def test_landmarks_follow_the_image(dotted: PackedStore, transform: TransformCon
     assert landmarks[4].isnan().all()
     for image, points in zip(batch["image"][:4, 0].double(), landmarks[:4], strict=True):
         weight = torch.where(image > 40, image, 0.0)
-        centre = [(weight.sum(dim=axis) * torch.arange(SIDE)).sum() / weight.sum() for axis in (0, 1)]
-        torch.testing.assert_close(points.double(), torch.stack(centre).expand(68, 2), atol=0.2, rtol=0)
+        center = [(weight.sum(dim=axis) * torch.arange(SIDE)).sum() / weight.sum() for axis in (0, 1)]
+        torch.testing.assert_close(points.double(), torch.stack(center).expand(68, 2), atol=0.2, rtol=0)
 
 
 def test_landmarks_do_not_change_the_images(dotted: PackedStore) -> None:

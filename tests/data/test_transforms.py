@@ -298,9 +298,9 @@ def test_landmarks_stay_on_their_dots(keys: dict[str, float]) -> None:
         (known,) = np.flatnonzero(~np.isnan(found[:, 0]))
         weight = image[..., 0].astype(float)
         weight = np.where(weight > 40, weight, 0)
-        centre = [(weight * x).sum() / weight.sum(), (weight * y).sum() / weight.sum()]
+        center = [(weight * x).sum() / weight.sum(), (weight * y).sum() / weight.sum()]
         assert known in (number, MIRROR[number])
-        np.testing.assert_allclose(found[known], centre, atol=0.15)
+        np.testing.assert_allclose(found[known], center, atol=0.15)
 
 
 def test_landmarks_do_not_change_the_image(image: np.ndarray) -> None:

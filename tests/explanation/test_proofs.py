@@ -47,8 +47,8 @@ def maps(synthetic_model: ExpressionClassifier, faces: Faces) -> dict[str, Tenso
 
 def correlation(a: Tensor, b: Tensor) -> float:
     """Return the mean correlation of maps (N, S, S) of the same images; a blank map is like no other."""
-    centred = [maps.flatten(1) - maps.flatten(1).mean(dim=1, keepdim=True) for maps in (a, b)]
-    return float(F.cosine_similarity(*centred).mean())
+    centerd = [maps.flatten(1) - maps.flatten(1).mean(dim=1, keepdim=True) for maps in (a, b)]
+    return float(F.cosine_similarity(*centerd).mean())
 
 
 def watch(model: ExpressionClassifier) -> Callable[[Tensor, Tensor], Tensor]:

@@ -25,7 +25,7 @@ PRESENCE = {
 
 @pytest.fixture(params=PRESENCE)
 def sample(request: pytest.FixtureRequest) -> tuple[Tensor, Tensor]:
-    """Return probabilities (60, 5) that favour the right class a little, and labels (60,)."""
+    """Return probabilities (60, 5) that favor the right class a little, and labels (60,)."""
     in_labels, in_predictions = PRESENCE[request.param]
     labels = torch.tensor(list(in_labels))[torch.randint(len(in_labels), (60,))]
     logits = torch.full((60, 5), -torch.inf)

@@ -142,7 +142,7 @@ def test_the_second_vocabulary_is_learned(trained, files, tmp_path):
 
 
 def test_a_head_starts_from_the_weights(trained, files, tmp_path):
-    """EmoNet's head takes the outputs of the same classes; without an optimiser step it predicts as before."""
+    """EmoNet's head takes the outputs of the same classes; without an optimizer step it predicts as before."""
     run_dir, expected = trained
     start = [f"backbone.weights={run_dir}", "head=emonet", "trainer.limit_train_batches=1", "trainer.max_epochs=1"]
     frozen = ["backbone.freeze=all", "optimizer.lr=1e-12", "data=fer2013", files[0], "data.batch_size=6"]

@@ -76,7 +76,7 @@ def network_accuracy(trained: Trained, images: Images) -> float:
 
 
 def linear_accuracy(store: PackedStore, side: int) -> float:
-    """Return the test accuracy of logistic regression on pixels, its regularisation chosen on validation."""
+    """Return the test accuracy of logistic regression on pixels, its regularization chosen on validation."""
     scaler = StandardScaler()
     inputs, labels = {}, {}
     for split in ("train", "val", "test"):

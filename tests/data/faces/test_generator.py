@@ -1,4 +1,4 @@
-"""Tests of the synthetic faces: reproducible, labelled right, landmarks where the features are."""
+"""Tests of the synthetic faces: reproducible, labeled right, landmarks where the features are."""
 
 from __future__ import annotations
 

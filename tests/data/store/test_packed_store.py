@@ -85,7 +85,7 @@ def test_rows_keep_the_order_of_the_source(make_store: MakeStore) -> None:
     assert [store.rows(split).tolist() for split in ("train", "val", "test")] == [[1, 3, 5], [2], [0, 4]]
 
 
-def test_grey_store_without_landmarks(make_store: MakeStore) -> None:
+def test_gray_store_without_landmarks(make_store: MakeStore) -> None:
     store = make_store([record(str(i), noise(3, 3, seed=i)) for i in range(3)])
     assert store.is_gray
     assert store.landmarks is None
