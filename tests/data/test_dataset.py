@@ -54,7 +54,7 @@ def test_batches_follow_their_keys(color: PackedStore) -> None:
 
 
 @pytest.mark.parametrize("grayscale", [False, True])
-def test_a_image_does_not_depend_on_its_batch(color: PackedStore, grayscale: bool) -> None:
+def test_an_image_does_not_depend_on_its_batch(color: PackedStore, grayscale: bool) -> None:
     dataset = serve(color, grayscale, AUGMENT)
     keys = [(index, epoch) for epoch in (0, 1) for index in range(5)]
     together = dataset.__getitems__(keys)["image"]

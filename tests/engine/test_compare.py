@@ -204,7 +204,7 @@ def test_what_may_differ_exists(tmp_path):
         assert OmegaConf.select(cfg, key, default=MAY_DIFFER) is not MAY_DIFFER, key
 
 
-def test_images_without_a_copy(tmp_path):
+def test_images_without_a_duplicate(tmp_path):
     for name in "ab":
         run = make_run(tmp_path / "runs" / name, f"head_{name}", 3, 0.5)
         table = pd.read_csv(run / "predictions.csv")

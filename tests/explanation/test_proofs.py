@@ -154,7 +154,7 @@ def frozen_model(synthetic_run, synthetic_data) -> ExpressionClassifier:
     torch.manual_seed(0)
     cfg = compose_config("train", f"run_dir={synthetic_run}", f"backbone.weights={synthetic_run}", "head=multihead")
     start = starting_weights(cfg.backbone.weights)
-    contract = {"outputs": ("expression",), "trained_on": "drawn", "precision": "32-true", "vocabularies": {}}
+    contract = {"outputs": ("expression",), "trained_on": "synthetic", "precision": "32-true", "vocabularies": {}}
     names = start.spec.class_names
     backbone = {**plain(cfg.backbone), "freeze": "all"}
     spec = new_spec(backbone, plain(cfg.head), names, image_size=64, grayscale=False, **contract)

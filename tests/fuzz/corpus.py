@@ -48,7 +48,7 @@ def build(root: Path) -> dict[str, list[Path]]:
 
 
 def face(key: int) -> Image.Image:
-    """Return a drawn face, RGB of 64 px."""
+    """Return a synthetic face, RGB of 64 px."""
     return Image.fromarray(draw_face(3, key, SIDE, grayscale=False).image)
 
 

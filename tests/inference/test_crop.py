@@ -67,7 +67,7 @@ def test_the_detector_tells_the_crop():
     assert crop_rule(WholeImage(), "landmarks") == CropRule(), "it is cropped already"
 
 
-def test_the_landmark_rule_is_that_of_the_authors_for_drawn_faces():
+def test_the_landmark_rule_is_that_of_the_authors_for_synthetic_faces():
     errors = []
     for i in range(40):
         face = draw_scene(8, i, 400, expression="neutral")[1][0]

@@ -1,8 +1,8 @@
 """Procedural expressive faces: images whose labels and landmarks are right by construction.
 
 An expression is a distribution of facial actions (after the Facial Action Coding System, FACS); the actions
-move the 68 landmarks of a random person, and :mod:`src.data.faces.drawing` paints a face around them. A
-image depends on its `(seed, index)` alone, whatever the process and the order in which images are drawn.
+move the 68 landmarks of a random person, and :mod:`src.data.faces.drawing` paints a face around them. An
+image depends on its `(seed, index)` alone, whatever the process and the order in which images are generated.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from src.data.faces.parts import Array, Look, as_color
 from src.data.faces.photography import draw_background, occlude, photograph
 
 MIN_SIZE: Final = 16  # pixels: under it nothing of an expression is left
-MIN_CANVAS: Final = 128  # pixels: smaller images are drawn at a multiple of their size, then reduced
+MIN_CANVAS: Final = 128  # pixels: smaller images are painted at a multiple of their size, then reduced
 # The square that a frontal face detector boxes, in face units: measured with OpenCV's Haar cascade.
 BOX_CENTER_Y: Final = 0.13
 BOX_HALF: Final = 1.2
@@ -99,7 +99,7 @@ def _sample_light(rng: Generator) -> Light:
     return Light((x / norm, y / norm, 1.0 / norm), ambient=rng.uniform(0.35, 0.7))
 
 
-class _Drawn(NamedTuple):
+class _PaintedFace(NamedTuple):
     """A face painted on a canvas; landmarks (68, 2) and box (2, 2: low and high corner) in canvas pixels."""
 
     expression: str
@@ -115,10 +115,10 @@ class _Drawn(NamedTuple):
         return Face(image, self.expression, *self.affect, landmarks, box)
 
 
-def _draw_person(rng: Generator, canvas: Image, pose: Pose, expression: str | None, occluded: float) -> _Drawn:
+def _draw_person(rng: Generator, canvas: Image, pose: Pose, expression: str | None, occluded: float) -> _PaintedFace:
     """Paint a random person, who is the same whatever the expression."""
-    drawn = EXPRESSIONS[rng.integers(len(EXPRESSIONS))]
-    expression = expression or drawn
+    sampled = EXPRESSIONS[rng.integers(len(EXPRESSIONS))]
+    expression = expression or sampled
     person = Proportions(*rng.uniform(NARROWEST, WIDEST).tolist())
     look, light = _sample_look(rng), _sample_light(rng)
     actions, affect = sample_actions(rng, expression)
@@ -129,7 +129,7 @@ def _draw_person(rng: Generator, canvas: Image, pose: Pose, expression: str | No
         occlude(rng, canvas, look)
     pixels = pose.project(np.concatenate([landmarks, [[0.0, BOX_CENTER_Y]]]))
     half = BOX_HALF * pose.scale
-    return _Drawn(expression, affect, pixels[:68], np.array([pixels[68] - half, pixels[68] + half]))
+    return _PaintedFace(expression, affect, pixels[:68], np.array([pixels[68] - half, pixels[68] + half]))
 
 
 def _sample_pose(rng: Generator, center: Sequence[float], scale: float, spread: Sequence[float]) -> Pose:
@@ -177,8 +177,8 @@ def draw_face(seed: int, index: int, size: int = 64, *, expression: str | None =
     center = side * (0.5 + rng.normal(0.0, CROP_SHIFT, 2)) - 0.5
     pose = _sample_pose(rng, center.tolist(), scale, CROP_TURN)
     canvas = draw_background(rng, side)
-    drawn = _draw_person(rng, canvas, pose, expression, OCCLUDED)
-    return drawn.to_face(photograph(rng, canvas, size, 1.0, grayscale), factor)
+    face = _draw_person(rng, canvas, pose, expression, OCCLUDED)
+    return face.to_face(photograph(rng, canvas, size, 1.0, grayscale), factor)
 
 
 def _cells(count: int, side: int) -> list[tuple[Array, float]]:
@@ -226,11 +226,11 @@ def draw_scene(
     factor = math.ceil(MIN_CANVAS / size)
     side = factor * size
     canvas = draw_background(rng, side)
-    drawn = []
+    painted = []
     for middle, cell in _cells(faces, side):
         width = cell * rng.uniform(*FACE_IN_CELL)
         center = middle + 0.5 * (cell - width) * rng.uniform(-0.6, 0.6, 2)
         pose = _sample_pose(rng, center.tolist(), 0.5 * width / BOX_HALF, SCENE_TURN)
-        drawn.append(_draw_person(rng, canvas, pose, expression, occluded=0.0))
+        painted.append(_draw_person(rng, canvas, pose, expression, occluded=0.0))
     image = photograph(rng, canvas, size, SCENE_WEAR, grayscale)
-    return image, [face.to_face(image, factor) for face in drawn]
+    return image, [face.to_face(image, factor) for face in painted]

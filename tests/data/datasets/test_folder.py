@@ -206,7 +206,7 @@ def test_names_of_any_kind_survive_in_the_store(tmp_path: Path) -> None:
     assert sorted(ids.tolist()) == sorted(f"train/happy/{name}" for name in names)
 
 
-def test_gray_copies_match_byte_for_byte(tmp_path: Path) -> None:
+def test_gray_duplicates_match_byte_for_byte(tmp_path: Path) -> None:
     gray = pixels(1, 48, gray=True)
     write(tmp_path / "mine" / "train" / "happy" / "gray.png", encoded(gray))
     write(tmp_path / "mine" / "train" / "happy" / "color.bmp", encoded(np.stack([gray] * 3, axis=-1), "BMP"))

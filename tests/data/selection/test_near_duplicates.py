@@ -119,7 +119,7 @@ def test_different_faces_are_no_near_duplicates(tmp_path: Path, faces: list[Imag
 
 
 @pytest.mark.parametrize("change", ["brightness", "contrast", "jpeg", "noise", "size", "color"])
-def test_changed_copies_are_near_duplicates(tmp_path: Path, faces: list[Image], change: str) -> None:
+def test_changed_images_are_near_duplicates(tmp_path: Path, faces: list[Image], change: str) -> None:
     rng = np.random.default_rng(0)
     changes = {
         "brightness": lambda face: _brighter(face, 12),
@@ -176,12 +176,12 @@ def test_frames_of_one_clip_are_not_held_against_each_other(tmp_path: Path, face
     assert find_near_duplicates(prints, np.array([0, 0, 1, 2])).pairs.tolist() == [[2, 3]]
 
 
-def test_exact_copies_are_no_near_duplicates(tmp_path: Path, faces: list[Image]) -> None:
+def test_exact_duplicates_are_no_near_duplicates(tmp_path: Path, faces: list[Image]) -> None:
     copy = _brighter(faces[0], 9)
     assert _near_rows(tmp_path / "store", [faces[1], faces[0], faces[0], copy, faces[0], copy]) == {(1, 3)}
 
 
-def test_thousands_of_constant_images_and_copies_are_no_trouble(tmp_path: Path, faces: list[Image]) -> None:
+def test_thousands_of_constant_images_and_duplicates_are_no_trouble(tmp_path: Path, faces: list[Image]) -> None:
     blanks = [np.full((48, 48), value % 256, np.uint8) for value in range(3000)]
     store = _store(tmp_path / "store", [*blanks, *([faces[0]] * 3000), _brighter(faces[0], 5)])
     start = time.process_time()
