@@ -18,11 +18,11 @@ Answer = dict[str, Any]
 
 
 def add_api(analyst: Analyst, model: gr.Dropdown, queue: dict[str, Any]) -> None:
-    """Add the endpoints to the page that is being built; nothing of them is seen on it.
+    """Add the endpoints to the demo that is being built; nothing of them is seen in it.
 
     Args:
         analyst: What predicts.
-        model: The page's choice of a model, whose first one is the default.
+        model: The demo's choice of a model, whose first one is the default.
         queue: In which queue they wait, as options of Gradio's events.
     """
     upload = gr.File(label="File", visible=False)
