@@ -82,7 +82,7 @@ class StoreDataset(Dataset[Batch]):
             store: The images.
             rows: Rows to serve, (N,).
             labels: Their class indices in the model's order, (N,); -1 where there is none.
-            image_size: Side of the images served.
+            image_size: Size of the images served, in pixels.
             grayscale: Whether to remove colors; the images keep three equal channels.
             transform: Augmentation; with it, indices are (index, epoch) pairs.
             targets: Class probabilities in the model's order, (N, n_classes), if there are any.

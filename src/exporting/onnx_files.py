@@ -44,9 +44,9 @@ HALF_LIMIT = 65504 / 4
 
 def export_fp32(model: DeployedModel) -> onnx.ModelProto:
     """Return the network as an ONNX graph in single precision, with dynamic batch size."""
-    side = model.spec.image_size
+    size = model.spec.image_size
     # Two images: a batch of one would become a constant.
-    example = torch.zeros(2, 3, side, side, dtype=torch.uint8)
+    example = torch.zeros(2, 3, size, size, dtype=torch.uint8)
     with _quiet():
         program = torch.onnx.export(
             model,

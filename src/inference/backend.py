@@ -84,7 +84,7 @@ class Backend(Protocol):
 
     Attributes:
         class_names: Classes in the order of the probabilities.
-        image_size: Side S of the crops in pixels.
+        image_size: Size S of the crops in pixels.
         grayscale: Whether the model expects crops without colors (still three channels).
         crop: Which square of a face the crops show: a name of `src.models.crops.CROPS`.
         outputs: Trained outputs, of `expression`, `valence_arousal`, `landmarks`.
