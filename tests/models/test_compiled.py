@@ -113,12 +113,12 @@ def test_the_real_compiler_agrees(model, tmp_path, precision, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.skipif("FER2013_PATH" not in os.environ, reason="FER2013_PATH is not set")
-@pytest.mark.parametrize(("image_size", "n"), [(64, 3589), (256, 64)])
-def test_it_agrees_with_float32_on_real_images(tmp_path, data_dir, image_size, n):
+@pytest.mark.parametrize(("side", "n"), [(64, 3589), (256, 64)])
+def test_it_agrees_with_float32_on_real_images(tmp_path, data_dir, side, n):
     """What PublicTest's images are taken for, in float32 and, compiled, in bf16."""
     options = ["data=fer2013", f"data.path={os.environ['FER2013_PATH']}", f"data_dir={data_dir}"]
     cfg = compose_config("eval", *options, f"run_dir={tmp_path}")
-    data = build_data(cfg, transform={"name": "none"}, image_size=image_size, grayscale=True)
+    data = build_data(cfg, transform={"name": "none"}, image_size=side, grayscale=True)
     torch.set_num_threads(2)
     model = build_from_weights(load_weights(ROOT / "pretrained" / "emonet_fer.safetensors")).eval()
     data.serve_classes(model.spec.class_names)
@@ -132,8 +132,8 @@ def test_it_agrees_with_float32_on_real_images(tmp_path, data_dir, image_size, n
     expected = logits("32-true")
     job = {
         "n_images": n,
-        "image_size": image_size,
-        "batch_size": 64 if image_size == 64 else 16,
+        "image_size": side,
+        "batch_size": 64 if side == 64 else 16,
         "precision": "bf16-mixed",
     }
     compile_for_prediction(model, True, **job, cache=tmp_path)
@@ -141,7 +141,7 @@ def test_it_agrees_with_float32_on_real_images(tmp_path, data_dir, image_size, n
     error = float((found - expected).abs().max() / (expected.max() - expected.min()))
     agreement = float((found.argmax(1) == expected.argmax(1)).float().mean())
     ours, theirs = ((x.argmax(1).numpy() == labels[:n]).mean() for x in (found, expected))
-    print(f"{image_size} px: largest error {error:.4f}, agreement {agreement:.4f}, accuracy {ours:.4f}, {theirs:.4f}")
+    print(f"{side} px: largest error {error:.4f}, agreement {agreement:.4f}, accuracy {ours:.4f}, {theirs:.4f}")
     assert error <= 0.02
     if n == len(rows):
         assert agreement >= 0.995
