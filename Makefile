@@ -77,7 +77,7 @@ types: $(STAMP) ## Check types
 unit: $(STAMP) ## Run the tests, a worker a core
 	$(PY) -m pytest --numprocesses=auto --dist=loadfile
 
-test-browser: $(STAMP) ## Test the page in a headless Chromium; installs Debian's, which takes root, if there is none
+test-browser: $(STAMP) ## Test the demo in a headless Chromium; installs Debian's, which takes root, if there is none
 	@command -v chromium >/dev/null || \
 		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; }
 	$(PY) -m pytest -m browser

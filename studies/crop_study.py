@@ -83,7 +83,7 @@ class Study:
         }
 
     def right(self, crops: Sequence[Image], labels: Sequence[int]) -> NDArray[np.bool_]:
-        """Return which crops are predicted as labelled."""
+        """Return which crops are predicted as labeled."""
         at_once = [to_tensor(list(crops[i : i + 64])) for i in range(0, len(crops), 64)]
         classes = [int(k) for images in at_once for k in self.backend(images).probabilities.argmax(dim=1)]
         return np.asarray(np.array(classes) == np.array(labels))

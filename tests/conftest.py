@@ -80,7 +80,7 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Caches shared by all tests: the faces are drawn once."""
+    """Caches shared by all tests: the synthetic faces are made once."""
     folder = shared_folder(tmp_path_factory) / "data"
     folder.mkdir(exist_ok=True)
     return folder
@@ -111,7 +111,7 @@ def _train(run_dir: Path, data_dir: Path, *options: str) -> Path:
 @pytest.fixture(scope="session")
 def synthetic_run(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
     """The run directory of a small EmoNet that tells synthetic faces apart. It takes a minute: for slow tests."""
-    return _train(shared_folder(tmp_path_factory) / "drawn", data_dir, "data.n_train=1200", "trainer.max_epochs=12")
+    return _train(shared_folder(tmp_path_factory) / "synthetic", data_dir, "data.n_train=1200", "trainer.max_epochs=12")
 
 
 @pytest.fixture(scope="session")

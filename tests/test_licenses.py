@@ -156,7 +156,7 @@ def test_released_weights_and_their_card_say_it(released, chain):
 
 
 def test_releasing_them_is_warned_of(tuned, scratch, tmp_path, caplog):
-    with caplog.at_level(logging.WARNING, logger="src.releasing"):
+    with caplog.at_level(logging.WARNING, logger="src.engine.release"):
         for name, run_dir in (("free", scratch), ("bound", tuned)):
             options = [f"ckpt_path={run_dir}", f"name={name}", f"folder={tmp_path}", f"run_dir={tmp_path}"]
             release(compose_config("release", *options))

@@ -26,7 +26,7 @@ from nbclient import NotebookClient
 from PIL import Image
 
 from src.data.faces.generator import draw_scene
-from src.inference.pictures import as_frame
+from src.inference.image_input import as_frame
 from src.utils.paths import ROOT
 from src.utils.precision import resolve_precision
 from tests.helpers.documented import check_command, commands, split_lines

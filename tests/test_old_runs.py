@@ -149,7 +149,7 @@ def test_an_old_sweep_has_finished(home):
 
 
 def test_a_broken_off_job_of_an_old_sweep_says_why_it_cannot_go_on(home):
-    """Synthetic faces are drawn otherwise today: the job may not go on with other data as if nothing had happened."""
+    """Synthetic faces are generated otherwise today: the job may not go on with other data in silence."""
     job = home / "sweep" / "1_seed-1"
     write_json(job / "status.json", {"state": "running"})
     (job / "metrics.json").unlink()

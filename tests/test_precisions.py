@@ -122,7 +122,7 @@ def test_exporting(run, precision, tmp_path, data_dir):
     assert all(math.isfinite(difference) for difference in row.differences.values())
 
 
-def test_the_page(run, precision, tmp_path):
+def test_the_demo(run, precision, tmp_path):
     analyst = Analyst(ModelShelf([str(run)], detector="none"), tmp_path, max_seconds=1)
     view = analyst.frame(draw_face(1, 0, 96).image, run.name, Overlay(heat=True))
     assert "1 face." in view.notice

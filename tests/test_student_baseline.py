@@ -32,9 +32,9 @@ def sources(tmp_path_factory):
     for usage, (split, n) in USAGES.items():
         for i in range(n):
             label = KAGGLE[i % 7]
-            grey = draw_face(3, number, 48, grayscale=True).image[..., 0]
-            rows.append(f"{KAGGLE.index(label)},{text(grey.ravel())},{usage}")
-            jpeg = cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
+            gray = draw_face(3, number, 48, grayscale=True).image[..., 0]
+            rows.append(f"{KAGGLE.index(label)},{text(gray.ravel())},{usage}")
+            jpeg = cv2.imencode(".jpg", gray, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
             write(root / "MMAFEDB" / split / label / f"fer_{number}.jpg", jpeg)
             color = draw_face(4, number, 60).image
             write(root / "MMAFEDB" / split / label / f"expw_{number}.png", encoded(color))
@@ -114,7 +114,7 @@ def test_with_all_its_defects(sources, tmp_path, data_dir):
     assert all(equal for key, equal in after.items() if "running" in key)
     assert not after["head.classify.weight"]
 
-    # Whoever tests the model normalises as it was trained.
+    # Whoever tests the model normalizes as it was trained.
     own = [f"ckpt_path={tmp_path / 'run'}", "data=combined", "data.dedup=false", parts(sources)]
     common = ["trainer=cpu", "trainer.enable_progress_bar=false", f"run_dir={tmp_path}", f"data_dir={data_dir}"]
     tested = evaluate(compose_config("eval", *common, "trainer.precision=32", *own))

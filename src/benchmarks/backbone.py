@@ -19,7 +19,7 @@ from src.utils.cpu_precision import autocast
 from src.utils.precision import native_bf16
 
 SUITE = "backbone"
-SIDE, BATCH = 256, 8
+IMAGE_SIZE, BATCH = 256, 8
 BASELINE = "eager float32, NCHW"
 
 
@@ -32,7 +32,7 @@ def backbone_suite(cfg: DictConfig) -> list[Row]:
     weights = load_weights(find_checkpoint(str(cfg.backbone.weights), argument="backbone.weights"))
     model = build_from_weights(weights).eval()
     plain = copy.deepcopy(model).to(memory_format=torch.contiguous_format)
-    images = torch.rand(BATCH, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    images = torch.rand(BATCH, 3, IMAGE_SIZE, IMAGE_SIZE, generator=torch.Generator().manual_seed(0))
     channels_last = images.to(memory_format=torch.channels_last)
     tasks = {
         BASELINE: _prediction(plain, images, "32-true"),
@@ -50,7 +50,7 @@ def backbone_suite(cfg: DictConfig) -> list[Row]:
                 compiled,
                 "auto",
                 n_images=10**9,
-                image_size=SIDE,
+                image_size=IMAGE_SIZE,
                 batch_size=BATCH,
                 precision=precision,
                 cache=Path(folder),
@@ -59,9 +59,9 @@ def backbone_suite(cfg: DictConfig) -> list[Row]:
                 name = f"compiled {kind}"
                 tasks[name] = _prediction(compiled, channels_last, precision)
                 notes[name] = f"after {seconds:.0f} s of compiling"
-        named = {f"{BATCH} images at {SIDE} px, {name}": task for name, task in tasks.items()}
-        notes = {f"{BATCH} images at {SIDE} px, {name}": note for name, note in notes.items()}
-        baseline = f"{BATCH} images at {SIDE} px, {BASELINE}"
+        named = {f"{BATCH} images at {IMAGE_SIZE} px, {name}": task for name, task in tasks.items()}
+        notes = {f"{BATCH} images at {IMAGE_SIZE} px, {name}": note for name, note in notes.items()}
+        baseline = f"{BATCH} images at {IMAGE_SIZE} px, {BASELINE}"
         return against(SUITE, baseline, time_rounds(named, cfg.rounds), notes)
 
 

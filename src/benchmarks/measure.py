@@ -147,7 +147,7 @@ def terminal_table(rows: list[Row]) -> Table:
 
 
 def to_dict(rows: list[Row]) -> dict[str, Any]:
-    """Return machine and rows, JSON-serialisable."""
+    """Return machine and rows, JSON-serializable."""
     return {"machine": machine(), "rows": [asdict(r) for r in rows]}
 
 

@@ -27,11 +27,11 @@ from src.models.weights import save_safetensors
 from src.utils.paths import ROOT
 
 SUITE = "predict"
-SIDES = (256, 64)
+IMAGE_SIZES = (256, 64)
 N_CROPS = 32
 # Lengths of the videos whose memory is compared.
 N_FRAMES = (1_000, 10_000)
-FRAME_SIDE = 128
+FRAME_SIZE = 128
 # Predicts, then prints its largest resident memory.
 PROBE = """
 import runpy
@@ -48,17 +48,17 @@ def predict_suite(cfg: DictConfig) -> list[Row]:
     Args:
         cfg: Configuration of `conf/benchmark.yaml`.
     """
-    return [*backend_rows(cfg.rounds), *(_crops(side, cfg.rounds) for side in SIDES), *_memory()]
+    return [*backend_rows(cfg.rounds), *(_crops(image_size, cfg.rounds) for image_size in IMAGE_SIZES), *_memory()]
 
 
-def _crops(side: int, rounds: int) -> Row:
+def _crops(image_size: int, rounds: int) -> Row:
     """Predict crops as `src.predict` does, and as the demo of EmoNet's authors: one at a time, in float32."""
-    images = to_tensor([draw_face(0, i, side).image for i in range(N_CROPS)])
-    ours = TorchBackend(_classifier(256, side, n_hourglass=2))
+    images = to_tensor([draw_face(0, i, image_size).image for i in range(N_CROPS)])
+    ours = TorchBackend(_classifier(256, image_size, n_hourglass=2))
     plain = EmoNet(8).eval()
     row = compare(
         SUITE,
-        f"{N_CROPS} crops of {side} px, in a batch",
+        f"{N_CROPS} crops of {image_size} px, in a batch",
         lambda: ours(images),
         "one by one in float32",
         _one_by_one(plain, images),
@@ -84,7 +84,7 @@ def _memory() -> list[Row]:
         folder = Path(name)
         save_safetensors(_classifier(16, 64, n_hourglass=1), folder / "model.safetensors")
         for n in N_FRAMES:
-            film = draw_film(folder / f"film_{n}", n, FRAME_SIDE, FRAME_SIDE)
+            film = draw_film(folder / f"film_{n}", n, FRAME_SIZE, FRAME_SIZE)
             seconds, peak = _predict(film, folder / "model.safetensors", folder / f"run_{n}")
             note = "this system does not say how much memory it took" if peak is None else f"peak memory {peak:.0f} MiB"
             if peak and shortest:
@@ -105,13 +105,13 @@ def _predict(film: Path, weights: Path, run_dir: Path) -> tuple[float, float | N
     return time.perf_counter() - start, None if peak == "None" else float(peak)
 
 
-def _classifier(width: int, side: int, n_hourglass: int) -> ExpressionClassifier:
+def _classifier(width: int, image_size: int, n_hourglass: int) -> ExpressionClassifier:
     """Return EmoNet with its own head and fresh weights, which take as long as trained ones."""
     spec = ModelSpec(
         backbone={"name": "emonet_scratch", "width": width, "n_hourglass": n_hourglass, "n_blocks": 4},
         head={"name": "emonet", "tap": "pooled", "valence_arousal": True},
         class_names=("neutral", "happy", "sad", "surprise", "fear", "disgust", "angry", "contempt"),
-        image_size=side,
+        image_size=image_size,
         grayscale=False,
         crop="fer2013",
         outputs=("expression", "valence_arousal"),

@@ -82,6 +82,6 @@ class MistakesTable(EvaluationTableWriter):
             if logger.takes_images or not table.shows_people:
                 row = dict(zip(table.ids, table.rows.tolist(), strict=True))
                 images = [wandb.Image(table.store.image(row[name])) for name in mistakes["id"]]
-                shown = mistakes.assign(picture=images)
+                shown = mistakes.assign(image=images)
             logger.log_metrics({f"{table.split}/mistakes": wandb.Table(dataframe=shown)})
         return {}

@@ -67,7 +67,7 @@ def run_job(cfg: DictConfig, job: str, extras: Sequence[str] = ()) -> float | No
         extras: Extras of `pyproject.toml` that it needs.
 
     Returns:
-        The job's value, if it is a number other than NaN: the metric that sweepers optimise.
+        The job's value, if it is a number other than NaN: the metric that sweepers optimize.
 
     Raises:
         SystemExit: In a single run, if the job failed or was interrupted.

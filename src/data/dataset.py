@@ -27,7 +27,7 @@ class Inputs(TypedDict, total=False):
             where features are served.
         features: What a frozen backbone makes of the images at the head's tap, in half precision, (B, C, H, W) or
             (B, C); absent where images are served.
-        landmarks: x and y of the 68 iBUG points in pixels of `image`, 0 being the centre of the first one,
+        landmarks: x and y of the 68 iBUG points in pixels of `image`, 0 being the center of the first one,
             (B, 68, 2), NaN where missing; absent without `image` and if the store has none. They follow the
             augmentation of an image and may lie outside it. In a mixture they are those of the larger part.
     """
@@ -82,7 +82,7 @@ class StoreDataset(Dataset[Batch]):
             store: The images.
             rows: Rows to serve, (N,).
             labels: Their class indices in the model's order, (N,); -1 where there is none.
-            image_size: Side of the images served.
+            image_size: Size of the images served, in pixels.
             grayscale: Whether to remove colors; the images keep three equal channels.
             transform: Augmentation; with it, indices are (index, epoch) pairs.
             targets: Class probabilities in the model's order, (N, n_classes), if there are any.
@@ -140,7 +140,7 @@ class StoreDataset(Dataset[Batch]):
         if self.store.landmarks is None:
             return None
         sizes = np.array([self.store.image(row).shape[1::-1] for row in rows], dtype=np.float32)
-        # As in OpenCV, the edges of the image stay the edges: the centre of the first pixel moves.
+        # As in OpenCV, the edges of the image stay the edges: the center of the first pixel moves.
         scale = self.image_size / sizes[:, None]
         return np.asarray((self.store.landmarks[rows] + 0.5) * scale - 0.5, dtype=np.float32)
 

@@ -153,7 +153,7 @@ class ImageTransform:
 
         Args:
             image: uint8 RGB, (H, W, 3).
-            landmarks: x and y of the 68 iBUG points in pixels, 0 being the centre of the first one, (68, 2); NaN
+            landmarks: x and y of the 68 iBUG points in pixels, 0 being the center of the first one, (68, 2); NaN
                 where missing.
             epoch: Epoch, from 0.
             index: Number of the image in its data set.

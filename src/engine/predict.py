@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 def predict(cfg: DictConfig) -> None:
     """Predict `input=`, and write tables and annotated images and videos into the run directory.
 
-    A share of it, if `shard=` is given, see `src.engine.predict_shard`.
+    A shard of it, if `shard=` is given, see `src.engine.predict_shard`.
 
     Args:
         cfg: Configuration of `conf/predict.yaml`.

@@ -1,4 +1,4 @@
-"""One share of a large input, part by part: what a killed job has finished is not predicted again."""
+"""One shard of a large input, part by part: what a killed job has finished is not predicted again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from src.engine.prediction_job import UNREAD, PredictionJob, people_writer
 from src.inference.onnx_backend import OnnxBackend
 from src.inference.parts import OTHER_FOLDER, Parts
 from src.inference.predictor import DEFAULT_WEIGHTS, EmotionPredictor
-from src.inference.sources import Given, Share, Source, find_sources
+from src.inference.sources import Given, Shard, Source, find_sources
 from src.inference.tables import PredictionTable, open_text
 from src.runs import layout
 from src.runs.layout import find_checkpoint
@@ -45,11 +45,11 @@ def check_shard(cfg: DictConfig, given: Given) -> None:
         )
     if cfg.annotate:
         raise ConfigError("annotate=true draws every image, which shards do not; add annotate=false.")
-    next(find_sources(given, cfg.network, Share(0, 1)))
+    next(find_sources(given, cfg.network, Shard(0, 1)))
 
 
 def predict_shard(cfg: DictConfig, given: Given, predictor: EmotionPredictor) -> None:
-    """Predict the share `shard=` of an input, and write its parts into `parts_dir`.
+    """Predict the shard of an input that `shard=` names, and write its parts into `parts_dir`.
 
     Args:
         cfg: Configuration of `conf/predict.yaml`.
@@ -57,17 +57,17 @@ def predict_shard(cfg: DictConfig, given: Given, predictor: EmotionPredictor) ->
         predictor: The model.
 
     Raises:
-        ConfigError: If the parts that are there are of other options or another input, or more of the share than
+        ConfigError: If the parts that are there are of other options or another input, or more of the shard than
             `max_bad` could not be read.
     """
-    share = Share(cfg.shard, cfg.n_shards)
-    parts = Parts(Path(cfg.parts_dir), share, cfg.table)
+    shard = Shard(cfg.shard, cfg.n_shards)
+    parts = Parts(Path(cfg.parts_dir), shard, cfg.table)
     with parts.held():
         parts.claim(_description(cfg, given, predictor))
-        count = _Shard(cfg, parts, predictor).run(find_sources(given, cfg.network, share))
+        count = _ShardJob(cfg, parts, predictor).run(find_sources(given, cfg.network, shard))
     log.info(
         "Shard %d of %d: %d items, %d of them predicted now, %d faces, %d not read. Parts: %s",
-        *(share.index, share.count, count.items, count.new, count.faces, count.bad, cfg.parts_dir),
+        *(shard.index, shard.count, count.items, count.new, count.faces, count.bad, cfg.parts_dir),
     )
     if count.bad > cfg.max_bad * count.items:
         raise ConfigError(
@@ -96,7 +96,7 @@ def _description(cfg: DictConfig, given: Given, predictor: EmotionPredictor) -> 
 
 @dataclass
 class _Count:
-    """Items of a share: all, those predicted now, their faces, those not read, and one of these."""
+    """Items of a shard: all, those predicted now, their faces, those not read, and one of these."""
 
     items: int = 0
     new: int = 0
@@ -112,15 +112,15 @@ class _Count:
             self.example = source
 
 
-class _Shard:
-    """Walks through the sources of a share: passes over those of parts that are there, and predicts the others."""
+class _ShardJob:
+    """Walks through the sources of a shard: passes over those of parts that are there, and predicts the others."""
 
     def __init__(self, cfg: DictConfig, parts: Parts, predictor: EmotionPredictor) -> None:
         self.cfg, self.parts, self.predictor = cfg, parts, predictor
         self.count = _Count()
 
     def run(self, sources: Iterator[Source]) -> _Count:
-        """Finish the share."""
+        """Finish the shard."""
         for start in self.parts.starts():
             while self.count.items < start and self._predict(sources, start - self.count.items):
                 pass

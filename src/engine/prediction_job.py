@@ -22,9 +22,9 @@ from src.data.readers.images import UnreadableImage
 from src.data.readers.video import Part, UnreadableVideo, read_video, video_seconds
 from src.inference.annotation import Annotator
 from src.inference.camera import read_camera
+from src.inference.image_input import as_frame
 from src.inference.network import fetch_image, is_address, read_stream
 from src.inference.people import PERSON, People
-from src.inference.pictures import as_frame
 from src.inference.predictor import EmotionPredictor
 from src.inference.progress import Progress
 from src.inference.results import AFFECT, Prediction
@@ -53,7 +53,7 @@ class Item:
 
     Attributes:
         source: Its name.
-        kind: `picture`, `video` or `camera`.
+        kind: `picture` for an image, `video` or `camera`.
         status: `ok`, `no face`, `incomplete` (what could be read of a video was used) or `failed`.
         frames: Images that were read of it.
         faces: Faces that were found, in all frames.

@@ -61,7 +61,7 @@ class ResumePoint:
     Attributes:
         path: Its file.
         spec: Its model.
-        step: The optimiser's next step, counted from 0.
+        step: The optimizer's next step, counted from 0.
         epochs_to_end: Number of epochs at which training ends, where it has stopped early; None elsewhere.
     """
 

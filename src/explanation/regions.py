@@ -37,7 +37,7 @@ def region_map(points: NDArray[np.float32], size: int) -> NDArray[np.int64]:
     """Return which of `REGIONS` each pixel of a face belongs to, (size, size).
 
     Args:
-        points: x and y of the 68 points in pixels, 0 being the centre of the first one, (68, 2).
+        points: x and y of the 68 points in pixels, 0 being the center of the first one, (68, 2).
         size: Side of the image.
     """
     left, right = points[list(EYE_CORNERS)]

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 OPSET = 18
 CALIBRATION_BATCH = 16
 # Sums and concatenations stay in float: rounding them costs accuracy, and gains a tenth of the time.
-QUANTISED = ["Conv", "Gemm", "MatMul"]
+QUANTIZED = ["Conv", "Gemm", "MatMul"]
 # The stem, whose rounding spreads through all that follows, stays in float, too, and what makes the heat maps: where
 # they find landmarks they are peaks, and they gate the features. On PublicTest `emonet_fer` then agrees with itself on
 # 99.2 %, with heat maps of 8 bits on 89.6 %.
@@ -44,9 +44,9 @@ HALF_LIMIT = 65504 / 4
 
 def export_fp32(model: DeployedModel) -> onnx.ModelProto:
     """Return the network as an ONNX graph in single precision, with dynamic batch size."""
-    side = model.spec.image_size
+    size = model.spec.image_size
     # Two images: a batch of one would become a constant.
-    example = torch.zeros(2, 3, side, side, dtype=torch.uint8)
+    example = torch.zeros(2, 3, size, size, dtype=torch.uint8)
     with _quiet():
         program = torch.onnx.export(
             model,
@@ -102,7 +102,7 @@ def to_int8(graph: onnx.ModelProto, images: NDArray[np.uint8]) -> onnx.ModelProt
             quantized,
             _Images(images),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=QUANTISED,
+            op_types_to_quantize=QUANTIZED,
             per_channel=True,
             reduce_range=True,
             activation_type=QuantType.QUInt8,
@@ -198,7 +198,7 @@ def publish(source: Path, target: Path, notes: Mapping[str, str]) -> None:
 
 
 class _Images(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime is untyped
-    """Batches of images for the quantiser."""
+    """Batches of images for the quantizer."""
 
     def __init__(self, images: NDArray[np.uint8]) -> None:
         self._batches = (images[i : i + CALIBRATION_BATCH] for i in range(0, len(images), CALIBRATION_BATCH))

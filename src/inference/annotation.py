@@ -84,7 +84,7 @@ class _Place:
         return Box(box.x * s + self.left, box.y * s + self.top, box.width * s, box.height * s)
 
     def point(self, x: float, y: float) -> Point:
-        """Return where a point of the image lies, 0 being the centre of the first pixel of both."""
+        """Return where a point of the image lies, 0 being the center of the first pixel of both."""
         return (x + 0.5) * self.scale - 0.5 + self.left, (y + 0.5) * self.scale - 0.5 + self.top
 
     def cut(self, pixels: Image) -> Image:

@@ -47,7 +47,7 @@ class BackendOutput(NamedTuple):
         probabilities: Class probabilities, (B, n_classes).
         valence: (B,), trained towards [-1, 1].
         arousal: (B,), likewise.
-        landmarks: x and y of the 68 iBUG points in pixels of the S x S crop, 0 being the centre of the first one,
+        landmarks: x and y of the 68 iBUG points in pixels of the S x S crop, 0 being the center of the first one,
             (B, 68, 2).
     """
 
@@ -84,7 +84,7 @@ class Backend(Protocol):
 
     Attributes:
         class_names: Classes in the order of the probabilities.
-        image_size: Side S of the crops in pixels.
+        image_size: Size S of the crops in pixels.
         grayscale: Whether the model expects crops without colors (still three channels).
         crop: Which square of a face the crops show: a name of `src.models.crops.CROPS`.
         outputs: Trained outputs, of `expression`, `valence_arousal`, `landmarks`.

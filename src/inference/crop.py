@@ -23,7 +23,7 @@ class CropRule:
 
     Attributes:
         scale: Side of the crop over the longer side of the box.
-        shift: How far the centre of the crop is below that of the box, in longer sides of the box.
+        shift: How far the center of the crop is below that of the box, in longer sides of the box.
     """
 
     scale: float = 1.0
@@ -69,7 +69,7 @@ def crop_box(box: Box, rule: CropRule, roll: float = 0.0) -> Box:
     Args:
         box: The detector's box.
         rule: How the square follows from it.
-        roll: How far the face, and the square about its own centre, is turned clockwise, in degrees.
+        roll: How far the face, and the square about its own center, is turned clockwise, in degrees.
     """
     side = max(box.width, box.height)
     down = rule.shift * side
@@ -95,10 +95,10 @@ def roll_of(points: NDArray[np.float32] | None) -> float:
 
 
 def crop_to_image(box: Box, roll: float, size: int) -> NDArray[np.float64]:
-    """Return where the pixels of a crop are in its image, 0 being the centre of the first pixel of either.
+    """Return where the pixels of a crop are in its image, 0 being the center of the first pixel of either.
 
     Args:
-        box: Square of the crop, before it is turned about its centre.
+        box: Square of the crop, before it is turned about its center.
         roll: How far it is turned clockwise, in degrees.
         size: Side of the crop in pixels.
 
@@ -107,9 +107,9 @@ def crop_to_image(box: Box, roll: float, size: int) -> NDArray[np.float64]:
     """
     scale, angle = box.width / size, math.radians(roll)
     linear = scale * np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-    # As in OpenCV, the edges of the crop stay the edges: the centre of its first pixel moves.
-    centre = np.array([box.x + box.width / 2, box.y + box.height / 2]) - 0.5
-    return np.column_stack([linear, centre - linear @ np.full(2, (size - 1) / 2)])
+    # As in OpenCV, the edges of the crop stay the edges: the center of its first pixel moves.
+    center = np.array([box.x + box.width / 2, box.y + box.height / 2]) - 0.5
+    return np.column_stack([linear, center - linear @ np.full(2, (size - 1) / 2)])
 
 
 def cut(image: Image, box: Box, size: int, grayscale: bool, roll: float = 0.0) -> Image:
@@ -120,7 +120,7 @@ def cut(image: Image, box: Box, size: int, grayscale: bool, roll: float = 0.0) -
         box: Box; what lies outside the image repeats its edge.
         size: Side of the result in pixels.
         grayscale: Whether to remove the colors.
-        roll: How far the box is turned clockwise about its centre, in degrees.
+        roll: How far the box is turned clockwise about its center, in degrees.
 
     Returns:
         RGB crop, (size, size, 3).

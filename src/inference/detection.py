@@ -40,7 +40,7 @@ class Detection(NamedTuple):
         box: Its box in pixels of the image.
         score: The detector's confidence, or None.
         points: x and y of the right eye, the left eye, the nose and the right and left corner of the mouth, of the
-            person, in pixels of the image, 0 being the centre of the first one, (5, 2); None if the detector does not
+            person, in pixels of the image, 0 being the center of the first one, (5, 2); None if the detector does not
             tell.
     """
 

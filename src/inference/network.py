@@ -15,7 +15,7 @@ from src.data.readers.containers import DECODER, DEMUXERS, TIMEOUT
 from src.data.readers.frames import Frame
 from src.data.readers.images import UnreadableImage, read_limited
 from src.data.readers.video import DAMAGED, UnreadableVideo, decode
-from src.inference.pictures import as_frame
+from src.inference.image_input import as_frame
 from src.utils.errors import ConfigError
 from src.utils.signals import stop_requests
 

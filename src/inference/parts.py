@@ -13,7 +13,7 @@ from typing import Any
 from filelock import Timeout
 
 from src.data.readers.archives import DAMAGED
-from src.inference.sources import Share
+from src.inference.sources import Shard
 from src.runs import layout
 from src.utils.atomic_files import write_json
 from src.utils.errors import ConfigError
@@ -26,16 +26,16 @@ AGAIN = "Remove it: its part is then predicted again."
 
 @dataclass(frozen=True)
 class Parts:
-    """The parts of one share: a part is there if its items are, which are written last.
+    """The parts of one shard: a part is there if its items are, which are written last.
 
     Attributes:
-        folder: Folder of the parts of all shares.
-        share: Whose.
+        folder: Folder of the parts of all shards.
+        shard: Whose.
         kind: Format of the predictions.
     """
 
     folder: Path
-    share: Share
+    shard: Shard
     kind: str
 
     def path(self, table: str, start: int) -> Path:
@@ -43,14 +43,14 @@ class Parts:
 
         Args:
             table: Its folder, of `src.runs.layout`.
-            start: How many sources of the share come before it.
+            start: How many sources of the shard come before it.
         """
         suffix = self.kind if table == layout.PREDICTION_PARTS else "csv"
-        return self.folder / table / f"part-{self.share.index:05}-{start:09}.{suffix}"
+        return self.folder / table / f"part-{self.shard.index:05}-{start:09}.{suffix}"
 
     def starts(self) -> list[int]:
         """Return where the parts begin that are there."""
-        pattern = re.compile(rf"part-{self.share.index:05}-(\d+)\.csv")
+        pattern = re.compile(rf"part-{self.shard.index:05}-(\d+)\.csv")
         found = (pattern.fullmatch(path.name) for path in (self.folder / layout.ITEM_PARTS).glob("part-*.csv"))
         return sorted(int(match[1]) for match in found if match)
 
@@ -73,19 +73,19 @@ class Parts:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep other processes from writing the parts of this share within the block.
+        """Keep other processes from writing the parts of this shard within the block.
 
         Raises:
             ConfigError: If another one is.
         """
         for table in (layout.PREDICTION_PARTS, layout.ITEM_PARTS):
             (self.folder / table).mkdir(parents=True, exist_ok=True)
-        lock = new_lock(self.folder / layout.ITEM_PARTS / f".{self.share.index:05}.lock")
+        lock = new_lock(self.folder / layout.ITEM_PARTS / f".{self.shard.index:05}.lock")
         try:
             lock.acquire(blocking=False)
         except Timeout:
             raise ConfigError(
-                f"shard={self.share.index} of {self.folder} is being predicted by another process; wait for it."
+                f"shard={self.shard.index} of {self.folder} is being predicted by another process; wait for it."
             ) from None
         except OSError:  # the file system knows no locks
             pass
@@ -95,7 +95,7 @@ class Parts:
             lock.release()
 
     def claim(self, description: dict[str, Any]) -> None:
-        """Say what writes the parts of all shares.
+        """Say what writes the parts of all shards.
 
         Args:
             description: Everything that rows depend on, in plain values.

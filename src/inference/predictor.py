@@ -14,7 +14,7 @@ from src.inference.backend import Backend, BackendOutput, TorchBackend
 from src.inference.choice import load_backend
 from src.inference.crop import crop_box, crop_rule, crop_to_image, cut, roll_of, to_tensor
 from src.inference.detection import Detection, Detector, build_detector
-from src.inference.pictures import Picture, as_frame, is_picture
+from src.inference.image_input import ImageInput, as_frame, is_image
 from src.inference.quality import QualityLimits
 from src.inference.results import Box, FacePrediction, Image, Prediction, Predictions
 from src.inference.tracking import Tracker
@@ -124,29 +124,29 @@ class EmotionPredictor:
         return cls(hub.download(repo, revision=revision, name=filename).path, **options)
 
     @overload
-    def predict(self, pictures: Picture, *, bgr: bool = False) -> Prediction: ...  # type: ignore[overload-overlap]
+    def predict(self, images: ImageInput, *, bgr: bool = False) -> Prediction: ...  # type: ignore[overload-overlap]
 
     @overload
-    def predict(self, pictures: Iterable[Picture], *, bgr: bool = False) -> Predictions: ...
+    def predict(self, images: Iterable[ImageInput], *, bgr: bool = False) -> Predictions: ...
 
-    def predict(self, pictures: Picture | Iterable[Picture], *, bgr: bool = False) -> Prediction | Predictions:
-        """Predict a picture, or several at once.
+    def predict(self, images: ImageInput | Iterable[ImageInput], *, bgr: bool = False) -> Prediction | Predictions:
+        """Predict an image, or several at once.
 
         Args:
-            pictures: A picture, see `src.inference.pictures.as_frame`, or a list or generator of them.
+            images: An image, see `src.inference.image_input.as_frame`, or a list or generator of them.
             bgr: Whether the channels of arrays and tensors are OpenCV's, blue, green and red, not RGB.
 
         Raises:
-            UnreadableImage: If a file is none, or broken; the message is the reason.
-            ConfigError: If something is no picture.
+            UnreadableImage: If a file is no image, or broken; the message is the reason.
+            ConfigError: If something is no image.
         """
-        if not is_picture(pictures) and isinstance(pictures, Iterable):
-            return Predictions(self.predict_many(cast(Iterable[Picture], pictures), bgr=bgr))
-        return next(self.predict_many([cast(Picture, pictures)], bgr=bgr))
+        if not is_image(images) and isinstance(images, Iterable):
+            return Predictions(self.predict_many(cast(Iterable[ImageInput], images), bgr=bgr))
+        return next(self.predict_many([cast(ImageInput, images)], bgr=bgr))
 
-    def predict_many(self, pictures: Iterable[Picture], *, bgr: bool = False) -> Iterator[Prediction]:
-        """Predict pictures one after the other, in batches across them, at constant memory; see `predict`."""
-        return self._predict(as_frame(picture, bgr=bgr) for picture in pictures)
+    def predict_many(self, images: Iterable[ImageInput], *, bgr: bool = False) -> Iterator[Prediction]:
+        """Predict images one after the other, in batches across them, at constant memory; see `predict`."""
+        return self._predict(as_frame(image, bgr=bgr) for image in images)
 
     def track(self, frames: Iterable[Frame], *, smooth: bool = True, every_n: int = 1) -> Iterator[Prediction]:
         """Predict the frames of one video in their order, such as those of `src.data.readers.video.read_video`.

@@ -48,7 +48,7 @@ class FacePrediction:
         probabilities: Probability of each class, by name, in the model's order; they sum to 1.
         valence: Towards [-1, 1]; None if it is no trained output.
         arousal: Likewise.
-        landmarks: x and y of the 68 iBUG points in pixels of the image, 0 being the centre of the first one, (68, 2);
+        landmarks: x and y of the 68 iBUG points in pixels of the image, 0 being the center of the first one, (68, 2);
             None if they are no trained output.
         score: The detector's confidence, on a scale of its own; None if it gives none.
         points: x and y of the right eye, the left eye, the nose and the right and left corner of the mouth, of the
@@ -56,7 +56,7 @@ class FacePrediction:
         heat: How much each pixel of the crop speaks for the class, in [0, 1], (S, S); None unless asked for.
         track: Number of the person within a video from 1 up; None for an image.
         reasons: Why the prediction is not to be trusted, of `REASONS`; empty if it is.
-        roll: How far that square is turned about its centre, clockwise in degrees, as the face is.
+        roll: How far that square is turned about its center, clockwise in degrees, as the face is.
     """
 
     box: Box

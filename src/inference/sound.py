@@ -58,7 +58,7 @@ def _copy(video: Path, heard: InputContainer, whole: Path, start: float, end: fl
     """Write frames and sound, in the order of their times."""
     options = {"movflags": "faststart"} if whole.suffix == ".mp4" else {}
     with av.open(str(video)) as seen, av.open(str(whole), "w", options=options) as container:
-        picture = container.add_stream_from_template(seen.streams.video[0])
+        frames = container.add_stream_from_template(seen.streams.video[0])
         sound = cast(AudioStream, container.add_stream(CODECS[whole.suffix], rate=RATE))
         sound.layout = "stereo"
         packets = _sound(heard, sound, start, end)
@@ -71,7 +71,7 @@ def _copy(video: Path, heard: InputContainer, whole: Path, start: float, end: fl
             while waiting is not None and _seconds(waiting) <= _seconds(packet):
                 container.mux(waiting)
                 waiting = next(packets, None)
-            packet.stream = picture
+            packet.stream = frames
             container.mux(packet)
         for last in (waiting, *packets):
             if last is not None:

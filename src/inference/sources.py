@@ -48,11 +48,11 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Share:
-    """One of several shares of an input: a file's name in it alone says whose it is: others and it may come and go.
+class Shard:
+    """One of several shards of an input: a file's name in it says which one has it, so that files may come and go.
 
     Attributes:
-        index: Which share, from 0 up.
+        index: Which shard, from 0 up.
         count: How many there are.
     """
 
@@ -65,14 +65,14 @@ class Share:
         return int.from_bytes(digest, "big") % self.count == self.index
 
 
-def find_sources(given: Given, network: bool = False, share: Share | None = None) -> Iterator[Source]:
+def find_sources(given: Given, network: bool = False, shard: Shard | None = None) -> Iterator[Source]:
     """Yield what an input means, folders and globs in the order of their names.
 
     Args:
         given: An image, a folder (with its subfolders), a glob, an archive, a list of paths, a video, the number of a
             camera, an address, or a list of these.
         network: Whether addresses are allowed.
-        share: Which share of the files; then those of a folder come folder by folder, since a million would have to be
+        shard: Which shard of the files; then those of a folder come folder by folder, since a million would have to be
             kept in memory to be sorted. None for all.
 
     Raises:
@@ -82,22 +82,22 @@ def find_sources(given: Given, network: bool = False, share: Share | None = None
         if not given:
             raise ConfigError(f"input=[]; {EXPECTED}.")
         for one in given:
-            yield from find_sources(one, network, share)
+            yield from find_sources(one, network, shard)
         return
     text = str(given)
     path = Path(os.path.expanduser(text))
     if text.isdecimal() and not path.exists():
-        if share is not None:
+        if shard is not None:
             raise ConfigError(_endless(f"camera {text}"))
         yield Source("camera", f"camera {text}", int(text))
         return
     found = False
-    for name, member in _names(text, path, share is None):
+    for name, member in _names(text, path, shard is None):
         found = True
-        if share is not None and not share.has(name.removeprefix(str(path))):
+        if shard is not None and not shard.has(name.removeprefix(str(path))):
             continue
         source = _source(name, member, network)
-        if share is not None and source.kind == "stream":
+        if shard is not None and source.kind == "stream":
             raise ConfigError(_endless(name))
         yield source
     if not found:

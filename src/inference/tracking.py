@@ -36,7 +36,7 @@ class Track:
         number: From 1 up.
         box: Where the person was last.
         time: When, in seconds.
-        velocity: How the centre of the box moves, in pixels a second.
+        velocity: How the center of the box moves, in pixels a second.
         recent: Frame numbers and predictions of at most the last `len(WEIGHTS)` frames.
     """
 
@@ -55,7 +55,7 @@ class Track:
         """Follow the person to where it is found."""
         seconds = time - self.time
         if seconds > 0:
-            moved = [now - before for now, before in zip(_centre(box), _centre(self.box), strict=True)]
+            moved = [now - before for now, before in zip(_center(box), _center(self.box), strict=True)]
             x, y = (old + NEW_MOTION * (way / seconds - old) for old, way in zip(self.velocity, moved, strict=True))
             self.velocity = (x, y)
         self.box, self.time = box, time
@@ -134,18 +134,18 @@ def _nearness(face: Box, box: Box, room: float) -> float:
     small, large = sorted((face.width, box.width))
     if large >= MAX_GROWTH * small:  # a box of no width, too
         return 0.0
-    away = 2 * math.dist(_centre(face), _centre(box)) / (small + large)
+    away = 2 * math.dist(_center(face), _center(box)) / (small + large)
     return 1 - away / room if away < room else 0.0
 
 
-def _centre(box: Box) -> tuple[float, float]:
+def _center(box: Box) -> tuple[float, float]:
     return box.x + box.width / 2, box.y + box.height / 2
 
 
 def smoothed(recent: Iterable[tuple[int, FacePrediction]]) -> FacePrediction:
     """Return the last prediction of a track with the weighted mean of its recent probabilities, valence and arousal.
 
-    The weights are those of the frames' ages, renormalised over the frames in which the face was found.
+    The weights are those of the frames' ages, renormalized over the frames in which the face was found.
 
     Args:
         recent: Frame numbers and predictions in their order.

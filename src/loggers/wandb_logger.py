@@ -43,7 +43,7 @@ class Progress(TypedDict, total=False):
 class RunLogger(WandbLogger):
     """Lightning's logger, with steps that never go back and the best value of every validation and test metric.
 
-    wandb's own step is the optimiser's. What comes from before the last step, as from a test, whose trainer counts from
+    wandb's own step is the optimizer's. What comes from before the last step, as from a test, whose trainer counts from
     0, or from the epoch that a killed run repeats, goes to that step: see `moved_forward`.
 
     Attributes:

@@ -69,13 +69,13 @@ def label_fractions(confusion: ArrayLike) -> Array:
 
 def accuracy(confusion: Array) -> Array:
     """Return the fraction correct of confusion matrices (..., n_classes, n_classes), rows = labels."""
-    return np.asarray(_hits(confusion).sum(-1) / confusion.sum((-2, -1)))
+    return np.asarray(_correct(confusion).sum(-1) / confusion.sum((-2, -1)))
 
 
 def balanced_accuracy(confusion: Array) -> Array:
     """Return the mean recall over the classes with images."""
     support = confusion.sum(-1)
-    return _mean(_ratio(_hits(confusion), support), support > 0)
+    return _mean(_ratio(_correct(confusion), support), support > 0)
 
 
 def f1_macro(confusion: Array) -> Array:
@@ -90,8 +90,8 @@ def f1_weighted(confusion: Array) -> Array:
 
 
 def class_f1(confusion: Array) -> Array:
-    """Return the F1 of each class, (..., n_classes); 0 for one that is neither labelled nor predicted."""
-    return _ratio(2 * _hits(confusion), _total(confusion))
+    """Return the F1 of each class, (..., n_classes); 0 for one that is neither labeled nor predicted."""
+    return _ratio(2 * _correct(confusion), _total(confusion))
 
 
 METRICS: dict[str, Callable[[Array], Array]] = {
@@ -102,7 +102,7 @@ METRICS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-def _hits(confusion: Array) -> Array:
+def _correct(confusion: Array) -> Array:
     return np.diagonal(confusion, axis1=-2, axis2=-1)
 
 

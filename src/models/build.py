@@ -37,7 +37,7 @@ def new_spec(
         backbone: Configuration of `conf/backbone/`.
         head: Configuration of `conf/head/`.
         class_names: Classes in the order of the logits.
-        image_size: Side of the images.
+        image_size: Size of the images in pixels.
         grayscale: Whether all images are gray, unless the backbone says.
         **contract: The remaining fields of `ModelSpec`.
 

@@ -1,4 +1,4 @@
-"""The LightningModule: an EmoNet backbone, a head, a loss, an optimiser and the metrics of each epoch."""
+"""The LightningModule: an EmoNet backbone, a head, a loss, an optimizer and the metrics of each epoch."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class ExpressionClassifier(LightningModule):
             backbone: Backbone; its blocks after the head's tap are dropped.
             head: Head.
             loss: Loss of all outputs; None for a model that is not trained.
-            optimizer: Makes the optimiser from parameter groups.
+            optimizer: Makes the optimizer from parameter groups.
             scheduler: Makes the schedule, see `src.models.schedules`.
             freeze: Which part of the backbone is not trained: `all`, `fused`, `fan` or `none`.
             lr_multiplier: The backbone's learning rate is this many times the head's.
@@ -266,9 +266,9 @@ class ExpressionClassifier(LightningModule):
         return cast(Tensor, self.loss(prediction, batch))
 
     def configure_optimizers(self) -> Any:
-        """Return the optimiser and its schedule, for Lightning."""
+        """Return the optimizer and its schedule, for Lightning."""
         if self._optimizer is None or self._scheduler is None:
-            raise RuntimeError("this model was built without an optimiser: it can predict, not train.")
+            raise RuntimeError("this model was built without an optimizer: it can predict, not train.")
         optimizer = self._optimizer(self.parameter_groups())
         steps = self._steps_per_epoch()
         epochs = float(self.trainer.max_epochs or 1)

@@ -25,7 +25,7 @@ CompileChoice = bool | Literal["auto"]
 # Images of 256 px from which a full-size EmoNet (14 M parameters) is worth half a minute of compiling on two cores:
 # docs/performance.md. Fewer for float32, which gains more an image.
 WORTH_COMPILING = {True: 4000, False: 800}
-REFERENCE_SIDE, REFERENCE_PARAMETERS = 256, 14e6
+REFERENCE_IMAGE_SIZE, REFERENCE_PARAMETERS = 256, 14e6
 
 
 class CompiledBackbone:
@@ -92,7 +92,7 @@ def compile_for_prediction(
         model: Model on the CPU, which is set to evaluation mode.
         choice: true, false, or auto: where the job has enough images.
         n_images: Images to predict.
-        image_size: Their side.
+        image_size: Their size in pixels.
         batch_size: Images a batch.
         precision: Lightning's name of the precision.
         cache: Folder for the compiled code.
@@ -105,7 +105,7 @@ def compile_for_prediction(
     """
     bf16 = precision == "bf16-mixed"
     parameters = sum(p.numel() for p in model.backbone.parameters())
-    worth = n_images * (image_size / REFERENCE_SIDE) ** 2 * parameters / REFERENCE_PARAMETERS
+    worth = n_images * (image_size / REFERENCE_IMAGE_SIZE) ** 2 * parameters / REFERENCE_PARAMETERS
     if choice is False or (choice == "auto" and (worth < WORTH_COMPILING[bf16] or torch.cuda.is_available())):
         return None
     try:

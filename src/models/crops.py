@@ -8,7 +8,7 @@ from src.utils.errors import ConfigError
 CROPS = {
     "fer2013": "square about the face, from the forehead to the chin, as FER2013's detector cut it",
     "expw": "square about the face with a little more of the hair, as ExpW's boxes are",
-    "landmarks": "square of side (width + height) / 1.1 of the 68 landmarks' box, about its centre",
+    "landmarks": "square of side (width + height) / 1.1 of the 68 landmarks' box, about its center",
 }
 DEFAULT_CROP = "fer2013"
 

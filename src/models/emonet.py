@@ -26,8 +26,8 @@ EMOTION = ("conv1x1_input_emo_2", "emo_net_2", "emo_fc_2")
 # What each level of freezing leaves to be trained.
 TRAINED: dict[str, tuple[str, ...]] = {"all": (), "fused": EMOTION[1:], "fan": EMOTION}
 N_LANDMARKS = 68
-SIDE_MULTIPLE = 64
-# The stem divides the side by four; the four down-samplings of an hourglass then need a map of 16 or more.
+IMAGE_SIZE_MULTIPLE = 64
+# The stem divides the size by four; the four down-samplings of an hourglass then need a map of 16 or more.
 STEM_STRIDE = 4
 HEAD_WIDTH = 128
 
@@ -49,7 +49,7 @@ class EmoNetOutput(NamedTuple):
 
 
 class EmoNet(nn.Module):
-    """EmoNet for square RGB images in [0, 1] whose side is a multiple of 64.
+    """EmoNet for square RGB images in [0, 1] whose size is a multiple of 64.
 
     The default arguments give the published network (13.96 M parameters, 256 px). The state dict holds the published
     keys and no others.
@@ -168,7 +168,7 @@ class EmoNet(nn.Module):
         return self.after_fusion(fused, tap)
 
     def normalize_images(self, normalization: str) -> None:
-        """Let the network normalise its images first, see `src.models.normalization`; the published one does not."""
+        """Let the network normalize its images first, see `src.models.normalization`; the published one does not."""
         self.normalize = Normalization(normalization)
 
     @torch.no_grad()
@@ -193,7 +193,7 @@ class EmoNet(nn.Module):
         Raises:
             ConfigError: If the images' shape is wrong.
         """
-        check_side(x)
+        check_image_size(x)
         x = F.relu(self.bn1(self.conv1(self.normalize(x))))
         x = F.max_pool2d(self.conv2(x), 2)
         x = self.conv4(self.conv3(x))
@@ -275,22 +275,22 @@ def blocks_before(tap: Tap, n_blocks: int) -> int:
 
 
 def tap_side(tap: Tap, image_size: int, n_blocks: int = 4) -> int:
-    """Return the side of the map at a tap in pixels, for images of side `image_size` (1 for `pooled`)."""
+    """Return the side of the map at a tap in pixels, for images of size `image_size` (1 for `pooled`)."""
     if tap == "pooled":
         return 1
     return int(image_size // STEM_STRIDE // 2 ** blocks_before(tap, n_blocks))
 
 
-def check_side(x: Tensor) -> None:
+def check_image_size(x: Tensor) -> None:
     """Refuse images that are not (B, 3, S, S) with S a multiple of 64.
 
     Raises:
         ConfigError: If they are not.
     """
-    if x.ndim != 4 or x.shape[1] != 3 or x.shape[2] != x.shape[3] or x.shape[2] % SIDE_MULTIPLE or not x.shape[2]:
+    if x.ndim != 4 or x.shape[1] != 3 or x.shape[2] != x.shape[3] or x.shape[2] % IMAGE_SIZE_MULTIPLE or not x.shape[2]:
         raise ConfigError(
-            f"EmoNet got images of shape {tuple(x.shape)}; expected (batch, 3, side, side) with a side that is a "
-            f"multiple of {SIDE_MULTIPLE}: set data.image_size to 64, 128, 192 or 256."
+            f"EmoNet got images of shape {tuple(x.shape)}; expected (batch, 3, size, size) with a size that is a "
+            f"multiple of {IMAGE_SIZE_MULTIPLE}: set data.image_size to 64, 128, 192 or 256."
         )
 
 

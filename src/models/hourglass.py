@@ -48,7 +48,7 @@ class ConvBlock(nn.Module):
 
 
 class HourGlass(nn.Module):
-    """Stacked-hourglass module of ConvBlocks: max-pools `depth` times, comes back with nearest-neighbour upsampling."""
+    """Stacked-hourglass module of ConvBlocks: max-pools `depth` times, comes back with nearest-neighbor upsampling."""
 
     def __init__(self, channels: int, depth: int = HOURGLASS_DEPTH) -> None:
         """Create the module.

@@ -1,6 +1,6 @@
 """Facial landmarks and their heat maps.
 
-Points are x and y in pixels of a square image, 0 being the centre of the first pixel; the edges of a heat map are
+Points are x and y in pixels of a square image, 0 being the center of the first pixel; the edges of a heat map are
 those of the image, whose side is 4 times theirs.
 """
 
@@ -83,7 +83,7 @@ def start_heatmaps(backbone: EmoNet) -> None:
 def find_landmarks(heatmap: Tensor) -> Tensor:
     """Return the landmarks that heat maps show.
 
-    The peak's place between cells is where a Gaussian through the largest value and its two neighbours, in each
+    The peak's place between cells is where a Gaussian through the largest value and its two neighbors, in each
     direction, has its top (the idea of Zhang et al., CVPR 2020, in one dimension at a time).
 
     Args:

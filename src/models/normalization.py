@@ -32,5 +32,5 @@ class Normalization(nn.Module):
             self.register_buffer(key, tensor(values).view(3, 1, 1), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Normalise RGB images in [0, 1], (B, 3, H, W)."""
+        """Normalize RGB images in [0, 1], (B, 3, H, W)."""
         return (image - self.mean) / self.std

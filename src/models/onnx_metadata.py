@@ -26,7 +26,7 @@ OUTPUTS = {
     "valence": "valence, (batch,), trained towards [-1, 1]",
     "arousal": "arousal, (batch,), trained towards [-1, 1]",
     "heatmap": "landmark heat maps in iBUG order, (batch, 68, side / 4, side / 4)",
-    "landmarks": "x and y of the 68 iBUG points in pixels of the input, 0 being the first one's centre, (batch, 68, 2)",
+    "landmarks": "x and y of the 68 iBUG points in pixels of the input, 0 being the first one's center, (batch, 68, 2)",
 }
 
 

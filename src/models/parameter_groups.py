@@ -1,4 +1,4 @@
-"""Which parameters an optimiser trains, at which rate and with which weight decay."""
+"""Which parameters an optimizer trains, at which rate and with which weight decay."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def parameter_groups(
     Args:
         head: The head.
         backbone: The backbone; parameters that need no gradient are left out.
-        learning_rate: The head's learning rate; None for the optimiser's own.
+        learning_rate: The head's learning rate; None for the optimizer's own.
         lr_multiplier: The backbone's learning rate is this many times the head's.
 
     Returns:
-        Named groups, for a torch optimiser.
+        Named groups, for a torch optimizer.
     """
     groups: list[dict[str, Any]] = []
     for name, part, factor in (("head", head, 1.0), ("backbone", backbone, lr_multiplier)):

@@ -34,7 +34,7 @@ class Prediction(NamedTuple):
 
     @property
     def landmarks(self) -> Tensor | None:
-        """Points (x, y) in pixels of the images, 0 being the centre of the first one, (B, 68, 2), or None."""
+        """Points (x, y) in pixels of the images, 0 being the center of the first one, (B, 68, 2), or None."""
         return None if self.heatmap is None else find_landmarks(self.heatmap)
 
 

@@ -45,8 +45,8 @@ def cosine_restarts(
     It does not depend on the length of the run, so a run that goes on equals one that was long from the start.
 
     Args:
-        optimizer: The optimiser.
-        steps_per_epoch: Optimiser steps in an epoch.
+        optimizer: The optimizer.
+        steps_per_epoch: Optimizer steps in an epoch.
         max_epochs: Epochs of the run; a fraction where `trainer.max_steps` ends it.
         first_cycle: Length of the first cycle in epochs.
         cycle_multiplier: Each cycle is this many times as long as the one before.
@@ -69,15 +69,15 @@ def one_cycle(optimizer: Optimizer, *, steps_per_epoch: int, max_epochs: float, 
     """One cycle over the whole run (Smith and Topin, 2019): up to `optimizer.lr`, then down by cosine, every step.
 
     Args:
-        optimizer: The optimiser.
-        steps_per_epoch: Optimiser steps in an epoch.
+        optimizer: The optimizer.
+        steps_per_epoch: Optimizer steps in an epoch.
         max_epochs: Epochs of the run, the length of the cycle; a fraction where `trainer.max_steps` ends it.
         warmup: Fraction of the steps spent going up, in (0, 1).
     """
     if not 0 < warmup < 1:
         raise ConfigError(f"scheduler.warmup={warmup}; expected a fraction in (0, 1).")
     peaks = [group["lr"] for group in optimizer.param_groups]
-    # Cycling momentum would silently replace the optimiser's own.
+    # Cycling momentum would silently replace the optimizer's own.
     total = max(1, round(steps_per_epoch * max_epochs))
     return _per_step(_OneCycle(optimizer, peaks, total_steps=total, pct_start=warmup, cycle_momentum=False))
 
@@ -95,8 +95,8 @@ def plateau(
     """Multiply the learning rate by `factor` after `patience` epochs without progress.
 
     Args:
-        optimizer: The optimiser.
-        steps_per_epoch: Optimiser steps in an epoch.
+        optimizer: The optimizer.
+        steps_per_epoch: Optimizer steps in an epoch.
         max_epochs: Epochs of the run; a fraction where `trainer.max_steps` ends it.
         monitor: Validation metric to watch.
         mode: `max` or `min`: what progress is.

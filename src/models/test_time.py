@@ -18,7 +18,7 @@ def views(image: Tensor, mode: TestTimeAugmentation) -> list[Tensor]:
     Args:
         image: (B, 3, S, S).
         mode: `none`; `flip`, the image and its mirror image; or `crops`, these two and ten crops of 7/8 of the side,
-            the corners and the centre and their mirror images (TenCrop of Krizhevsky et al., NeurIPS 2012), resized.
+            the corners and the center and their mirror images (TenCrop of Krizhevsky et al., NeurIPS 2012), resized.
 
     Returns:
         Images of the same shape, the unchanged ones first.

@@ -16,8 +16,8 @@ from src.data.readers.images import UnreadableImage
 from src.data.readers.video import UnreadableVideo, read_video
 from src.inference import EmotionPredictor
 from src.inference.annotation import Annotator
+from src.inference.image_input import as_frame
 from src.inference.people import People
-from src.inference.pictures import as_frame
 from src.inference.results import Image
 from src.inference.sound import add_sound
 from src.inference.tables import PredictionTable

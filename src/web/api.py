@@ -10,19 +10,19 @@ from typing import Any
 import gradio as gr
 
 from src.data.readers.video import UnreadableVideo
+from src.inference.image_input import as_frame
 from src.inference.people import People
-from src.inference.pictures import as_frame
 from src.web.analysis import Analyst, FirstFrames, reason
 
 Answer = dict[str, Any]
 
 
 def add_api(analyst: Analyst, model: gr.Dropdown, queue: dict[str, Any]) -> None:
-    """Add the endpoints to the page that is being built; nothing of them is seen on it.
+    """Add the endpoints to the demo that is being built; nothing of them is seen in it.
 
     Args:
         analyst: What predicts.
-        model: The page's choice of a model, whose first one is the default.
+        model: The demo's choice of a model, whose first one is the default.
         queue: In which queue they wait, as options of Gradio's events.
     """
     upload = gr.File(label="File", visible=False)

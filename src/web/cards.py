@@ -109,7 +109,7 @@ def _card(
         color: Color of both.
         probabilities: Bars by class.
         affect: Valence and arousal.
-        unsure: Whether it is greyed.
+        unsure: Whether it is grayed.
     """
     bars = "".join(_bar(name, fraction, name == expression, color) for name, fraction in probabilities.items())
     circle = "" if affect[0] is None or affect[1] is None else _circumplex(affect[0], affect[1], color)

@@ -30,7 +30,7 @@ FOOTNOTE = (
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 MONO_FONTS = ["ui-monospace", "Consolas", "monospace"]
 STYLE = Path(__file__).with_name("style.css")
-# What waits for the model, of the page and of programs: as many at a time as the queue's default says.
+# What waits for the model, of the demo and of programs: as many at a time as the queue's default says.
 QUEUE: dict[str, Any] = {"concurrency_id": "model"}
 UPLOADS: dict[str, Any] = {**QUEUE, "api_visibility": "private"}
 # A camera holds its place until it is switched off: those of uploads are others. Gradio keeps the latest frame alone,
@@ -40,7 +40,7 @@ CAMERA_SECONDS = 0.1
 
 
 class Demo(gr.Blocks):
-    """Gradio's page, which answers values that are none of its inputs' in a line, and without a traceback."""
+    """Gradio's interface, which answers values that are none of its inputs' in a line, and without a traceback."""
 
     async def preprocess_data(self, *args: Any, **kwargs: Any) -> Any:
         """Return what a function is given.
@@ -52,8 +52,8 @@ class Demo(gr.Blocks):
         try:
             return await super().preprocess_data(*args, **kwargs)
         except Exception as error:  # Gradio's inputs raise what comes along
-            log.warning("Refused values that are none of the page's (%s)", type(error).__name__)
-            raise gr.Error("The page has nothing of the kind.", print_exception=False) from error
+            log.warning("Refused values that are none of the demo's (%s)", type(error).__name__)
+            raise gr.Error("The demo has nothing of the kind.", print_exception=False) from error
 
 
 def _refuse_address(file: dict[str, Any]) -> None:

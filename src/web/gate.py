@@ -175,15 +175,15 @@ class _Answer:
 
 
 def _check_caller(scope: Scope, headers: Headers) -> None:
-    """Raise if another page asks."""
+    """Raise if another site's page asks."""
     origin = headers.get("origin")
     if origin is not None and origin != f"http://{headers.get('host')}":
-        raise Refusal(403, "Other pages may not ask this one.")
+        raise Refusal(403, "Other sites may not ask the demo.")
     # Browsers leave the origin out where a page only links to or shows something; following a link is a visit.
     visit = (scope["method"], headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest"))
     foreign = headers.get("sec-fetch-site") in ("cross-site", "same-site")
     if foreign and visit != ("GET", "navigate", "document"):
-        raise Refusal(403, "Other pages may not ask this one.")
+        raise Refusal(403, "Other sites may not ask the demo.")
 
 
 def _too_large(limit: int) -> str:

@@ -25,7 +25,7 @@ def test_rows_against_one_baseline():
 
 
 def test_backbone(tmp_path, monkeypatch):
-    monkeypatch.setattr(backbone, "SIDE", 64)
+    monkeypatch.setattr(backbone, "IMAGE_SIZE", 64)
     monkeypatch.setattr(backbone, "BATCH", 2)
     monkeypatch.setattr(torch, "compile", lambda module: module)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})

@@ -93,7 +93,7 @@ def test_one_collector_has_all_writers(tmp_path, data_dir):
     assert len(collectors[0].writers) >= 4
 
 
-def test_only_drawn_faces_show_nobody():
+def test_only_synthetic_faces_show_nobody():
     assert Fer2013DataModule.shows_people
     assert not SyntheticDataModule.shows_people
 

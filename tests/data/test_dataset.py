@@ -15,7 +15,7 @@ from tests.conftest import MakeStore
 
 AUGMENT = TransformConfig("test", horizontal_flip=0.5, rotate=20, translate=0.1, brightness=0.3, hue=0.1, erase=0.5)
 LABELS = np.array([3, 1, 4, 1, 5])
-SIDE = 64
+IMAGE_SIZE = 64
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def color(make_store: MakeStore) -> PackedStore:
 
 
 @pytest.fixture
-def grey(make_store: MakeStore) -> PackedStore:
+def gray(make_store: MakeStore) -> PackedStore:
     """Five gray images."""
     images = np.random.default_rng(0).integers(0, 256, (5, 48, 48)).astype(np.uint8)
     return make_store([Record(str(i), "train", "sad", p) for i, p in enumerate(images)])
@@ -36,15 +36,15 @@ def grey(make_store: MakeStore) -> PackedStore:
 
 def serve(store: PackedStore, grayscale: bool = False, transform: TransformConfig | None = None) -> StoreDataset:
     augment = None if transform is None else ImageTransform(transform, seed=0)
-    return StoreDataset(store, np.arange(5), LABELS, SIDE, grayscale, augment)
+    return StoreDataset(store, np.arange(5), LABELS, IMAGE_SIZE, grayscale, augment)
 
 
 def test_batches_follow_their_keys(color: PackedStore) -> None:
     rows = np.array([4, 0, 2])
-    dataset = StoreDataset(color, rows, LABELS[rows], SIDE, grayscale=False)
+    dataset = StoreDataset(color, rows, LABELS[rows], IMAGE_SIZE, grayscale=False)
     batch = dataset.__getitems__([2, 0])
     assert len(dataset) == 3
-    assert batch["image"].shape == (2, 3, SIDE, SIDE)
+    assert batch["image"].shape == (2, 3, IMAGE_SIZE, IMAGE_SIZE)
     assert batch["image"].dtype == torch.uint8
     assert batch["row"].tolist() == [2, 4]
     assert batch["label"].tolist() == [4, 5]
@@ -54,7 +54,7 @@ def test_batches_follow_their_keys(color: PackedStore) -> None:
 
 
 @pytest.mark.parametrize("grayscale", [False, True])
-def test_a_image_does_not_depend_on_its_batch(color: PackedStore, grayscale: bool) -> None:
+def test_an_image_does_not_depend_on_its_batch(color: PackedStore, grayscale: bool) -> None:
     dataset = serve(color, grayscale, AUGMENT)
     keys = [(index, epoch) for epoch in (0, 1) for index in range(5)]
     together = dataset.__getitems__(keys)["image"]
@@ -65,7 +65,7 @@ def test_a_image_does_not_depend_on_its_batch(color: PackedStore, grayscale: boo
 
 
 def test_augmentation_differs_between_epochs_and_indices(make_store: MakeStore) -> None:
-    source = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8)
+    source = np.random.default_rng(0).integers(0, 256, (IMAGE_SIZE, IMAGE_SIZE, 3)).astype(np.uint8)
     dataset = serve(make_store([Record(str(i), "train", "sad", source) for i in range(5)]), transform=AUGMENT)
     images = dataset.__getitems__([(index, epoch) for index in range(5) for epoch in range(3)])["image"]
     assert len({image.numpy().tobytes() for image in images}) == 15
@@ -102,12 +102,12 @@ def test_images_of_the_right_size_are_served_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("transform", [None, AUGMENT])
-def test_grey_images_get_three_equal_channels(grey: PackedStore, transform: TransformConfig | None) -> None:
-    images = serve(grey, transform=transform).__getitems__(list(range(5)))["image"]
-    assert images.shape == (5, 3, SIDE, SIDE)
+def test_gray_images_get_three_equal_channels(gray: PackedStore, transform: TransformConfig | None) -> None:
+    images = serve(gray, transform=transform).__getitems__(list(range(5)))["image"]
+    assert images.shape == (5, 3, IMAGE_SIZE, IMAGE_SIZE)
     assert torch.equal(images, images[:, :1].expand(-1, 3, -1, -1))
     if transform is None:
-        np.testing.assert_array_equal(images[2, 0], cv2.resize(grey.image(2), (SIDE, SIDE)))
+        np.testing.assert_array_equal(images[2, 0], cv2.resize(gray.image(2), (IMAGE_SIZE, IMAGE_SIZE)))
 
 
 @pytest.mark.parametrize("transform", [None, AUGMENT])
@@ -160,8 +160,8 @@ def test_landmarks_follow_the_image(dotted: PackedStore, transform: TransformCon
     assert landmarks[4].isnan().all()
     for image, points in zip(batch["image"][:4, 0].double(), landmarks[:4], strict=True):
         weight = torch.where(image > 40, image, 0.0)
-        centre = [(weight.sum(dim=axis) * torch.arange(SIDE)).sum() / weight.sum() for axis in (0, 1)]
-        torch.testing.assert_close(points.double(), torch.stack(centre).expand(68, 2), atol=0.2, rtol=0)
+        center = [(weight.sum(dim=axis) * torch.arange(IMAGE_SIZE)).sum() / weight.sum() for axis in (0, 1)]
+        torch.testing.assert_close(points.double(), torch.stack(center).expand(68, 2), atol=0.2, rtol=0)
 
 
 def test_landmarks_do_not_change_the_images(dotted: PackedStore) -> None:

@@ -155,7 +155,7 @@ def test_mixed_labels_are_probabilities(batch: tuple[Tensor, Tensor], keys: dict
 
 
 def partner_of(labels: Tensor, own: Tensor) -> Tensor:
-    """Return the index of the image that each one is mixed with; labels are distinct, so the other share tells."""
+    """Return the index of the image that each one is mixed with; labels are distinct, so the other fraction tells."""
     rest = labels.clone()
     rest[torch.arange(len(own)), own] = 0
     other = rest.argmax(dim=1)
@@ -172,19 +172,19 @@ def test_mixup_mixes_images_as_labels(batch: tuple[Tensor, Tensor]) -> None:
 
 
 @pytest.mark.parametrize("keys", [{"mixup": 1.0}, {"cutmix": 1.0}])
-def test_the_share_of_the_own_image_is_told(batch: tuple[Tensor, Tensor], keys: dict[str, float]) -> None:
+def test_the_fraction_of_the_own_image_is_told(batch: tuple[Tensor, Tensor], keys: dict[str, float]) -> None:
     mix = BatchMix(TransformConfig("test", **keys))
-    shares = []
+    fractions = []
     for _ in range(10):
-        _, labels, share = mix(*batch)
-        assert share is not None
-        torch.testing.assert_close(labels[torch.arange(8), batch[1].argmax(dim=1)], share.expand(8))
-        shares.append(float(share))
-    assert min(shares) < 0.5 < max(shares)
+        _, labels, fraction = mix(*batch)
+        assert fraction is not None
+        torch.testing.assert_close(labels[torch.arange(8), batch[1].argmax(dim=1)], fraction.expand(8))
+        fractions.append(float(fraction))
+    assert min(fractions) < 0.5 < max(fractions)
     assert BatchMix(TransformConfig("test"))(*batch)[2] is None
 
 
-def test_cutmix_pastes_a_box_of_the_labels_share(batch: tuple[Tensor, Tensor]) -> None:
+def test_cutmix_pastes_a_box_as_large_as_the_labels_fraction(batch: tuple[Tensor, Tensor]) -> None:
     images, targets = batch
     own = targets.argmax(dim=1)
     mixed, labels, _ = BatchMix(TransformConfig("test", cutmix=5.0))(images, targets)
@@ -298,9 +298,9 @@ def test_landmarks_stay_on_their_dots(keys: dict[str, float]) -> None:
         (known,) = np.flatnonzero(~np.isnan(found[:, 0]))
         weight = image[..., 0].astype(float)
         weight = np.where(weight > 40, weight, 0)
-        centre = [(weight * x).sum() / weight.sum(), (weight * y).sum() / weight.sum()]
+        center = [(weight * x).sum() / weight.sum(), (weight * y).sum() / weight.sum()]
         assert known in (number, MIRROR[number])
-        np.testing.assert_allclose(found[known], centre, atol=0.15)
+        np.testing.assert_allclose(found[known], center, atol=0.15)
 
 
 def test_landmarks_do_not_change_the_image(image: np.ndarray) -> None:

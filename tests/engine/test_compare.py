@@ -22,11 +22,11 @@ from tests.helpers.running import compose_config, tiny_config
 CLASSES = ("happy", "sad", "angry")
 
 
-def make_run(path: Path, head: str, seed: int, hits: float, n: int = 120):
+def make_run(path: Path, head: str, seed: int, accuracy: float, n: int = 120):
     path.mkdir(parents=True)
     rng = np.random.default_rng(seed)
     labels = np.arange(n) % 3
-    predictions = np.where(rng.random(n) < hits, labels, (labels + 1) % 3)
+    predictions = np.where(rng.random(n) < accuracy, labels, (labels + 1) % 3)
     table = pd.DataFrame({"id": range(n), "split": "test", "label": [CLASSES[i] for i in labels]})
     table["prediction"], table["in_dedup"] = [CLASSES[i] for i in predictions], True
     for i, name in enumerate(CLASSES):
@@ -205,7 +205,7 @@ def test_what_may_differ_exists(tmp_path):
         assert OmegaConf.select(cfg, key, default=MAY_DIFFER) is not MAY_DIFFER, key
 
 
-def test_images_without_a_copy(tmp_path):
+def test_images_without_a_duplicate(tmp_path):
     for name in "ab":
         run = make_run(tmp_path / "runs" / name, f"head_{name}", 3, 0.5)
         table = pd.read_csv(run / "predictions.csv")

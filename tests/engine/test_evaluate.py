@@ -180,7 +180,7 @@ def test_dropped_probabilities_rescale_the_rest(trained, tmp_path, data_dir):
 
 def test_five_classes_leave_fear_and_disgust_out(trained, tmp_path, data_dir, caplog):
     names = ["neutral", "happy", "sad", "surprise", "angry"]
-    copy = relabelled(trained[0], tmp_path / "five.ckpt", names)
+    copy = relabeled(trained[0], tmp_path / "five.ckpt", names)
     options = [f"ckpt_path={copy}", *write_faces(tmp_path / "faces", SEVEN)]
     results = run_evaluation(evaluation_config(tmp_path / "run", data_dir, *options))
     assert (results["test/n"], results["test/n_unmapped"]) == (15, 6)
@@ -192,7 +192,7 @@ def test_five_classes_leave_fear_and_disgust_out(trained, tmp_path, data_dir, ca
 
 def test_labels_are_mapped_by_name_whatever_the_order(trained, tmp_path, data_dir):
     shuffled = ["angry", "sad", "neutral", "disgust", "happy", "fear", "surprise"]
-    copy = relabelled(trained[0], tmp_path / "shuffled.ckpt", shuffled)
+    copy = relabeled(trained[0], tmp_path / "shuffled.ckpt", shuffled)
     data = [*TINY_DATA, "data=synthetic", "data.draw_gray=true"]
     results = run_evaluation(evaluation_config(tmp_path / "run", data_dir, f"ckpt_path={copy}", *data))
     for key, value in trained[1].items():
@@ -202,7 +202,7 @@ def test_labels_are_mapped_by_name_whatever_the_order(trained, tmp_path, data_di
     pd.testing.assert_frame_equal(ours[theirs.columns], theirs, atol=1e-5)
 
 
-def relabelled(run_dir, path, names):
+def relabeled(run_dir, path, names):
     """Write a checkpoint of the same model whose outputs are some of its classes, in another order."""
     checkpoint = torch.load(run_dir / "checkpoints" / "best.ckpt", weights_only=True)
     rows = [checkpoint["model_spec"]["class_names"].index(name) for name in names]

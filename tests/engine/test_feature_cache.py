@@ -136,7 +136,7 @@ def test_features_are_rounded_to_their_width_and_no_further(tmp_path, own_data, 
         image = images.on_after_batch_transfer(batch, 0)["image"]
         with torch.no_grad(), autocast("cpu", precision):
             exact = model.features(image).float()
-        # Half a unit in the last place; a whole one where batches of another size are rounded to the neighbour.
+        # Half a unit in the last place; a whole one where batches of another size are rounded to the neighbor.
         unit = torch.finfo(getattr(torch, dtype)).eps
         torch.testing.assert_close(cached["features"].float(), exact, rtol=2 * unit, atol=unit)
 

@@ -336,7 +336,7 @@ def test_resuming_with_other_options_is_refused(finished, tmp_path, data_dir, ch
         fit_and_test(tiny_config(tmp_path, data_dir, *options))
 
 
-def test_a_backbone_keeps_its_size_and_side(tmp_path, data_dir):
+def test_a_backbone_keeps_its_width_and_image_size(tmp_path, data_dir):
     small = [*SMALL, "test=false"]
     fit_and_test(tiny_config(tmp_path / "a", data_dir, *small, "backbone.width=32", "data.image_size=128"))
     fit_and_test(tiny_config(tmp_path / "b", data_dir, *small, f"backbone.weights={tmp_path / 'a'}"))

@@ -113,11 +113,11 @@ def test_smoothing_follows_the_switch(tmp_path, inputs, weights):
 def odd_images(folder):
     """Write images of all kinds that have to work, each with how many faces it has."""
     image = scene()
-    save(folder / "grey.png", cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
+    save(folder / "gray.png", cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
     save(folder / "rgba.png", np.dstack([image, np.full(image.shape[:2], 255, np.uint8)]))
     deep = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.uint16) * 257
     cv2.imwrite(str(folder / "deep.png"), deep)
-    cv2.imwrite(str(folder / "deep_colours.tif"), image[..., ::-1].astype(np.uint16) * 257)
+    cv2.imwrite(str(folder / "deep_colors.tif"), image[..., ::-1].astype(np.uint16) * 257)
     turned = Image.fromarray(np.rot90(image))
     exif = turned.getexif()
     exif[0x0112] = 6  # to be shown turned clockwise
@@ -125,7 +125,7 @@ def odd_images(folder):
     save(folder / "huge.jpg", cv2.resize(image, (5000, 5000)))
     save(folder / "tiny.png", np.zeros((3, 2, 3), np.uint8))
     save(folder / "nobody.png", np.full((300, 400, 3), 127, np.uint8))
-    return {name: 1 for name in ("grey.png", "rgba.png", "deep.png", "deep_colours.tif", "turned.jpg", "huge.jpg")} | {
+    return {name: 1 for name in ("gray.png", "rgba.png", "deep.png", "deep_colors.tif", "turned.jpg", "huge.jpg")} | {
         "tiny.png": 0,
         "nobody.png": 0,
     }
@@ -142,12 +142,12 @@ def test_images_of_all_kinds(tmp_path, inputs, weights, caplog):
     table["source"] = table["source"].map(os.path.basename)
     table = table.set_index("source")
     # The same face: gray, transparent, deep, turned.
-    for name in ("rgba.png", "deep.png", "deep_colours.tif", "turned.jpg"):
-        assert table.loc[name, "x"] == pytest.approx(table.loc["grey.png", "x"], abs=6)
+    for name in ("rgba.png", "deep.png", "deep_colors.tif", "turned.jpg"):
+        assert table.loc[name, "x"] == pytest.approx(table.loc["gray.png", "x"], abs=6)
     # The untrained network amplifies what color and JPEG change: the others have the very same pixels.
-    for name, other in (("deep.png", "grey.png"), ("deep_colours.tif", "rgba.png")):
+    for name, other in (("deep.png", "gray.png"), ("deep_colors.tif", "rgba.png")):
         assert table.loc[name, "happy"] == pytest.approx(table.loc[other, "happy"], abs=1e-5)
-    assert table.loc["huge.jpg", "width"] == pytest.approx(table.loc["grey.png", "width"] * 5000 / 256, rel=0.1)
+    assert table.loc["huge.jpg", "width"] == pytest.approx(table.loc["gray.png", "width"] * 5000 / 256, rel=0.1)
 
 
 def test_fifty_faces(tmp_path, inputs, weights):

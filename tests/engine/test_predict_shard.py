@@ -1,4 +1,4 @@
-"""Large inputs in shares and parts, which are killed and gone on with."""
+"""Large inputs in shards and parts, which are killed and gone on with."""
 
 import csv
 import logging
@@ -23,7 +23,7 @@ from src.cli.sweep_jobs import settle_job
 from src.data.faces.generator import draw_face
 from src.engine.predict import predict
 from src.inference.parts import Parts
-from src.inference.sources import Share
+from src.inference.sources import Shard
 from src.inference.tables import PredictionTable
 from src.runs.directory import write_status
 from src.utils.errors import ConfigError
@@ -193,7 +193,7 @@ def test_a_list_that_has_changed_is_refused_and_one_that_has_grown_goes_on(strai
 
 def test_a_shard_has_one_process(straight, archive, weights):
     with (
-        Parts(straight, Share(1, 2), "parquet").held(),
+        Parts(straight, Shard(1, 2), "parquet").held(),
         pytest.raises(ConfigError, match=r"shard=1 of .* is being predicted by another process"),
     ):
         run(straight, weights, archive[0], "shard=1")

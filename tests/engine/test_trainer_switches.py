@@ -105,7 +105,7 @@ def test_a_step_that_ruins_the_weights_is_not_kept(tmp_path, data_dir, monkeypat
     assert read_checkpoint(tmp_path)["epoch"] == 0
 
 
-def test_overfitting_sees_the_same_pictures_each_epoch(tmp_path, data_dir, monkeypatch):
+def test_overfitting_sees_the_same_images_each_epoch(tmp_path, data_dir, monkeypatch):
     seen = []
     original = ExpressionClassifier.training_step
 

@@ -47,8 +47,8 @@ def maps(synthetic_model: ExpressionClassifier, faces: Faces) -> dict[str, Tenso
 
 def correlation(a: Tensor, b: Tensor) -> float:
     """Return the mean correlation of maps (N, S, S) of the same images; a blank map is like no other."""
-    centred = [maps.flatten(1) - maps.flatten(1).mean(dim=1, keepdim=True) for maps in (a, b)]
-    return float(F.cosine_similarity(*centred).mean())
+    centerd = [maps.flatten(1) - maps.flatten(1).mean(dim=1, keepdim=True) for maps in (a, b)]
+    return float(F.cosine_similarity(*centerd).mean())
 
 
 def watch(model: ExpressionClassifier) -> Callable[[Tensor, Tensor], Tensor]:
@@ -154,7 +154,7 @@ def frozen_model(synthetic_run, synthetic_data) -> ExpressionClassifier:
     torch.manual_seed(0)
     cfg = compose_config("train", f"run_dir={synthetic_run}", f"backbone.weights={synthetic_run}", "head=multihead")
     start = starting_weights(cfg.backbone.weights)
-    contract = {"outputs": ("expression",), "trained_on": "drawn", "precision": "32-true", "vocabularies": {}}
+    contract = {"outputs": ("expression",), "trained_on": "synthetic", "precision": "32-true", "vocabularies": {}}
     names = start.spec.class_names
     backbone = {**plain(cfg.backbone), "freeze": "all"}
     spec = new_spec(backbone, plain(cfg.head), names, image_size=64, grayscale=False, **contract)

@@ -20,7 +20,7 @@ class Echo(torch.nn.Module):
 
 
 @pytest.mark.parametrize("grayscale", [True, False])
-def test_images_are_normalised_as_in_training(grayscale):
+def test_images_are_normalized_as_in_training(grayscale):
     deployed = DeployedModel(tiny_model(grayscale=grayscale))
     deployed.model = Echo(deployed.model)
     pixels = np.random.default_rng(0).integers(0, 256, (4, 3, 64, 64), dtype=np.uint8)
@@ -30,7 +30,7 @@ def test_images_are_normalised_as_in_training(grayscale):
     assert torch.equal(deployed.model.seen, torch.from_numpy(expected).float() / 255)
 
 
-def test_grey_images_stay_as_they_are():
+def test_gray_images_stay_as_they_are():
     deployed = DeployedModel(tiny_model())
     deployed.model = Echo(deployed.model)
     with torch.no_grad():

@@ -99,7 +99,7 @@ def test_half_precision_halves_the_weights_and_keeps_the_answers(exported):
     assert differences(exported, "fp16")["probabilities"] < 0.02
 
 
-def test_quantised_weights_have_seven_bits_and_a_scale_per_channel(exported):
+def test_quantized_weights_have_seven_bits_and_a_scale_per_channel(exported):
     graph = onnx.load(exported.files["int8"]).graph
     tensors = {t.name: t for t in graph.initializer}
     produced = {node.output[0]: node for node in graph.node}
@@ -109,9 +109,9 @@ def test_quantised_weights_have_seven_bits_and_a_scale_per_channel(exported):
     assert tensors[stem[0].input[1]].dims == [4, 3, 7, 7], "pixels are read in float"
     assert len(convolutions) - len(stem) > 20
     for node in (node for node in convolutions if node not in stem):
-        quantised = produced[node.input[1]]
-        assert quantised.op_type == "DequantizeLinear"
-        weights, scales = (onnx.numpy_helper.to_array(tensors[name]) for name in quantised.input[:2])
+        quantized = produced[node.input[1]]
+        assert quantized.op_type == "DequantizeLinear"
+        weights, scales = (onnx.numpy_helper.to_array(tensors[name]) for name in quantized.input[:2])
         assert weights.dtype == np.int8
         assert np.abs(weights.astype(int)).max() <= 64
         assert scales.shape == weights.shape[:1]

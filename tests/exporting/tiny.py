@@ -54,8 +54,8 @@ def faces(n, *, grayscale=False):
 
 def without_colors(pixels):
     """Make images (n, 3, S, S) gray, the way data sets are."""
-    grey = [cv2.cvtColor(image.transpose(1, 2, 0), cv2.COLOR_RGB2GRAY) for image in pixels]
-    return np.stack([np.stack([image] * 3) for image in grey])
+    gray = [cv2.cvtColor(image.transpose(1, 2, 0), cv2.COLOR_RGB2GRAY) for image in pixels]
+    return np.stack([np.stack([image] * 3) for image in gray])
 
 
 def torch_outputs(model, pixels):

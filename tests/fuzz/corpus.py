@@ -28,7 +28,7 @@ from src.models.weights import save_safetensors
 from tests.exporting.tiny import CLASSES, tiny_model
 from tests.helpers.image_files import tarred, write, zipped
 
-SIDE = 64
+IMAGE_SIZE = 64
 
 
 def build(root: Path) -> dict[str, list[Path]]:
@@ -48,8 +48,8 @@ def build(root: Path) -> dict[str, list[Path]]:
 
 
 def face(key: int) -> Image.Image:
-    """Return a drawn face, RGB of 64 px."""
-    return Image.fromarray(draw_face(3, key, SIDE, grayscale=False).image)
+    """Return a synthetic face, RGB of 64 px."""
+    return Image.fromarray(draw_face(3, key, IMAGE_SIZE, grayscale=False).image)
 
 
 def _images(folder: Path) -> Iterator[Path]:
@@ -88,7 +88,7 @@ def _videos(folder: Path) -> Iterator[Path]:
         path = folder / f"clip.{'mpeg' if suffix == 'ts' else suffix}"
         with av.open(str(path), "w", format="mpegts" if suffix == "ts" else None) as container:
             stream = container.add_stream(codec, rate=25)
-            stream.width = stream.height = SIDE
+            stream.width = stream.height = IMAGE_SIZE
             stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
             for i in range(6):
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(np.asarray(face(i)), format="rgb24")))
@@ -238,7 +238,7 @@ def _onnx(folder: Path) -> Iterator[Path]:
     graph = helper.make_graph(
         nodes,
         "tiny",
-        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", 3, SIDE, SIDE])],
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", 3, IMAGE_SIZE, IMAGE_SIZE])],
         [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", len(CLASSES)])],
         [numpy_helper.from_array(np.array([2, 3]), "axes"), numpy_helper.from_array(weight, "weight")],
     )

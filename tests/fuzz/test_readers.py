@@ -22,7 +22,7 @@ from src.engine.resume import Checkpoint
 from src.inference.listings import listed_names
 from src.inference.onnx_operators import operators
 from src.inference.parts import Parts
-from src.inference.sources import Share, find_sources
+from src.inference.sources import Shard, find_sources
 from src.models.onnx_metadata import SPEC_KEY, read_metadata
 from src.models.spec import ModelSpec
 from src.models.weights import peek_spec
@@ -96,7 +96,7 @@ def paths(path: Path) -> None:
 
 
 def parts(path: Path) -> None:
-    known = Parts(path.parent, Share(0, 1), "csv")
+    known = Parts(path.parent, Shard(0, 1), "csv")
     place = known.path("items", 0)
     place.parent.mkdir()
     path.rename(place)

@@ -30,7 +30,7 @@ from src.utils.paths import ROOT
 from tests.cli.test_cli import environment
 from tests.helpers.image_files import build
 
-N_DRAWN, SIDE, SHIFT = 4000, 48, 4
+N_SYNTHETIC, SIDE, SHIFT = 4000, 48, 4
 N_IMAGES = (10_000, 100_000, 1_000_000)
 STAGES = ("prepare", "search", "audit")  # an audit holds a search
 
@@ -38,21 +38,21 @@ STAGES = ("prepare", "search", "audit")  # an audit holds a search
 def write_archive(path: Path, n: int) -> None:
     """Write an archive of n different images."""
     side = SIDE + 2 * SHIFT
-    drawn = np.stack([cv2.cvtColor(draw_face(7, i, side).image, cv2.COLOR_RGB2GRAY) for i in range(N_DRAWN)])
+    synthetic = np.stack([cv2.cvtColor(draw_face(7, i, side).image, cv2.COLOR_RGB2GRAY) for i in range(N_SYNTHETIC)])
     rng = np.random.default_rng(0)
     with tarfile.open(path, "w") as archive:
         for i in range(n):
-            content = cv2.imencode(".jpg", _mixture(drawn, rng))[1].tobytes()
+            content = cv2.imencode(".jpg", _mixture(synthetic, rng))[1].tobytes()
             info = tarfile.TarInfo(f"{CANONICAL[i % 7]}/{i:07d}.jpg")
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
 
 
-def _mixture(drawn: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    first, second = rng.integers(N_DRAWN, size=2)
+def _mixture(synthetic: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    first, second = rng.integers(N_SYNTHETIC, size=2)
     weight = rng.uniform(0.3, 0.7)
     y, x = rng.integers(2 * SHIFT + 1, size=2)
-    mixed = weight * drawn[first] + (1 - weight) * drawn[second][:, :: rng.choice((-1, 1))]
+    mixed = weight * synthetic[first] + (1 - weight) * synthetic[second][:, :: rng.choice((-1, 1))]
     slope = np.linspace(*rng.uniform(-40, 40, size=2), num=SIDE)
     return np.clip(mixed[y : y + SIDE, x : x + SIDE] + slope, 0, 255).astype(np.uint8)
 

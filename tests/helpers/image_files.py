@@ -1,4 +1,4 @@
-"""Trees of small drawn images with the layout of real data sets, and data modules built from `conf/data/`."""
+"""Trees of small synthetic images with the layout of real data sets, and data modules built from `conf/data/`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def contents(module: StoreDataModule) -> tuple[dict[str, Record], dict[str, str]
 
 
 def pixels(key: int, height: int = 12, width: int | None = None, gray: bool = False) -> NDArray[np.uint8]:
-    """Return noise that depends on `key`, so that no two images are copies."""
+    """Return noise that depends on `key`, so that no two images are duplicates."""
     shape = (height, width or height) if gray else (height, width or height, 3)
     return np.random.default_rng(key).integers(0, 256, shape, dtype=np.uint8)
 

@@ -9,7 +9,7 @@ from src.inference.cards import COLORS, UNSURE
 from src.inference.results import Box, FacePrediction, Prediction
 from tests.inference.conftest import SEVEN
 
-GREY = 90
+GRAY = 90
 
 
 def face(x, y, side, top="happy", **values):
@@ -19,11 +19,11 @@ def face(x, y, side, top="happy", **values):
 
 
 def scene(width, height, *faces):
-    return Prediction(Frame("picture", np.full((height, width, 3), GREY, np.uint8)), faces)
+    return Prediction(Frame("image", np.full((height, width, 3), GRAY, np.uint8)), faces)
 
 
 def film_frame(index, *faces):
-    return Prediction(Frame("film", np.full((480, 640, 3), GREY, np.uint8), index, index / 25), faces)
+    return Prediction(Frame("film", np.full((480, 640, 3), GRAY, np.uint8), index, index / 25), faces)
 
 
 def near(image, color):
@@ -34,7 +34,7 @@ def near(image, color):
 def test_a_box_of_the_color_of_its_class_is_drawn_about_the_face():
     image = Annotator().draw(scene(640, 480, face(200, 150, 100)))
     assert image.shape[0] == 480
-    assert (image[60:90, 20:120] == GREY).all()
+    assert (image[60:90, 20:120] == GRAY).all()
     drawn = near(image[:, :640], COLORS["happy"])
     rows, columns = np.nonzero(drawn)
     assert abs(columns.min() - 200) <= 3
@@ -85,7 +85,7 @@ def test_images_of_any_size(size):
 
 
 def test_no_face_and_fifty_faces():
-    assert (Annotator().draw(scene(640, 480))[:, :640] == GREY).all()
+    assert (Annotator().draw(scene(640, 480))[:, :640] == GRAY).all()
     many = [face(20 + 60 * (i % 10), 20 + 90 * (i // 10), 40) for i in range(50)]
     image = Annotator().draw(scene(640, 480, *many))
     for i in range(50):
@@ -96,7 +96,7 @@ def test_no_face_and_fifty_faces():
 def test_all_frames_of_a_film_have_one_size():
     annotator = Annotator()
     frames = [film_frame(0), film_frame(1, face(9, 9, 90, track=1)), film_frame(2, *[face(9, 9, 90, track=2)] * 9)]
-    odd = Prediction(Frame("film", np.full((333, 555, 3), GREY, np.uint8), 3, 0.1), ())
+    odd = Prediction(Frame("film", np.full((333, 555, 3), GRAY, np.uint8), 3, 0.1), ())
     assert len({annotator.draw(frame).shape for frame in [*frames, odd]}) == 1
 
 
@@ -106,7 +106,7 @@ def test_frames_that_change_their_size_keep_their_shape_and_boxes(size):
     annotator = Annotator()
     annotator.draw(film_frame(0))
     height, width = size
-    pixels = np.full((height, width, 3), GREY, np.uint8)
+    pixels = np.full((height, width, 3), GRAY, np.uint8)
     side = height // 4
     pixels[side : 2 * side, side : 2 * side] = (0, 0, 255)
     frame = Frame("film", pixels, 1, 0.04)
@@ -172,6 +172,6 @@ def test_heat_is_laid_over_the_crop():
     image = Annotator().draw(scene(640, 480, face(-40, 100, 200, heat=heat)))
     marked = image[140:180, 10:140].astype(int)
     assert (marked[..., 0] > marked[..., 1] + 40).all()
-    assert (image[215:290, 10:140] == GREY).all()
+    assert (image[215:290, 10:140] == GRAY).all()
     outside = face(2000, 2000, 50, heat=heat)
-    assert (Annotator().draw(scene(640, 480, outside))[:, :600] == GREY).all()
+    assert (Annotator().draw(scene(640, 480, outside))[:, :600] == GRAY).all()

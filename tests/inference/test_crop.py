@@ -67,14 +67,14 @@ def test_the_detector_tells_the_crop():
     assert crop_rule(WholeImage(), "landmarks") == CropRule(), "it is cropped already"
 
 
-def test_the_landmark_rule_is_that_of_the_authors_for_drawn_faces():
+def test_the_landmark_rule_is_that_of_the_authors_for_synthetic_faces():
     errors = []
     for i in range(40):
         face = draw_scene(8, i, 400, expression="neutral")[1][0]
         low, high = face.landmarks.min(axis=0), face.landmarks.max(axis=0)
-        side, centre = (high - low).sum() / 1.1, (low + high) / 2
+        side, center = (high - low).sum() / 1.1, (low + high) / 2
         box = crop_box(Box(*map(float, face.box)), FER2013_CROPS["landmarks"])
-        errors.append([box.width / side, (box.y + box.height / 2 - centre[1]) / side])
+        errors.append([box.width / side, (box.y + box.height / 2 - center[1]) / side])
     assert np.median(errors, axis=0) == pytest.approx([1, 0], abs=0.03)
 
 
@@ -103,11 +103,11 @@ def test_a_box_outside_the_image_gives_its_corner():
         assert (cut(image, Box(x, y, 30, 30), 64, grayscale=False) == corner).all()
 
 
-def test_grey_models_get_grey_crops():
+def test_gray_models_get_gray_crops():
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     crop = cut(image, Box(0, 0, 64, 64), 64, grayscale=True)
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    assert all(np.array_equal(crop[..., i], grey) for i in range(3))
+    gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    assert all(np.array_equal(crop[..., i], gray) for i in range(3))
 
 
 def test_a_box_of_less_than_a_pixel_is_one():
@@ -146,10 +146,10 @@ def test_turned_faces_are_cut_upright():
     image, (face,) = draw_scene(23, 1, 400)
     box = Box(*map(float, face.box))
     straight = cut(image, box, 64, grayscale=False).astype(int)
-    centre = box.x + box.width / 2 - 0.5, box.y + box.height / 2 - 0.5
+    center = box.x + box.width / 2 - 0.5, box.y + box.height / 2 - 0.5
     for degrees in (30, -75, 180):
         # OpenCV turns counter-clockwise.
-        place = cv2.getRotationMatrix2D(centre, -degrees, 1)
+        place = cv2.getRotationMatrix2D(center, -degrees, 1)
         turned = cv2.warpAffine(image, place, (400, 400), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         upright = cut(turned, box, 64, grayscale=False, roll=degrees).astype(int)
         assert np.abs(upright - straight)[6:-6, 6:-6].mean() < 4
@@ -164,9 +164,9 @@ def test_a_turned_box_at_the_edge_repeats_it():
 def test_the_place_of_a_crop_is_its_box():
     place = crop_to_image(Box(10, 20, 128, 128), 0, 64)
     np.testing.assert_allclose(place, [[2, 0, 10.5], [0, 2, 20.5]])
-    centre = np.array([31.5, 31.5, 1])
+    center = np.array([31.5, 31.5, 1])
     for roll in (0, 33):
-        np.testing.assert_allclose(crop_to_image(Box(10, 20, 128, 128), roll, 64) @ centre, [73.5, 83.5])
+        np.testing.assert_allclose(crop_to_image(Box(10, 20, 128, 128), roll, 64) @ center, [73.5, 83.5])
 
 
 def test_the_shift_follows_the_turned_face():

@@ -45,8 +45,8 @@ def test_the_boxes_have_the_size_of_those_of_the_default_cascade():
 
 def test_fifty_faces():
     image, faces = draw_scene(7, 0, 1600, faces=50)
-    hits, boxes = found(image, faces)
-    assert hits >= 45
+    n_found, boxes = found(image, faces)
+    assert n_found >= 45
     assert boxes <= 52
 
 
@@ -84,8 +84,8 @@ def bright_cell_network(path):
         size = [stride, stride]
         nodes += [
             helper.make_node("AveragePool", ["input"], [f"cells_{stride}"], kernel_shape=size, strides=size),
-            helper.make_node("ReduceMean", [f"cells_{stride}"], [f"grey_{stride}"], axes=[1], keepdims=1),
-            helper.make_node("Reshape", [f"grey_{stride}", "column"], [f"row_{stride}"]),
+            helper.make_node("ReduceMean", [f"cells_{stride}"], [f"gray_{stride}"], axes=[1], keepdims=1),
+            helper.make_node("Reshape", [f"gray_{stride}", "column"], [f"row_{stride}"]),
             helper.make_node("Mul", [f"row_{stride}", "zero"], [f"nothing_{stride}"]),
             helper.make_node("Mul", [f"row_{stride}", "unit" if stride == 32 else "zero"], [f"cls_{stride}"]),
             helper.make_node("Mul", [f"row_{stride}", "unit" if stride == 32 else "zero"], [f"obj_{stride}"]),
@@ -139,7 +139,7 @@ def test_yunet_boxes_are_scaled_back(tmp_path, monkeypatch):
     assert np.array_equal(plain.points, np.arange(10).reshape(5, 2))
     (reduced,) = detector(np.ones((100, 2 * SEARCH_SIDE, 3), np.uint8))
     assert reduced.box == Box(20, 40, 60, 80)
-    # Edges of the image stay edges: the centre of a pixel of the search is between two of the image.
+    # Edges of the image stay edges: the center of a pixel of the search is between two of the image.
     assert reduced.points[0].tolist() == [0.5, 2.5]
 
 

@@ -1,11 +1,11 @@
-"""Archives and lists of paths as inputs, and shares of inputs."""
+"""Archives and lists of paths as inputs, and shards of inputs."""
 
 import os
 import zipfile
 
 import pytest
 
-from src.inference.sources import Share, Source, find_sources
+from src.inference.sources import Shard, Source, find_sources
 from src.utils.errors import ConfigError
 from tests.helpers.image_files import tarred, write, zipped
 
@@ -79,27 +79,27 @@ def test_lists_and_archives_that_are_none(folder, name, content, message):
         list(find_sources(name))
 
 
-def test_shares_are_all_of_it_and_know_nothing_of_each_other(folder):
+def test_shards_are_all_of_it_and_know_nothing_of_each_other(folder):
     names = [f"{i:04}.png" for i in range(400)]
     with zipfile.ZipFile("many.zip", "w") as archive:
         for name in names:
             archive.writestr(name, b"")
-    shares = [[source.name for source in find_sources("many.zip", share=Share(i, 3))] for i in range(3)]
-    assert sorted(name for share in shares for name in share) == [f"many.zip/{name}" for name in names]
-    assert all(100 < len(share) < 170 for share in shares)
+    shards = [[source.name for source in find_sources("many.zip", shard=Shard(i, 3))] for i in range(3)]
+    assert sorted(name for shard in shards for name in shard) == [f"many.zip/{name}" for name in names]
+    assert all(100 < len(shard) < 170 for shard in shards)
     # Whoever comes or goes leaves the others where they are.
     with zipfile.ZipFile("many.zip", "a") as archive:
         archive.writestr("0000a.png", b"")
-    again = [[source.name for source in find_sources("many.zip", share=Share(i, 3))] for i in range(3)]
-    assert [[name for name in share if name != "many.zip/0000a.png"] for share in again] == shares
+    again = [[source.name for source in find_sources("many.zip", shard=Shard(i, 3))] for i in range(3)]
+    assert [[name for name in shard if name != "many.zip/0000a.png"] for shard in again] == shards
 
 
-def test_a_folder_in_shares_has_the_files_that_it_has_at_once(folder):
+def test_a_folder_in_shards_has_the_files_that_it_has_at_once(folder):
     whole = {source.name for source in find_sources("tree")}
-    assert {source.name for i in range(2) for source in find_sources("tree", share=Share(i, 2))} == whole
+    assert {source.name for i in range(2) for source in find_sources("tree", shard=Shard(i, 2))} == whole
 
 
 @pytest.mark.parametrize("given", ["0", "rtsp://x.org/door"])
-def test_what_need_not_end_has_no_shares(folder, given):
+def test_what_need_not_end_has_no_shards(folder, given):
     with pytest.raises(ConfigError, match="need not end, and has no shards; give images and videos, or leave shard="):
-        list(find_sources(given, network=True, share=Share(0, 1)))
+        list(find_sources(given, network=True, shard=Shard(0, 1)))

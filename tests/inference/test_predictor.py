@@ -53,8 +53,8 @@ def test_it_finds_and_predicts_every_face(weights):
         assert tuple(face.probabilities) == SEVEN
         assert face.probabilities[face.expression] == face.probability
         assert face.valence is not None
-        centre = face.box.x + face.box.width / 2, face.box.y + face.box.height / 2
-        assert sum(f.box[0] < centre[0] < f.box[0] + f.box[2] and f.box[1] < centre[1] < f.box[1] + f.box[3]
+        center = face.box.x + face.box.width / 2, face.box.y + face.box.height / 2
+        assert sum(f.box[0] < center[0] < f.box[0] + f.box[2] and f.box[1] < center[1] < f.box[1] + f.box[3]
                    for f in faces) == 1  # fmt: skip
 
 
@@ -149,7 +149,7 @@ def test_landmarks_are_in_pixels_of_the_image():
     predictor = EmotionPredictor(backend=Counting(), detector=quarters)
     face = predictor.predict(np.zeros((256, 256, 3), np.uint8)).faces[3]
     assert face.landmarks.dtype == np.float32
-    # The quarter's 128 px are 64 px of the crop: the centre of the crop's first pixel is at 0.5 of the image's.
+    # The quarter's 128 px are 64 px of the crop: the center of the crop's first pixel is at 0.5 of the image's.
     np.testing.assert_allclose(face.landmarks[0], [128.5, 130.5])
 
 

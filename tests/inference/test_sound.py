@@ -13,14 +13,14 @@ SECONDS, TONE = 2, 440
 def film(path, kind="aac", rate=44_100, delay=0.0, **options):
     """Write two seconds of frames and of a tone that sounds in the second second alone, as telephones do."""
     with av.open(str(path), "w") as container:
-        picture = container.add_stream("libx264", rate=25)
-        picture.width, picture.height, picture.pix_fmt = 128, 96, "yuv420p"
+        frames = container.add_stream("libx264", rate=25)
+        frames.width, frames.height, frames.pix_fmt = 128, 96, "yuv420p"
         sound = container.add_stream(kind, rate=rate, **options)
         sound.layout = "mono"
         for i in range(25 * SECONDS):
             frame = av.VideoFrame.from_ndarray(shade(i % 40))
-            container.mux(picture.encode(frame))
-        container.mux(picture.encode(None))
+            container.mux(frames.encode(frame))
+        container.mux(frames.encode(None))
         time = np.arange(SECONDS * rate) / rate
         samples = (0.5 * np.sin(2 * np.pi * TONE * time) * (time >= 1)).astype(np.float32)[None]
         frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")

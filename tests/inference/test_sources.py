@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from src.data.readers.images import UnreadableImage
-from src.inference.pictures import as_frame
+from src.inference.image_input import as_frame
 from src.inference.sources import Source, find_sources
 from src.utils.errors import ConfigError
 

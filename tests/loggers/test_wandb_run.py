@@ -110,8 +110,8 @@ def test_the_confusion_matrix(trained):
     run_dir, _, segments = trained
     rows = table(segments[-1], run_dir, "test/confusion_matrix_table")
     assert sum(row["nPredictions"] for row in rows) == 21
-    hits = sum(row["nPredictions"] for row in rows if row["Actual"] == row["Predicted"])
-    assert hits / 21 == pytest.approx(trained[1]["test/accuracy"])
+    correct = sum(row["nPredictions"] for row in rows if row["Actual"] == row["Predicted"])
+    assert correct / 21 == pytest.approx(trained[1]["test/accuracy"])
 
 
 def test_precision_and_recall(trained):
@@ -151,7 +151,7 @@ def test_images_of_people_stay_unless_allowed(trained, tmp_path, monkeypatch, al
         MistakesTable(n=3).write(replace(Keep.table, shows_people=True), tmp_path, Trainer())
     shown = logged[0]["test/mistakes"]
     assert len(shown.columns) == columns
-    assert ("picture" in shown.columns) == allowed
+    assert ("image" in shown.columns) == allowed
     assert len(shown.data) == 3
 
 

@@ -25,7 +25,7 @@ PRESENCE = {
 
 @pytest.fixture(params=PRESENCE)
 def sample(request: pytest.FixtureRequest) -> tuple[Tensor, Tensor]:
-    """Return probabilities (60, 5) that favour the right class a little, and labels (60,)."""
+    """Return probabilities (60, 5) that favor the right class a little, and labels (60,)."""
     in_labels, in_predictions = PRESENCE[request.param]
     labels = torch.tensor(list(in_labels))[torch.randint(len(in_labels), (60,))]
     logits = torch.full((60, 5), -torch.inf)
@@ -62,9 +62,11 @@ def mean_recall(labels: np.ndarray, predictions: np.ndarray) -> float:
 
 def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Sum over equal bins of (fraction of images) * |accuracy - mean confidence|; Guo et al., equation 3."""
-    confidence, hit = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     bins = np.floor(confidence * ECE_BINS)
-    return sum(np.mean(bins == b) * abs(hit[bins == b].mean() - confidence[bins == b].mean()) for b in np.unique(bins))
+    return sum(
+        np.mean(bins == b) * abs(correct[bins == b].mean() - confidence[bins == b].mean()) for b in np.unique(bins)
+    )
 
 
 def test_values_equal_scikit_learn_over_batches(sample: tuple[Tensor, Tensor]) -> None:

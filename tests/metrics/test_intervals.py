@@ -58,10 +58,10 @@ def test_accuracy_interval_is_close_to_wilsons() -> None:
     n = 1000
     labels, predictions = sample(n)
     p, z = np.mean(labels == predictions), 1.959964
-    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    center = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     interval = bootstrap_intervals(labels, predictions, N_CLASSES)["accuracy"]
-    assert interval == pytest.approx([centre - half, centre + half], abs=0.004)
+    assert interval == pytest.approx([center - half, center + half], abs=0.004)
 
 
 def test_intervals_equal_a_resampling_of_the_images() -> None:

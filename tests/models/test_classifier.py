@@ -272,7 +272,7 @@ def test_data_without_annotations_have_no_valence_metrics(make_spec: MakeSpec, m
     assert not any("valence" in name or "arousal" in name for name in logged)
 
 
-def test_training_accuracy_takes_the_largest_share_of_a_mixed_label(make_classifier: MakeClassifier) -> None:
+def test_training_accuracy_takes_the_largest_fraction_of_a_mixed_label(make_classifier: MakeClassifier) -> None:
     model = make_classifier(loss=MultiTaskLoss(CrossEntropy(class_counts=[1] * 7)), freeze="all")
     images = batch()
     with torch.no_grad():

@@ -130,14 +130,19 @@ def test_it_agrees_with_float32_on_real_images(tmp_path, data_dir, side, n):
             return torch.cat([model(data.plain_images(batch)["image"]).logits.float() for batch in batches])
 
     expected = logits("32-true")
-    job = {"n_images": n, "image_size": side, "batch_size": 64 if side == 64 else 16, "precision": "bf16-mixed"}
+    job = {
+        "n_images": n,
+        "image_size": side,
+        "batch_size": 64 if side == 64 else 16,
+        "precision": "bf16-mixed",
+    }
     compile_for_prediction(model, True, **job, cache=tmp_path)
     found = logits("bf16-mixed")
     error = float((found - expected).abs().max() / (expected.max() - expected.min()))
     agreement = float((found.argmax(1) == expected.argmax(1)).float().mean())
-    hits = [(x.argmax(1).numpy() == labels[:n]).mean() for x in (found, expected)]
-    print(f"{side} px: largest error {error:.4f}, agreement {agreement:.4f}, accuracy {hits[0]:.4f}, {hits[1]:.4f}")
+    ours, theirs = ((x.argmax(1).numpy() == labels[:n]).mean() for x in (found, expected))
+    print(f"{side} px: largest error {error:.4f}, agreement {agreement:.4f}, accuracy {ours:.4f}, {theirs:.4f}")
     assert error <= 0.02
     if n == len(rows):
         assert agreement >= 0.995
-        assert abs(hits[0] - hits[1]) <= 0.003
+        assert abs(ours - theirs) <= 0.003

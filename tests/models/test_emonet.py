@@ -249,7 +249,7 @@ def test_pruning_drops_the_blocks_after_the_tap(tap: str, n_kept: int) -> None:
     assert kept == {str(2 * i) for i in range(n_kept)}
 
 
-def test_normalisation_is_imagenets(make_spec, make_classifier):
+def test_normalization_is_imagenets(make_spec, make_classifier):
     models = [make_classifier(make_spec(normalize=name)).eval() for name in ("imagenet", None)]
     models[1].load_state_dict(models[0].state_dict())
     image = torch.rand(2, 3, 64, 64)

@@ -19,7 +19,7 @@ EPOCHS, STEPS, LR = 3, 4, 0.1
 
 
 class RecordLearningRates(Callback):
-    """Keeps the learning rate of every optimiser step."""
+    """Keeps the learning rate of every optimizer step."""
 
     def __init__(self) -> None:
         self.rates: list[float] = []

@@ -19,7 +19,7 @@ def test_number_and_shape(mode, n):
         assert torch.equal(straight.flip(-1), mirrored)
 
 
-def test_crops_show_the_corners_and_the_centre():
+def test_crops_show_the_corners_and_the_center():
     image = torch.zeros(1, 3, 64, 64)
     for y, x, value in ((0, 0, 1.0), (0, -1, 2.0), (-1, 0, 3.0), (-1, -1, 4.0)):
         image[..., y, x] = value

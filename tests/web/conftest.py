@@ -79,8 +79,8 @@ def wait_for_url(process, log):
 
 
 @pytest.fixture
-def slow_page(monkeypatch):
-    """The page above a model that takes half a second a frame: its address, and how many frames it has seen."""
+def slow_demo(monkeypatch):
+    """The demo above a model that takes half a second a frame: its address, and how many frames it has seen."""
     monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
     from src.web.analysis import View
     from src.web.cards import notice

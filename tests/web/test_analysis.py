@@ -52,10 +52,10 @@ def test_an_image(analyst, image):
 
 
 def _offsets(shape, crop):
-    """Where the pixels of the image, enlarged by 1.5, are from the crop's centre, in pixels of the original."""
+    """Where the pixels of the image, enlarged by 1.5, are from the crop's center, in pixels of the original."""
     rows, columns = np.mgrid[: shape[0], : shape[1]]
-    centre = crop.x + crop.width / 2, crop.y + crop.height / 2
-    return np.stack([(columns.ravel() + 0.5) / 1.5 - centre[0], (rows.ravel() + 0.5) / 1.5 - centre[1]])
+    center = crop.x + crop.width / 2, crop.y + crop.height / 2
+    return np.stack([(columns.ravel() + 0.5) / 1.5 - center[0], (rows.ravel() + 0.5) / 1.5 - center[1]])
 
 
 def test_heat_is_laid_over_the_crop_only(analyst, image):

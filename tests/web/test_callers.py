@@ -38,7 +38,7 @@ def ask(server, path="/", body=None, **headers):
         return error.code, error.read().decode()
 
 
-def upload(server, content=b"no picture", **headers):
+def upload(server, content=b"no image", **headers):
     return ask(server, UPLOAD, FILE % content, **FORM, **headers)
 
 
@@ -128,7 +128,7 @@ def test_programs_see_two_endpoints_and_no_other(server, client):
     ]
 
 
-def test_files_of_programs_have_the_limits_of_the_page(server, client, folder):
+def test_files_of_programs_have_the_limits_of_the_demo(server, client, folder):
     from gradio_client import handle_file
     from gradio_client.exceptions import AppError
 
@@ -143,7 +143,7 @@ def test_files_of_programs_have_the_limits_of_the_page(server, client, folder):
     clip = folder / "clip.mp4"
     assert refused(clip, api_name="/predict_image").startswith("clip.mp4 cannot be shown: not an image")
     assert (
-        refused(folder / "group.jpg", model="nosuch", api_name="/predict_image") == "The page has nothing of the kind."
+        refused(folder / "group.jpg", model="nosuch", api_name="/predict_image") == "The demo has nothing of the kind."
     )
     inside = {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}
     for fields in (inside, {**inside, "path": str(WEIGHTS)}):
@@ -151,7 +151,7 @@ def test_files_of_programs_have_the_limits_of_the_page(server, client, folder):
         assert join(server, message)[0] == 200
         answer = ask(server, "/gradio_api/queue/data?session_hash=p")[1]
         assert '"success":false' in answer.replace(" ", "")
-        assert "The page has nothing of the kind." in answer
+        assert "The demo has nothing of the kind." in answer
     assert "Traceback" not in server.log.read_text()
 
 
@@ -184,14 +184,14 @@ def test_other_names_of_this_computer_are_refused(server):
 
 
 @pytest.mark.parametrize("origin", ["http://foreign.example", "null", "http://127.0.0.1:1", "http://localhost:1"])
-def test_other_pages_cannot_post(server, origin):
+def test_other_sites_cannot_post(server, origin):
     before = files(server)
-    assert upload(server, b"from a foreign page", Origin=origin)[0] == 403
+    assert upload(server, b"from a foreign site", Origin=origin)[0] == 403
     assert join(server, {"data": [], "session_hash": "a", "fn_index": 0}, Origin=origin)[0] == 403
     assert files(server) == before
 
 
-def test_other_pages_cannot_read(server):
+def test_other_sites_cannot_read(server):
     assert ask(server, "/config", Origin="http://foreign.example")[0] == 403
     shown = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate"}
     assert ask(server, Sec_Fetch_Dest="iframe", **shown)[0] == 403

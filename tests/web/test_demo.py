@@ -153,23 +153,23 @@ def test_the_camera_is_followed(page):
     assert shown_pixels(page).shape[0] >= 320
 
 
-def test_a_slow_machine_drops_frames_of_the_camera(browser, slow_page):
+def test_a_slow_machine_drops_frames_of_the_camera(browser, slow_demo):
     """Three seconds of a camera that sends ten frames a second, to a model that takes half a second."""
     page = browser.new_page()
     page.set_default_timeout(SECONDS)
-    page.goto(slow_page.url)
+    page.goto(slow_demo.url)
     page.get_by_role("tab", name="Camera").click()
     page.get_by_text("Click to Access Webcam").click()
     page.get_by_role("button", name="Record").or_(page.locator("#camera .button-wrap button")).first.click()
     page.wait_for_selector("#faces .face")
     page.wait_for_timeout(3000)
-    seen = slow_page.seen()
+    seen = slow_demo.seen()
     page.close()
     assert 3 <= seen <= 9
     page = browser.new_page()  # time to work off a queue, if there were one
     page.wait_for_timeout(2000)
     page.close()
-    assert slow_page.seen() <= seen + 2
+    assert slow_demo.seen() <= seen + 2
 
 
 def violations(page):

@@ -82,7 +82,7 @@ def test_an_upload_can_be_made_an_input(server):
 
 @pytest.mark.parametrize("path", SECRETS)
 def test_no_file_of_the_server_can_be_made_an_input(server, path):
-    """Neither analysed nor copied to where it could be fetched."""
+    """Neither analyzed nor copied to where it could be fetched."""
     succeeds, content = send(server, path, f"stranger{SECRETS.index(path)}")
     assert not succeeds, content
     assert b"root:" not in content

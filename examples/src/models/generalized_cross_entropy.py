@@ -12,7 +12,7 @@ from src.utils.errors import ConfigError
 
 
 class GeneralizedCrossEntropy(nn.Module):
-    """(1 - p ** q) / q of the labelled class's probability p (Zhang and Sabuncu, NeurIPS 2018), for noisy labels.
+    """(1 - p ** q) / q of the labeled class's probability p (Zhang and Sabuncu, NeurIPS 2018), for noisy labels.
 
     It lies between cross-entropy (q towards 0) and the mean absolute error (q = 1).
     """

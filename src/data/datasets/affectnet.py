@@ -147,7 +147,7 @@ class AffectNetDataModule(StoreDataModule):
 
     def _why_left_out(self, item: Annotation) -> str | None:
         if item.expression >= len(LABELS):
-            return f"labelled {NO_EXPRESSION[item.expression - len(LABELS)]}"
+            return f"labeled {NO_EXPRESSION[item.expression - len(LABELS)]}"
         intensity = float(np.hypot(item.valence, item.arousal))
         # Missing values are NaN, which fits nothing.
         if self.cleaned and not FITTING[LABELS[item.expression]](item.valence, item.arousal, intensity):
@@ -167,7 +167,7 @@ def _record(item: Annotation, split: Split) -> Record | Skipped:
     small = shrink(image)
     landmarks = None
     if item.landmarks is not None:
-        # Pixel centres are at whole numbers, for the landmarks as for OpenCV's resize.
+        # Pixel centers are at whole numbers, for the landmarks as for OpenCV's resize.
         scale = np.array([small.shape[1] / image.shape[1], small.shape[0] / image.shape[0]])
         landmarks = ((item.landmarks - origin + 0.5) * scale - 0.5).astype(np.float32)
     return Record(item.id, split, LABELS[item.expression], small, item.valence, item.arousal, landmarks)

@@ -19,7 +19,7 @@ from src.data.store.packed_store import Record, Skipped, Split
 from src.data.vocabulary import canonical_order
 from src.utils.errors import ConfigError
 
-SIDE = 48
+IMAGE_SIZE = 48
 COLUMNS = ("emotion", "pixels", "Usage")
 # Kaggle's label ids, in their order.
 LABELS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
@@ -125,13 +125,15 @@ def _label(path: Path, number: int, emotion: str, labels: Sequence[str]) -> str:
 
 def _image(path: Path, number: int, pixels: str) -> NDArray[np.uint8]:
     if pixels.encode().translate(None, b"0123456789 "):
-        raise _broken_row(path, number, "pixels that are not numbers", f"{SIDE * SIDE} numbers from 0 to 255")
+        raise _broken_row(
+            path, number, "pixels that are not numbers", f"{IMAGE_SIZE * IMAGE_SIZE} numbers from 0 to 255"
+        )
     values = np.fromstring(pixels, dtype=np.int64, sep=" ")
-    if values.size != SIDE * SIDE:
-        raise _broken_row(path, number, f"{values.size} pixels", f"{SIDE * SIDE}")
+    if values.size != IMAGE_SIZE * IMAGE_SIZE:
+        raise _broken_row(path, number, f"{values.size} pixels", f"{IMAGE_SIZE * IMAGE_SIZE}")
     if values.max() > 255:
         raise _broken_row(path, number, f"the pixel value {values.max()}", "values from 0 to 255")
-    return values.astype(np.uint8).reshape(SIDE, SIDE)
+    return values.astype(np.uint8).reshape(IMAGE_SIZE, IMAGE_SIZE)
 
 
 def _broken_row(path: Path, number: int, found: str, expected: str) -> ConfigError:

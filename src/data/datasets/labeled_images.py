@@ -119,7 +119,7 @@ class LabeledImages(PackedImages):
 
     @property
     def vocabularies(self) -> dict[str, tuple[str, ...]]:
-        """All classifications that the images are labelled for, by name; empty if the labels are the only one."""
+        """All classifications that the images are labeled for, by name; empty if the labels are the only one."""
         if self.second_vocabulary is None:
             return {}
         return {self.vocabulary: self.class_names, self.second_vocabulary[0]: self.second_vocabulary[1]}

@@ -18,7 +18,7 @@ class SyntheticDataModule(StoreDataModule):
     """Procedural expressive faces in seven classes, with valence, arousal and landmarks, of any size and number."""
 
     classes = EXPRESSIONS
-    source_hint = "no path: its faces are drawn"
+    source_hint = "no path: its faces are synthetic"
     generated = True
     shows_people = False
 
@@ -31,9 +31,9 @@ class SyntheticDataModule(StoreDataModule):
             n_train: Number of training faces.
             n_val: Number of validation faces.
             n_test: Number of test faces.
-            draw_size: Side of the drawings in pixels.
-            draw_seed: Seed of the drawings, independent of the run's.
-            draw_gray: Whether to draw gray faces.
+            draw_size: Size of the synthetic images in pixels.
+            draw_seed: Seed of the synthetic faces, independent of the run's.
+            draw_gray: Whether the faces are gray.
             **common: Arguments of `StoreDataModule`.
         """
         super().__init__(**common)
@@ -41,17 +41,17 @@ class SyntheticDataModule(StoreDataModule):
         self.draw_size, self.draw_seed, self.draw_gray = draw_size, draw_seed, draw_gray
 
     def store_options(self) -> dict[str, Any]:
-        """Return everything that determines the drawings."""
+        """Return everything that determines the faces."""
         return {
             "counts": self.counts,
             "size": self.draw_size,
             "seed": self.draw_seed,
             "gray": self.draw_gray,
-            "drawing": _drawing_version(),
+            "drawing": _generator_version(),
         }
 
     def records(self) -> Iterator[Record | Skipped]:
-        """Draw the faces; the id is the index that `draw_face` takes."""
+        """Generate the faces; the id is the index that `draw_face` takes."""
         index = 0
         for split, count in zip(SPLITS, self.counts, strict=True):
             for _ in range(count):
@@ -68,8 +68,8 @@ class SyntheticDataModule(StoreDataModule):
                 index += 1
 
 
-def _drawing_version() -> str:
-    """Hash the code that draws, so that a change of it never meets faces generated before."""
+def _generator_version() -> str:
+    """Hash the code of the generator, so that a change of it never meets faces generated before."""
     files = (Path(__file__), *sorted(Path(str(faces.__file__)).parent.glob("*.py")))
     code = b"".join(path.read_bytes() for path in files)
     return hashlib.blake2b(code, digest_size=8).hexdigest()

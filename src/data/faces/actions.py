@@ -9,7 +9,7 @@ from numpy.random import Generator
 
 EXPRESSIONS: Final = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "angry")
 DRAWABLE: Final = (*EXPRESSIONS, "contempt")
-INTENSITY: Final = (0.35, 1.0)  # of an expression; at the low end it is easily taken for a neighbour
+INTENSITY: Final = (0.35, 1.0)  # of an expression; at the low end it is easily taken for a neighbor
 SPREAD: Final = 0.28  # standard deviation of a person's own fraction of an action of the expression
 STRAY: Final = 0.11  # standard deviation of actions that belong to no expression
 

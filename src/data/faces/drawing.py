@@ -77,14 +77,14 @@ class Pose:
         pitch: Turn downwards, radians.
         roll: Clockwise rotation in the image plane, radians.
         scale: Pixels per face unit.
-        centre: Pixel (x, y) of the origin of the face units.
+        center: Pixel (x, y) of the origin of the face units.
     """
 
     yaw: float
     pitch: float
     roll: float
     scale: float
-    centre: tuple[float, float]
+    center: tuple[float, float]
 
     def project(self, points: Array) -> Array:
         """Map points (n, 2) in face units to pixels; the head is an ellipsoid that bears a nose."""
@@ -95,12 +95,12 @@ class Pose:
         u = x * math.cos(self.yaw) + z * math.sin(self.yaw)
         v = y * math.cos(self.pitch) + z * math.sin(self.pitch)
         cos, sin = self.scale * math.cos(self.roll), self.scale * math.sin(self.roll)
-        return stack_xy(cos * u - sin * v + self.centre[0], sin * u + cos * v + self.centre[1])
+        return stack_xy(cos * u - sin * v + self.center[0], sin * u + cos * v + self.center[1])
 
 
 @dataclass(frozen=True)
 class Light:
-    """Light on a face: unit vector towards the lamp (x right, y down, z to the viewer), ambient share."""
+    """Light on a face: unit vector towards the lamp (x right, y down, z to the viewer), ambient fraction."""
 
     direction: tuple[float, float, float]
     ambient: float
@@ -112,8 +112,8 @@ def _relief() -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.floa
     axis = np.linspace(-RELIEF_REACH, RELIEF_REACH, RELIEF_SIDE)
     x, y = np.meshgrid(axis, axis)
 
-    def bump(centre_x: float, centre_y: float, width: float, height: float) -> Array:
-        return np.exp(-(((np.abs(x) - centre_x) / width) ** 2) - ((y - centre_y) / height) ** 2)
+    def bump(center_x: float, center_y: float, width: float, height: float) -> Array:
+        return np.exp(-(((np.abs(x) - center_x) / width) ** 2) - ((y - center_y) / height) ** 2)
 
     sockets, cheeks = bump(0.4, -0.14, 0.26, 0.16), bump(0.52, 0.3, 0.25, 0.22)
     height = 0.9 * np.sqrt(np.maximum(1.0 - (x / 1.3) ** 2 - ((y - 0.05) / 1.7) ** 2, 0.02))

@@ -1,8 +1,8 @@
 """Procedural expressive faces: images whose labels and landmarks are right by construction.
 
 An expression is a distribution of facial actions (after the Facial Action Coding System, FACS); the actions
-move the 68 landmarks of a random person, and :mod:`src.data.faces.drawing` paints a face around them. A
-image depends on its `(seed, index)` alone, whatever the process and the order in which images are drawn.
+move the 68 landmarks of a random person, and :mod:`src.data.faces.drawing` paints a face around them. An
+image depends on its `(seed, index)` alone, whatever the process and the order in which images are generated.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from src.data.faces.parts import Array, Look, as_color
 from src.data.faces.photography import draw_background, occlude, photograph
 
 MIN_SIZE: Final = 16  # pixels: under it nothing of an expression is left
-MIN_CANVAS: Final = 128  # pixels: smaller images are drawn at a multiple of their size, then reduced
+MIN_CANVAS: Final = 128  # pixels: smaller images are painted at a multiple of their size, then reduced
 # The square that a frontal face detector boxes, in face units: measured with OpenCV's Haar cascade.
-BOX_CENTRE_Y: Final = 0.13
+BOX_CENTER_Y: Final = 0.13
 BOX_HALF: Final = 1.2
 CROP_SCALE: Final = (0.88, 1.18)  # of the face in a crop, 1 where a detector's box fills it
 CROP_SHIFT: Final = 0.04  # standard deviation of the face's place in a crop, in sides of the crop
@@ -58,7 +58,7 @@ class Face:
         expression: Name of the expression.
         valence: From -1 (unpleasant) to 1 (pleasant).
         arousal: From -1 (calm) to 1 (excited).
-        landmarks: The 68 iBUG landmarks (68, 2), float32, x and y in pixels (0 is the centre of the first
+        landmarks: The 68 iBUG landmarks (68, 2), float32, x and y in pixels (0 is the center of the first
             pixel); in a crop some may lie outside the image.
         box: x, y, width and height in pixels of the face as a detector would box it, within the image.
     """
@@ -99,7 +99,7 @@ def _sample_light(rng: Generator) -> Light:
     return Light((x / norm, y / norm, 1.0 / norm), ambient=rng.uniform(0.35, 0.7))
 
 
-class _Drawn(NamedTuple):
+class _PaintedFace(NamedTuple):
     """A face painted on a canvas; landmarks (68, 2) and box (2, 2: low and high corner) in canvas pixels."""
 
     expression: str
@@ -108,17 +108,17 @@ class _Drawn(NamedTuple):
     box: Array
 
     def to_face(self, image: Image, factor: int) -> Face:
-        """Go to the image, `factor` times smaller; the centres of pixels have whole coordinates."""
+        """Go to the image, `factor` times smaller; the centers of pixels have whole coordinates."""
         low, high = np.clip(np.rint((self.box + 0.5) / factor), 0, image.shape[0]).astype(int).tolist()
         landmarks = ((self.landmarks + 0.5) / factor - 0.5).astype(np.float32)
         box = (low[0], low[1], high[0] - low[0], high[1] - low[1])
         return Face(image, self.expression, *self.affect, landmarks, box)
 
 
-def _draw_person(rng: Generator, canvas: Image, pose: Pose, expression: str | None, occluded: float) -> _Drawn:
+def _draw_person(rng: Generator, canvas: Image, pose: Pose, expression: str | None, occluded: float) -> _PaintedFace:
     """Paint a random person, who is the same whatever the expression."""
-    drawn = EXPRESSIONS[rng.integers(len(EXPRESSIONS))]
-    expression = expression or drawn
+    sampled = EXPRESSIONS[rng.integers(len(EXPRESSIONS))]
+    expression = expression or sampled
     person = Proportions(*rng.uniform(NARROWEST, WIDEST).tolist())
     look, light = _sample_look(rng), _sample_light(rng)
     actions, affect = sample_actions(rng, expression)
@@ -127,19 +127,19 @@ def _draw_person(rng: Generator, canvas: Image, pose: Pose, expression: str | No
     paint_face(canvas, landmarks, look, pose, light, gaze, skin_folds(landmarks, actions))
     if rng.random() < occluded:
         occlude(rng, canvas, look)
-    pixels = pose.project(np.concatenate([landmarks, [[0.0, BOX_CENTRE_Y]]]))
+    pixels = pose.project(np.concatenate([landmarks, [[0.0, BOX_CENTER_Y]]]))
     half = BOX_HALF * pose.scale
-    return _Drawn(expression, affect, pixels[:68], np.array([pixels[68] - half, pixels[68] + half]))
+    return _PaintedFace(expression, affect, pixels[:68], np.array([pixels[68] - half, pixels[68] + half]))
 
 
-def _sample_pose(rng: Generator, centre: Sequence[float], scale: float, spread: Sequence[float]) -> Pose:
-    """Turn the head by angles of the given spreads (yaw, pitch, roll, radians), its box around the centre."""
+def _sample_pose(rng: Generator, center: Sequence[float], scale: float, spread: Sequence[float]) -> Pose:
+    """Turn the head by angles of the given spreads (yaw, pitch, roll, radians), its box around the center."""
     yaw, pitch, roll = (rng.normal(0.0, 1.0, 3) * spread).tolist()
     around_origin = Pose(yaw, pitch, roll, scale, (0.0, 0.0))
-    x, y = around_origin.project(np.array([[0.0, BOX_CENTRE_Y]]))[0].tolist()
+    x, y = around_origin.project(np.array([[0.0, BOX_CENTER_Y]]))[0].tolist()
     # A detector's box is between the outline of the head, which stays, and its features, which shift.
-    x, y = 0.5 * x, 0.5 * (y + BOX_CENTRE_Y * scale)
-    return Pose(yaw, pitch, roll, scale, (centre[0] - x, centre[1] - y))
+    x, y = 0.5 * x, 0.5 * (y + BOX_CENTER_Y * scale)
+    return Pose(yaw, pitch, roll, scale, (center[0] - x, center[1] - y))
 
 
 def _check(seed: int, index: int, size: int, expression: str | None) -> None:
@@ -174,15 +174,15 @@ def draw_face(seed: int, index: int, size: int = 64, *, expression: str | None =
     factor = math.ceil(MIN_CANVAS / size)
     side = factor * size
     scale = 0.5 * side / BOX_HALF * rng.uniform(*CROP_SCALE)
-    centre = side * (0.5 + rng.normal(0.0, CROP_SHIFT, 2)) - 0.5
-    pose = _sample_pose(rng, centre.tolist(), scale, CROP_TURN)
+    center = side * (0.5 + rng.normal(0.0, CROP_SHIFT, 2)) - 0.5
+    pose = _sample_pose(rng, center.tolist(), scale, CROP_TURN)
     canvas = draw_background(rng, side)
-    drawn = _draw_person(rng, canvas, pose, expression, OCCLUDED)
-    return drawn.to_face(photograph(rng, canvas, size, 1.0, grayscale), factor)
+    face = _draw_person(rng, canvas, pose, expression, OCCLUDED)
+    return face.to_face(photograph(rng, canvas, size, 1.0, grayscale), factor)
 
 
 def _cells(count: int, side: int) -> list[tuple[Array, float]]:
-    """Centre (2,) and side of each of `count` square cells of a grid in the middle of an image, row by row."""
+    """Center (2,) and side of each of `count` square cells of a grid in the middle of an image, row by row."""
     columns = math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
     cell = side / columns
@@ -226,11 +226,11 @@ def draw_scene(
     factor = math.ceil(MIN_CANVAS / size)
     side = factor * size
     canvas = draw_background(rng, side)
-    drawn = []
+    painted = []
     for middle, cell in _cells(faces, side):
         width = cell * rng.uniform(*FACE_IN_CELL)
-        centre = middle + 0.5 * (cell - width) * rng.uniform(-0.6, 0.6, 2)
-        pose = _sample_pose(rng, centre.tolist(), 0.5 * width / BOX_HALF, SCENE_TURN)
-        drawn.append(_draw_person(rng, canvas, pose, expression, occluded=0.0))
+        center = middle + 0.5 * (cell - width) * rng.uniform(-0.6, 0.6, 2)
+        pose = _sample_pose(rng, center.tolist(), 0.5 * width / BOX_HALF, SCENE_TURN)
+        painted.append(_draw_person(rng, canvas, pose, expression, occluded=0.0))
     image = photograph(rng, canvas, size, SCENE_WEAR, grayscale)
-    return image, [face.to_face(image, factor) for face in drawn]
+    return image, [face.to_face(image, factor) for face in painted]

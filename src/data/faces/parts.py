@@ -1,4 +1,4 @@
-"""The parts of a face as coloured polygons and lines around its 68 landmarks, in face units.
+"""The parts of a face as colored polygons and lines around its 68 landmarks, in face units.
 
 x runs to the right, y down, the origin is between the eyes and the tip of the nose, half the width of an average
 head is 1. Colors are RGB, 0 to 255.
@@ -93,7 +93,7 @@ def _spline_weights(count: int, steps: int) -> Array:
 
 
 def smooth(points: Array, steps: int = 5) -> Array:
-    """Smooth open curve through the points (n, 2), with `steps` samples between neighbours."""
+    """Smooth open curve through the points (n, 2), with `steps` samples between neighbors."""
     curve: Array = _spline_weights(len(points), steps) @ points
     return curve
 

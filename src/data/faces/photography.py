@@ -29,18 +29,18 @@ def draw_background(rng: Generator, side: int) -> Image:
 def occlude(rng: Generator, canvas: Image, look: Look) -> None:
     """Put a box, four fingers or a few locks of hair somewhere in the image, in place."""
     side = canvas.shape[0]
-    centre, angle = side * rng.random(2), rng.uniform(0.0, 2.0 * np.pi)
+    center, angle = side * rng.random(2), rng.uniform(0.0, 2.0 * np.pi)
     kind = rng.integers(3)
     if kind == 0:
         size = side * rng.uniform(0.15, 0.35, 2)
-        box = cv2.boxPoints((centre.tolist(), size.tolist(), math.degrees(angle)))
+        box = cv2.boxPoints((center.tolist(), size.tolist(), math.degrees(angle)))
         cv2.fillPoly(canvas, [box.astype(np.int32)], as_color(rng.uniform(0.0, 255.0, 3)), cv2.LINE_AA)
         return
     color, width = (np.array(look.skin), 0.085) if kind == 1 else (np.array(look.hair), 0.03)
     along = np.array([math.cos(angle), math.sin(angle)])
     across = np.array([-along[1], along[0]])
     for number in range(4):
-        start = centre + across * number * width * side
+        start = center + across * number * width * side
         end = start + along * side * (0.45 - 0.04 * abs(number - 1.5))
         ends = np.rint([start, end]).astype(np.int32)
         shade = as_color(color * (0.84 + 0.05 * number))
@@ -80,6 +80,6 @@ def photograph(rng: Generator, canvas: Image, size: int, wear: float, grayscale:
         exposed = cv2.add(exposed, cv2.cvtColor(grain, cv2.COLOR_GRAY2RGB))
     image: Image = np.clip(exposed, 0.0, 255.0).astype(np.uint8)
     if grayscale:
-        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-        image = np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), np.uint8)
+        gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        image = np.asarray(cv2.cvtColor(gray, cv2.COLOR_GRAY2RGB), np.uint8)
     return image

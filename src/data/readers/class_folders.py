@@ -18,7 +18,7 @@ from src.utils.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
-# Outside the class folders, what has none of these endings is a list or a licence, not an image out of place.
+# Outside the class folders, what has none of these endings is a list or a license, not an image out of place.
 SUFFIXES = {
     *(".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".jp2", ".ppm", ".pgm"),
     *(".heic", ".heif", ".hif"),  # with the extra heic; without it, they are named among those that cannot be read

@@ -20,7 +20,7 @@ def source_fingerprint(source: Path | None, options: dict[str, Any], memo: Path)
     Args:
         source: File to hash, or None for data that are generated. A folder counts by the names, sizes and times of
             its files.
-        options: Whatever else determines the store; JSON-serialisable.
+        options: Whatever else determines the store; JSON-serializable.
         memo: JSON file that remembers hashes by (path, size, time), so that a large file is read once.
 
     Raises:

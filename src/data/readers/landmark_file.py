@@ -84,7 +84,7 @@ class LandmarkFile:
                 points = self.points.get(entry.id)
                 if points is not None:
                     with_points += 1
-                    # Fractions count from edges, pixels from the centre of the first one.
+                    # Fractions count from edges, pixels from the center of the first one.
                     size = np.array(entry.image.shape[1::-1], dtype=np.float32)
                     entry = replace(entry, landmarks=points * size - np.float32(0.5))
             yield entry

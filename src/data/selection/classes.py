@@ -70,7 +70,7 @@ class ClassSelection:
             labels: Indices of the classes that are certain where there are no probabilities, (N,).
 
         Returns:
-            (N, n), renormalised; where the distribution is unknown or has none of the classes, NaN without `labels`.
+            (N, n), renormalized; where the distribution is unknown or has none of the classes, NaN without `labels`.
         """
         index = self.index(CANONICAL, target)
         joined = np.zeros((len(distribution), len(target)), np.float32)

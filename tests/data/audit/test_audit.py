@@ -92,7 +92,7 @@ def test_blank_images(result: Audit) -> None:
     assert result.blank == ["n0", "n1", "n2"]
 
 
-def test_exact_copies(result: Audit) -> None:
+def test_exact_duplicates(result: Audit) -> None:
     assert result.exact_groups == 5  # a, b, c, the bright d, the black n
     assert result.extra_duplicates == 7
     assert result.exact_duplicates == {
@@ -126,7 +126,7 @@ def test_near_duplicates(result: Audit) -> None:
     assert 0.98 <= pair["correlation"] <= 1
 
 
-def test_examples_name_the_copy_in_the_split(make_store: MakeStore) -> None:
+def test_examples_name_the_duplicate_in_the_split(make_store: MakeStore) -> None:
     """A pair counts between all splits that duplicates of its images are in, and its examples are from these."""
     face, bright = _face(0), _brighter(_face(0))
     placed: list[tuple[str, Split, Image]] = [

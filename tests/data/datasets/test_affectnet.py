@@ -93,7 +93,7 @@ def test_the_csv_release(csv_release: Path) -> None:
     module = _module(csv_release)
     assert [len(module.split_rows(split)[0]) for split in SPLITS] == [72, 8, 8]
     assert module.class_counts("val").tolist() == [1] * 8
-    assert module.left_out == {f"labelled {name}": 2 for name in ("none", "uncertain", "no face")}
+    assert module.left_out == {f"labeled {name}": 2 for name in ("none", "uncertain", "no face")}
     assert module.store.left_out == dict(module.left_out)
     assert module.has_valence_arousal
     record = contents(module)[0]["6/train3.png"]

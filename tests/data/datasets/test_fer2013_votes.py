@@ -142,7 +142,7 @@ def test_the_second_vocabulary_is_learned(trained, files, tmp_path):
 
 
 def test_a_head_starts_from_the_weights(trained, files, tmp_path):
-    """EmoNet's head takes the outputs of the same classes; without an optimiser step it predicts as before."""
+    """EmoNet's head takes the outputs of the same classes; without an optimizer step it predicts as before."""
     run_dir, expected = trained
     start = [f"backbone.weights={run_dir}", "head=emonet", "trainer.limit_train_batches=1", "trainer.max_epochs=1"]
     frozen = ["backbone.freeze=all", "optimizer.lr=1e-12", "data=fer2013", files[0], "data.batch_size=6"]
@@ -170,7 +170,7 @@ def test_a_head_starts_from_both_vocabularies_whatever_the_labels_are_called(tra
 
 
 @pytest.mark.parametrize("mixing", [{"mixup": 1.0}, {"cutmix": 1.0}])
-def test_images_and_all_their_targets_are_mixed_in_the_same_shares(files, tmp_path, mixing):
+def test_images_and_all_their_targets_are_mixed_in_the_same_fractions(files, tmp_path, mixing):
     cfg = compose_config("train", "data=fer2013_votes", *files, f"data_dir={tmp_path}")
     data = build_data(cfg, transform={"name": "none", **mixing}, image_size=64)
     data.prepare_data()

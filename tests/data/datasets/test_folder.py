@@ -94,7 +94,7 @@ def test_the_options_of_the_split_make_another_store(class_folders: Path, tmp_pa
     assert len(names) == 3
 
 
-def test_unreadable_images_are_named_up_to_a_share(class_folders: Path, tmp_path: Path) -> None:
+def test_unreadable_images_are_named_up_to_a_fraction(class_folders: Path, tmp_path: Path) -> None:
     write(class_folders / "happy" / "empty.jpg", b"")
     write(class_folders / "happy" / "text.jpg", b"hello")
     write(class_folders / "lost.jpg")
@@ -206,10 +206,10 @@ def test_names_of_any_kind_survive_in_the_store(tmp_path: Path) -> None:
     assert sorted(ids.tolist()) == sorted(f"train/happy/{name}" for name in names)
 
 
-def test_grey_copies_match_byte_for_byte(tmp_path: Path) -> None:
-    grey = pixels(1, 48, gray=True)
-    write(tmp_path / "mine" / "train" / "happy" / "grey.png", encoded(grey))
-    write(tmp_path / "mine" / "train" / "happy" / "colour.bmp", encoded(np.stack([grey] * 3, axis=-1), "BMP"))
+def test_gray_duplicates_match_byte_for_byte(tmp_path: Path) -> None:
+    gray = pixels(1, 48, gray=True)
+    write(tmp_path / "mine" / "train" / "happy" / "gray.png", encoded(gray))
+    write(tmp_path / "mine" / "train" / "happy" / "color.bmp", encoded(np.stack([gray] * 3, axis=-1), "BMP"))
     module = build("folder", tmp_path / "mine", tmp_path / "cache", split_shares=[1, 0, 0])
     assert len(set(module.store.digests.tolist())) == 1
     assert all(isinstance(entry, Record) and entry.image.shape == (48, 48) for entry in module.records())

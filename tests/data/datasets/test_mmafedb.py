@@ -21,7 +21,7 @@ from tests.helpers.running import compose_config
 
 @pytest.fixture
 def kaggle(tmp_path: Path) -> Path:
-    """Images of several sizes, gray and coloured, below the folder MMAFEDB."""
+    """Images of several sizes, gray and colored, below the folder MMAFEDB."""
     root = tmp_path / "kaggle"
     for s, split in enumerate(("train", "valid", "test")):
         for c, name in enumerate(LABELS):

@@ -27,8 +27,8 @@ def imported(path: Path) -> set[Path]:
     return found
 
 
-def drawing_files() -> list[Path]:
-    """Return what the drawn data set imports and other data sets do not."""
+def generator_files() -> list[Path]:
+    """Return what the synthetic data set imports and other data sets do not."""
     data = ROOT / "src" / "data"
     others = imported(data / "datamodule.py") | imported(data / "store" / "packed_store.py")
     return sorted(path for path in imported(data / "datasets" / "synthetic.py") - others if path.stat().st_size)
@@ -36,7 +36,7 @@ def drawing_files() -> list[Path]:
 
 @pytest.fixture
 def version(monkeypatch, tmp_path):
-    """Return a function that gives the version of the drawings if a file had another content."""
+    """Return a function that gives the version of the generator if a file had another content."""
     cfg = compose_config("train", f"run_dir={tmp_path}", f"data_dir={tmp_path}")
     data = build_data(cfg, transform=plain(cfg.transform), image_size=64)
     read = Path.read_bytes
@@ -48,14 +48,14 @@ def version(monkeypatch, tmp_path):
     return version_with
 
 
-def test_every_file_that_draws_is_found():
-    names = {path.stem for path in drawing_files()}
+def test_every_file_of_the_generator_is_found():
+    names = {path.stem for path in generator_files()}
     assert {"synthetic", "generator", "drawing", "parts", "photography"} <= names
     assert not {"store", "datamodule", "transforms"} & names
 
 
-@pytest.mark.parametrize("path", drawing_files(), ids=lambda path: path.stem)
-def test_a_change_of_what_draws_is_another_data_set(version, path):
+@pytest.mark.parametrize("path", generator_files(), ids=lambda path: path.stem)
+def test_a_change_of_the_generator_is_another_data_set(version, path):
     assert version(path) != version(None)
 
 

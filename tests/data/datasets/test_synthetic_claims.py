@@ -76,7 +76,7 @@ def network_accuracy(trained: Trained, images: Images) -> float:
 
 
 def linear_accuracy(store: PackedStore, side: int) -> float:
-    """Return the test accuracy of logistic regression on pixels, its regularisation chosen on validation."""
+    """Return the test accuracy of logistic regression on pixels, its regularization chosen on validation."""
     scaler = StandardScaler()
     inputs, labels = {}, {}
     for split in ("train", "val", "test"):
@@ -134,7 +134,7 @@ def covered_accuracies(trained: Trained) -> dict[str, float]:
         "elsewhere": network_accuracy(
             trained, np.stack([cover(*pair) for pair in zip(images, elsewhere, strict=True)])
         ),
-        "share": float(np.mean(features)),
+        "fraction": float(np.mean(features)),
     }
 
 

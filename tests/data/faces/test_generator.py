@@ -1,4 +1,4 @@
-"""Tests of the synthetic faces: reproducible, labelled right, landmarks where the features are."""
+"""Tests of the synthetic faces: reproducible, labeled right, landmarks where the features are."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def faces() -> list[Face]:
     return [draw_face(11, index, 48) for index in range(420)]
 
 
-def _feature_mask(*drawn: Face) -> NDArray[np.bool_]:
+def _feature_mask(*generated: Face) -> NDArray[np.bool_]:
     """Pixels of the brows, eyes and mouths of the faces, which have one size."""
-    size = drawn[0].image.shape[0]
+    size = generated[0].image.shape[0]
     mask = np.zeros((size, size), bool)
-    for face in drawn:
+    for face in generated:
         for feature in FEATURES:
             low = np.clip(np.floor(face.landmarks[feature].min(axis=0)) - 3, 0, size).astype(int)
             high = np.clip(np.ceil(face.landmarks[feature].max(axis=0)) + 3, 0, size).astype(int)
@@ -88,10 +88,10 @@ def test_expressions_are_about_uniform(faces: list[Face]) -> None:
 
 
 def test_one_person_shows_all_expressions() -> None:
-    drawn = [draw_face(2, 9, expression=name) for name in (*EXPRESSIONS, "contempt")]
-    assert [face.expression for face in drawn] == [*EXPRESSIONS, "contempt"]
+    generated = [draw_face(2, 9, expression=name) for name in (*EXPRESSIONS, "contempt")]
+    assert [face.expression for face in generated] == [*EXPRESSIONS, "contempt"]
     temples_and_eye_corners = [0, 16, 36, 45]
-    still = np.array([face.landmarks[temples_and_eye_corners] for face in drawn])
+    still = np.array([face.landmarks[temples_and_eye_corners] for face in generated])
     assert np.allclose(still, still[0], atol=1e-3)
 
 
@@ -153,9 +153,9 @@ def test_pupils_are_within_the_eyes() -> None:
 def test_actions_move_the_mouth() -> None:
     def mouth(name: str) -> tuple[float, float]:
         """Mean height of the corners over the lips' middle, and opening, in widths of the face's box."""
-        drawn = [draw_scene(6, index, expression=name)[1][0] for index in range(15)]
-        width = np.array([face.box[2] for face in drawn])
-        points = np.array([face.landmarks for face in drawn])[..., 1]
+        generated = [draw_scene(6, index, expression=name)[1][0] for index in range(15)]
+        width = np.array([face.box[2] for face in generated])
+        points = np.array([face.landmarks for face in generated])[..., 1]
         corners = points[:, [62, 66]].mean(axis=1) - points[:, [48, 54]].mean(axis=1)
         return float(np.mean(corners / width)), float(np.mean((points[:, 66] - points[:, 62]) / width))
 
@@ -209,14 +209,14 @@ def test_scene_holds_the_faces_it_names() -> None:
 def test_haar_cascade_finds_the_faces() -> None:
     cascade = Path(cv2.__file__).parent / "data" / "haarcascade_frontalface_default.xml"
     detector = cv2.CascadeClassifier(str(cascade))
-    hits = 0
+    n_found = 0
     for index in range(40):
         image, (face,) = draw_scene(9, index, grayscale=True)
         middle = np.array(face.box[:2]) + np.array(face.box[2:]) / 2
         found = detector.detectMultiScale(image[..., 0], 1.1, 4, minSize=(60, 60))
         distances = [np.abs((x + width / 2, y + height / 2) - middle).max() for x, y, width, height in found]
-        hits += min(distances, default=np.inf) < face.box[2] / 4
-    assert hits >= 32
+        n_found += min(distances, default=np.inf) < face.box[2] / 4
+    assert n_found >= 32
 
 
 @pytest.mark.parametrize(

@@ -35,10 +35,10 @@ def test_lossless_colors_come_back_in_rgb_order(kind: str) -> None:
     assert np.array_equal(read_image(encoded(image, kind)), image)
 
 
-def test_grey_stays_grey_also_in_three_channels() -> None:
-    grey = pixels(2, gray=True)
-    assert np.array_equal(read_image(encoded(grey)), grey)
-    assert np.array_equal(read_image(encoded(np.stack([grey] * 3, axis=-1))), grey)
+def test_gray_stays_gray_also_in_three_channels() -> None:
+    gray = pixels(2, gray=True)
+    assert np.array_equal(read_image(encoded(gray)), gray)
+    assert np.array_equal(read_image(encoded(np.stack([gray] * 3, axis=-1))), gray)
 
 
 def test_content_decides_whatever_the_name_says(tmp_path: Path) -> None:
@@ -76,17 +76,17 @@ def test_palettes_are_looked_up() -> None:
     assert (read_image(_saved(palette, "PNG", transparency=index))[0, 0] == 255).all()
 
 
-def test_one_bit_and_grey_with_alpha() -> None:
+def test_one_bit_and_gray_with_alpha() -> None:
     bits = pixels(7, gray=True) > 127
     assert np.array_equal(read_image(_saved(Image.fromarray(bits), "PNG")), bits * np.uint8(255))
-    grey = Image.merge("LA", [Image.new("L", (4, 4), 10), Image.new("L", (4, 4), 0)])
-    assert np.array_equal(read_image(_saved(grey, "PNG")), np.full((4, 4), 255))
+    gray = Image.merge("LA", [Image.new("L", (4, 4), 10), Image.new("L", (4, 4), 0)])
+    assert np.array_equal(read_image(_saved(gray, "PNG")), np.full((4, 4), 255))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_sixteen_bits_become_eight(kind: str) -> None:
-    grey = pixels(8, gray=True)
-    assert np.array_equal(read_image(encoded(grey.astype(np.uint16) * 257, kind)), grey)
+    gray = pixels(8, gray=True)
+    assert np.array_equal(read_image(encoded(gray.astype(np.uint16) * 257, kind)), gray)
 
 
 def _heic(image: np.ndarray) -> bytes:

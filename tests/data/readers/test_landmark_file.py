@@ -48,7 +48,7 @@ def test_row_numbers_are_ids(tmp_path: Path) -> None:
 
 
 def test_fractions_become_pixels_of_the_image(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """An image's left edge is half a pixel before the centre of the first one; width and height count apart."""
+    """An image's left edge is half a pixel before the center of the first one; width and height count apart."""
     points = np.zeros((1, 68, 2), np.float32)
     points[0, 1], points[0, 2] = (1, 1), (0.5, 0.25)
     file = LandmarkFile(str(npz(tmp_path, ids=np.array(["a"]), points=points, plausible=np.array([True]))))

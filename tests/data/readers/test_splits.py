@@ -11,17 +11,17 @@ from src.data.readers.splits import check_fractions, complete_splits, validation
 from src.data.store.packed_store import SPLITS, Split
 from src.utils.errors import ConfigError
 
-SHARES = (0.8, 0.1, 0.1)
+FRACTIONS = (0.8, 0.1, 0.1)
 IDS = [f"{i}.png" for i in range(500)]
 LABELS = ["happy" if i % 5 else "sad" for i in range(500)]
 
 
 def _draw(ids: list[str], labels: list[str], seed: int = 0, **options: object) -> dict[str, Split]:
     known = [None] * len(ids)
-    return dict(zip(ids, complete_splits(ids, labels, known, SHARES, seed, **options), strict=True))
+    return dict(zip(ids, complete_splits(ids, labels, known, FRACTIONS, seed, **options), strict=True))
 
 
-def test_every_class_is_shared_out_alike() -> None:
+def test_every_class_is_split_alike() -> None:
     splits = _draw(IDS, LABELS)
     counts = Counter(zip(LABELS, splits.values(), strict=True))
     assert [counts["happy", split] for split in SPLITS] == [320, 40, 40]
@@ -56,14 +56,14 @@ def test_the_smallest_classes_go_to_training_first(n: int) -> None:
 
 def test_stated_splits_stay_and_missing_ones_come_from_training() -> None:
     known: list[Split | None] = ["test"] * 100 + ["train"] * 400
-    splits = complete_splits(IDS, LABELS, known, SHARES, 0)
+    splits = complete_splits(IDS, LABELS, known, FRACTIONS, 0)
     assert splits[:100] == ["test"] * 100
     assert Counter(splits[100:]) == {"train": 355, "val": 45}  # of happy 36 of 320, of sad 9 of 80: a ninth
     complete: list[Split | None] = [*known[:-1], "val"]
-    assert complete_splits(IDS, LABELS, complete, SHARES, 0) == complete
+    assert complete_splits(IDS, LABELS, complete, FRACTIONS, 0) == complete
 
 
-def test_a_share_of_zero_leaves_a_split_empty() -> None:
+def test_a_fraction_of_zero_leaves_a_split_empty() -> None:
     assert set(complete_splits(IDS, LABELS, [None] * 500, (0, 0, 1), 0)) == {"test"}
     assert set(complete_splits(IDS, LABELS, ["train"] * 500, validation_fractions(0.2), 0)) == {"train", "val"}
 

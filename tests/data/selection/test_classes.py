@@ -114,7 +114,7 @@ def test_mistakes(source: Path, tmp_path: Path, options: dict[str, Any], found: 
         assert part in str(error.value)
 
 
-def test_targets_are_joined_and_renormalised() -> None:
+def test_targets_are_joined_and_renormalized() -> None:
     selection = ClassSelection(CANONICAL, ["negative", "happy"], {"negative": ["sad", "fear", "angry"]})
     assert selection.names == ("happy", "negative")
     distribution = np.array([[0.2, 0.2, 0.1, 0, 0.2, 0, 0.3, 0], [1, 0, 0, 0, 0, 0, 0, 0], [np.nan] * 8], np.float32)

@@ -13,17 +13,17 @@ from tests.conftest import MakeStore
 ROWS = [
     (0, "train", "A", "happy"),
     (1, "train", "B", "sad"),
-    (2, "train", "A", "angry"),  # a later copy with another label
+    (2, "train", "A", "angry"),  # a later duplicate with another label
     (3, "train", "C", "happy"),  # also a validation image
     (4, "train", "D", "happy"),  # also a test image
     (5, "train", "E", "fear"),
     (6, "val", "C", "happy"),
     (7, "val", "F", "sad"),
     (8, "val", "F", "sad"),
-    (9, "test", "D", "neutral"),  # copy in training, with another label
+    (9, "test", "D", "neutral"),  # duplicate in training, with another label
     (10, "test", "G", "sad"),
     (11, "test", "G", "sad"),  # second of its group
-    (12, "test", "F", "sad"),  # copy in validation
+    (12, "test", "F", "sad"),  # duplicate in validation
     (13, "test", "H", "fear"),
     (14, "train", "E", "fear"),
 ]
@@ -35,7 +35,7 @@ def store(make_store: MakeStore) -> PackedStore:
     return make_store([Record(str(row), split, label, pixels[letter]) for row, split, letter, label in ROWS])
 
 
-def test_training_keeps_first_copies_unknown_to_the_other_splits(store: PackedStore) -> None:
+def test_training_keeps_first_duplicates_unknown_to_the_other_splits(store: PackedStore) -> None:
     assert training_rows(store).tolist() == [0, 1, 5]
 
 

@@ -10,11 +10,11 @@ N = 101
 def drawn(seed=0):
     rng = np.random.default_rng(seed)
     digests = np.array([rng.bytes(16) for _ in range(N)], dtype="S16")
-    digests[50:70] = digests[:20]  # copies, some with another label
+    digests[50:70] = digests[:20]  # duplicates, some with another label
     return digests, np.arange(N) % 3
 
 
-def test_the_halves_are_complements_stratified_and_keep_copies_together():
+def test_the_halves_are_complements_stratified_and_keep_duplicates_together():
     digests, labels = drawn()
     first, second = (in_half(digests, labels, half, 0) for half in ("first", "second"))
     assert (first ^ second).all()
@@ -53,9 +53,9 @@ def test_a_data_set_serves_a_half_of_its_training_images(folder):
     assert rows[0] == rows[1] | rows[2]
     assert not rows[1] & rows[2]
     assert 9 <= len(rows[1]) <= 10
-    copies = [row for row in rows[0] if whole.store.ids[row] in ("train/sad/0.png", "train/sad/copy.png")]
-    assert len(copies) == 2
-    assert set(copies) <= rows[1] or set(copies) <= rows[2]
+    duplicates = [row for row in rows[0] if whole.store.ids[row] in ("train/sad/0.png", "train/sad/copy.png")]
+    assert len(duplicates) == 2
+    assert set(duplicates) <= rows[1] or set(duplicates) <= rows[2]
     for split in ("val", "test"):
         assert first.split_rows(split)[0].tolist() == whole.split_rows(split)[0].tolist()
     assert whole.trained_on == whole.fingerprint

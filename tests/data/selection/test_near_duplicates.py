@@ -85,12 +85,12 @@ def test_close_pairs_are_those_of_brute_force(more_bands: tuple[int, int], monke
     monkeypatch.setattr("src.data.selection.near_duplicates.PAIRS_AT_ONCE", 64)
     monkeypatch.setattr("src.data.selection.near_duplicates.MORE_BANDS", more_bands)
     rng = np.random.default_rng(sum(more_bands))
-    centres = rng.integers(0, 2**64, 60, dtype=np.uint64)
-    hashes = _flipped(rng.choice(centres, 700), rng, most=9)
+    centers = rng.integers(0, 2**64, 60, dtype=np.uint64)
+    hashes = _flipped(rng.choice(centers, 700), rng, most=9)
     listed = _listed(hashes)
     assert len(set(listed)) == len(listed) > 1000
     assert set(listed) == {(i, j) for i, j in _all_close(hashes, hashes) if i < j}
-    other = _flipped(rng.choice(centres, 300), rng, most=9)
+    other = _flipped(rng.choice(centers, 300), rng, most=9)
     crossed = _listed(hashes, other)
     assert len(set(crossed)) == len(crossed)
     assert set(crossed) == _all_close(hashes, other)
@@ -118,8 +118,8 @@ def test_different_faces_are_no_near_duplicates(tmp_path: Path, faces: list[Imag
     assert _near_rows(tmp_path / "store", faces) == set()
 
 
-@pytest.mark.parametrize("change", ["brightness", "contrast", "jpeg", "noise", "size", "colour"])
-def test_changed_copies_are_near_duplicates(tmp_path: Path, faces: list[Image], change: str) -> None:
+@pytest.mark.parametrize("change", ["brightness", "contrast", "jpeg", "noise", "size", "color"])
+def test_changed_images_are_near_duplicates(tmp_path: Path, faces: list[Image], change: str) -> None:
     rng = np.random.default_rng(0)
     changes = {
         "brightness": lambda face: _brighter(face, 12),
@@ -127,7 +127,7 @@ def test_changed_copies_are_near_duplicates(tmp_path: Path, faces: list[Image], 
         "jpeg": lambda face: _jpeg(face, 90),
         "noise": lambda face: np.clip(face + rng.normal(0, 2, face.shape), 0, 255).astype(np.uint8),
         "size": lambda face: cv2.resize(face, (96, 96), interpolation=cv2.INTER_CUBIC),
-        "colour": lambda face: np.repeat(face[..., None], 3, axis=2),
+        "color": lambda face: np.repeat(face[..., None], 3, axis=2),
     }
     n = len(faces)
     found = _near_rows(tmp_path / "store", [*faces, *map(changes[change], faces)])
@@ -176,12 +176,12 @@ def test_frames_of_one_clip_are_not_held_against_each_other(tmp_path: Path, face
     assert find_near_duplicates(prints, np.array([0, 0, 1, 2])).pairs.tolist() == [[2, 3]]
 
 
-def test_exact_copies_are_no_near_duplicates(tmp_path: Path, faces: list[Image]) -> None:
+def test_exact_duplicates_are_no_near_duplicates(tmp_path: Path, faces: list[Image]) -> None:
     copy = _brighter(faces[0], 9)
     assert _near_rows(tmp_path / "store", [faces[1], faces[0], faces[0], copy, faces[0], copy]) == {(1, 3)}
 
 
-def test_thousands_of_constant_images_and_copies_are_no_trouble(tmp_path: Path, faces: list[Image]) -> None:
+def test_thousands_of_constant_images_and_duplicates_are_no_trouble(tmp_path: Path, faces: list[Image]) -> None:
     blanks = [np.full((48, 48), value % 256, np.uint8) for value in range(3000)]
     store = _store(tmp_path / "store", [*blanks, *([faces[0]] * 3000), _brighter(faces[0], 5)])
     start = time.process_time()

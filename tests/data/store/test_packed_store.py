@@ -85,7 +85,7 @@ def test_rows_keep_the_order_of_the_source(make_store: MakeStore) -> None:
     assert [store.rows(split).tolist() for split in ("train", "val", "test")] == [[1, 3, 5], [2], [0, 4]]
 
 
-def test_grey_store_without_landmarks(make_store: MakeStore) -> None:
+def test_gray_store_without_landmarks(make_store: MakeStore) -> None:
     store = make_store([record(str(i), noise(3, 3, seed=i)) for i in range(3)])
     assert store.is_gray
     assert store.landmarks is None
@@ -220,7 +220,7 @@ def test_too_many_unreadable_images(tmp_path: Path) -> None:
     assert not visible(tmp_path)
 
 
-def test_the_accepted_share_is_inclusive(tmp_path: Path) -> None:
+def test_the_accepted_fraction_is_inclusive(tmp_path: Path) -> None:
     bad = [Skipped(f"{i}.png", "truncated") for i in range(4)]
     assert len(write_store(tmp_path / "store", [*MIXED, *bad], max_bad=0.5)) == 4
 

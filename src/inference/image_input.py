@@ -1,4 +1,4 @@
-"""Pictures as Python programs have them, as frames."""
+"""Images as Python programs have them, as frames."""
 
 from __future__ import annotations
 
@@ -16,41 +16,41 @@ from src.inference.results import Image
 from src.utils.errors import ConfigError
 
 # A file's name or content, or pixels, see `as_frame`.
-Picture = str | Path | bytes | bytearray | PIL.Image.Image | Image | Tensor | Frame
+ImageInput = str | Path | bytes | bytearray | PIL.Image.Image | Image | Tensor | Frame
 
 
-def is_picture(value: object) -> bool:
-    """Return whether something is one picture, rather than several, or none."""
+def is_image(value: object) -> bool:
+    """Return whether something is one image, rather than several, or none."""
     return isinstance(value, str | Path | bytes | bytearray | PIL.Image.Image | np.ndarray | Tensor | Frame)
 
 
-def as_frame(picture: Picture, *, bgr: bool = False) -> Frame:
-    """Return a picture as a frame.
+def as_frame(image: ImageInput, *, bgr: bool = False) -> Frame:
+    """Return an image as a frame.
 
     Args:
-        picture: A file's name or content; a Pillow image, turned as its EXIF orientation says; upright pixels as an
+        image: A file's name or content; a Pillow image, turned as its EXIF orientation says; upright pixels as an
             array, uint8 in [0, 255], (H, W, 3) or gray (H, W); or as torchvision's tensors, uint8 in [0, 255] or
             floats in [0, 1], (3, H, W) or (1, H, W).
         bgr: Whether the three channels of an array or a tensor are OpenCV's, blue, green and red, not RGB.
 
     Raises:
-        UnreadableImage: If a file is none, or broken.
+        UnreadableImage: If a file is no image, or broken.
         ConfigError: If it is something else.
     """
-    if isinstance(picture, Frame):
-        return picture
-    if isinstance(picture, str | Path):
-        return Frame(str(picture), _rgb(decode_image(Path(picture))))
-    if isinstance(picture, bytes | bytearray):
-        return Frame("image", _rgb(decode_image(bytes(picture))))
-    if isinstance(picture, PIL.Image.Image):
-        return Frame("image", _rgb(pillow_pixels(picture)))
-    if not isinstance(picture, np.ndarray | Tensor):
+    if isinstance(image, Frame):
+        return image
+    if isinstance(image, str | Path):
+        return Frame(str(image), _rgb(decode_image(Path(image))))
+    if isinstance(image, bytes | bytearray):
+        return Frame("image", _rgb(decode_image(bytes(image))))
+    if isinstance(image, PIL.Image.Image):
+        return Frame("image", _rgb(pillow_pixels(image)))
+    if not isinstance(image, np.ndarray | Tensor):
         raise ConfigError(
-            f"{type(picture).__name__} is no picture; expected a file's name or content (bytes), a Pillow image, a "
+            f"{type(image).__name__} is no image; expected a file's name or content (bytes), a Pillow image, a "
             "numpy array, a tensor, or a list or generator of them."
         )
-    pixels = _rgb(_tensor_pixels(picture) if isinstance(picture, Tensor) else _array_pixels(picture))
+    pixels = _rgb(_tensor_pixels(image) if isinstance(image, Tensor) else _array_pixels(image))
     return Frame("image", np.ascontiguousarray(pixels[..., ::-1]) if bgr else pixels)
 
 
@@ -79,7 +79,7 @@ def _tensor_pixels(tensor: Tensor) -> Image:
         if not (low >= 0 and high <= 1):  # NaN, too
             raise ConfigError(
                 f"a tensor of {tensor.dtype} with values from {low:.3g} to {high:.3g} cannot be predicted; expected "
-                "floats in [0, 1], before any normalisation."
+                "floats in [0, 1], before any normalization."
             )
         pixels = (pixels * 255).round().byte()
     array: Image = pixels.permute(1, 2, 0).contiguous().numpy()

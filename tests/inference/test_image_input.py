@@ -10,7 +10,7 @@ from src.data.faces.generator import draw_scene
 from src.data.readers.images import UnreadableImage
 from src.inference import EmotionPredictor, Predictions
 from src.inference.detection import Detection
-from src.inference.pictures import as_frame
+from src.inference.image_input import as_frame
 from src.inference.results import Box
 from src.utils.errors import ConfigError
 
@@ -56,7 +56,7 @@ def test_bgr_is_said():
 @pytest.mark.parametrize(
     "gray", [PIXELS[..., 0], torch.from_numpy(PIXELS[None, ..., 0]), Image.fromarray(PIXELS[..., 0])]
 )
-def test_gray_pictures_get_three_channels(gray):
+def test_gray_images_get_three_channels(gray):
     np.testing.assert_array_equal(as_frame(gray).image, np.repeat(PIXELS[..., :1], 3, axis=2))
 
 
@@ -69,19 +69,19 @@ def test_a_pillow_image_is_turned_as_its_camera_says():
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        (None, "NoneType is no picture"),
-        (3, "int is no picture"),
+        (None, "NoneType is no image"),
+        (3, "int is no image"),
         (np.zeros((4, 4, 3)), "an array of float64"),
         (np.zeros((2, 4, 4, 3), np.uint8), r"an array of uint8 \(2, 4, 4, 3\)"),
         (np.zeros((0, 4, 3), np.uint8), r"uint8 \(0, 4, 3\)"),
         (torch.zeros(2, 3, 4, 4), r"predict\(list\(batch\)\)"),
         (torch.zeros(4, 4, 3, dtype=torch.uint8), r"a tensor of torch.uint8 \(4, 4, 3\)"),
         (torch.zeros(3, 4, 4, dtype=torch.int64), "torch.int64"),
-        (torch.full((3, 4, 4), 2.0), "before any normalisation"),
-        (torch.full((3, 4, 4), torch.nan), "before any normalisation"),
+        (torch.full((3, 4, 4), 2.0), "before any normalization"),
+        (torch.full((3, 4, 4), torch.nan), "before any normalization"),
     ],
 )
-def test_what_is_no_picture_is_refused(weights, value, words):
+def test_what_is_no_image_is_refused(weights, value, words):
     with pytest.raises(ConfigError, match=words):
         as_frame(value)
     with pytest.raises(ConfigError, match=words):
@@ -90,7 +90,7 @@ def test_what_is_no_picture_is_refused(weights, value, words):
 
 def test_broken_content_is_refused():
     with pytest.raises(UnreadableImage, match="not an image"):
-        as_frame(b"no picture")
+        as_frame(b"no image")
 
 
 def whole(image):
@@ -101,8 +101,8 @@ def whole(image):
 
 def test_lists_and_generators_give_a_table(weights):
     predictor = EmotionPredictor(weights, detector=whole)
-    for pictures in (list(FORMS.values()), (form for form in FORMS.values())):
-        predictions = predictor.predict(pictures)
+    for images in (list(FORMS.values()), (form for form in FORMS.values())):
+        predictions = predictor.predict(images)
         assert isinstance(predictions, Predictions)
         assert len(predictions) == len(FORMS)
         table = predictions.to_frame()
@@ -117,7 +117,7 @@ def test_lists_and_generators_give_a_table(weights):
         assert row["valence"] == pytest.approx(face.valence, abs=1e-6)
 
 
-def test_a_picture_without_faces_has_an_empty_table(weights):
+def test_an_image_without_faces_has_an_empty_table(weights):
     table = EmotionPredictor(weights, detector=lambda image: []).predict(PIXELS).to_frame()
     assert len(table) == 0
     assert {"source", "face", "prediction"} <= set(table.columns)
