@@ -25,7 +25,7 @@ from src.data.store.feature_store import VIEWS, FeatureStore, View
 from src.data.store.packed_store import Split
 from src.data.transforms import BatchMix, ImageTransform, TransformConfig
 
-# Side of the images that our backbones see.
+# Size of the images that our backbones see.
 IMAGE_SIZE = 64
 
 
@@ -52,7 +52,7 @@ class StoreDataModule(LabeledImages, LightningDataModule):
             name: Name of the data set.
             path: Where its source lies; None for generated data.
             data_dir: Folder for the packed stores.
-            image_size: Side of the images served; None for that of our backbones.
+            image_size: Size of the images served, in pixels; None for that of our backbones.
             transform: Keys of `TransformConfig`, for training images; None to leave them as they are.
             seed: The run's seed.
             batch_size: Images a batch and process.
@@ -139,7 +139,7 @@ class StoreDataModule(LabeledImages, LightningDataModule):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def steps_per_epoch(self) -> int:
-        """Return the optimiser steps of an epoch, given the trainer's limits.
+        """Return the optimizer steps of an epoch, given the trainer's limits.
 
         Lightning's `estimated_stepping_batches` would make the first iterator before a resumed run knows its epoch.
         """
@@ -155,7 +155,7 @@ class StoreDataModule(LabeledImages, LightningDataModule):
         return max(1, -(-n_batches // trainer.accumulate_grad_batches))
 
     def _epochs_done(self) -> int:
-        """Return the number of epochs behind the optimiser, which a resumed run knows before Lightning says."""
+        """Return the number of epochs behind the optimizer, which a resumed run knows before Lightning says."""
         return self.trainer.global_step // self.steps_per_epoch() if self.trainer else 0
 
     def val_dataloader(self) -> DataLoader[Batch]:
