@@ -44,6 +44,16 @@ def test_what_hydra_builds_serves_what_a_run_does(tmp_path: Path, data_dir: Path
     assert not torch.equal(batches[0]["image"], batches[2]["image"])
 
 
+def test_what_a_model_wants_is_another_data_set(tmp_path: Path, data_dir: Path) -> None:
+    data = build_data(compose_config("train", *TINY_DATA, f"data_dir={data_dir}", f"run_dir={tmp_path}"), image_size=64)
+    own, labels = data.class_names, data.split_rows("val")[1]
+    changed = data.with_classes(own[::-1]).with_grayscale(True)
+    assert (changed.class_names, changed.grayscale) == (own[::-1], True)
+    assert (len(own) - 1 - changed.split_rows("val")[1]).tolist() == labels.tolist()
+    assert (data.class_names, data.grayscale) == (own, False)
+    assert data.split_rows("val")[1].tolist() == labels.tolist()
+
+
 def test_options_given_to_build_data_replace_those_of_the_configuration(tmp_path: Path) -> None:
     """They are not merged into what a key of the configuration links to."""
     cfg = compose_config("train", "transform=strong", f"data_dir={tmp_path}", f"run_dir={tmp_path}")

@@ -243,7 +243,7 @@ def test_the_small_network_is_small_and_agrees_with_its_teacher():
         labels = [model(image).logits.argmax(dim=1) for model in (small, teacher)]
     assert small.spec.class_names == teacher.spec.class_names
     # By chance, it would be a third at most.
-    assert (labels[0] == labels[1]).float().mean() > 0.5
+    assert (labels[0] == labels[1]).float().mean() > 0.4
 
 
 def test_shipped_weights_must_be_what_the_code_knows():
