@@ -92,17 +92,20 @@ def defines(path, value):
 
 
 def is_commented(lines, line, name):
-    """Whether a key has a comment beside or right above it, or is named in the one above the keys it belongs to."""
+    """Whether a key has a comment beside or right above it, or is named in the one above the keys it belongs to.
+
+    That of the file, which it begins with, is of a key only if it names it.
+    """
     if " # " in lines[line]:
         return True
     above = lines[:line]
-    if above and above[-1].lstrip().startswith("#"):
-        return True
     while above and above[-1].strip() and not above[-1].lstrip().startswith("#"):
         above.pop()
-    comment = []
+    is_right_above, comment = len(above) == line, []
     while above and above[-1].lstrip().startswith("#"):
         comment.append(above.pop())
+    if is_right_above and comment and above:
+        return True
     return re.search(rf"\b{re.escape(name)}\b", " ".join(comment)) is not None
 
 
@@ -146,6 +149,7 @@ def test_a_key_without_a_comment_is_noticed():
     )
     assert keys_by_comment(text) == ({("share",), ("beside",)}, {("rate",), ("loose",)})
     assert keys_by_comment("# Rates of a and b.\na: 1\nb: 2\nc: 3\n")[1] == {("c",)}
+    assert keys_by_comment("# Head.\nshare: 1\n# Rate.\nrate: 2\n")[1] == {("share",)}
     assert keys_by_comment("# Group.\n\npart:\n  _target_: a.B\n  # Speed.\n  speed: 1\n")[1] == {("part",)}
 
 
@@ -200,7 +204,7 @@ def test_group_files_are_named_after_what_they_hold():
 def repeated_or_unread(ours, usual, path=""):
     """Yield the keys of nested mappings that another one has alike, or lacks; an object of its own may be added."""
     for key, value in ours.items():
-        if isinstance(value, dict) and "_target_" in value:
+        if isinstance(value, dict) and "_target_" in value and key not in usual:
             continue
         if isinstance(value, dict) and isinstance(usual.get(key), dict):
             yield from repeated_or_unread(value, usual[key], f"{path}{key}.")
@@ -240,7 +244,10 @@ seed: 1
 test: true
 scheduler: {warmup: 0.15}
 trainer: {max_epochs: 7, max_epoch: 7}
-callbacks: {mine: {_target_: a.B, strength: 1}}
+callbacks:
+  mine: {_target_: a.B, strength: 1}
+  lr_monitor: {_target_: pytorch_lightning.callbacks.LearningRateMonitor, logging_interval: step}
 """
     expected = ["optimizer=adam", "test", "scheduler.warmup", "trainer.max_epoch"]
-    assert no_deltas(text, f"run_dir={tmp_path}") == expected
+    repeated = ["callbacks.lr_monitor._target_", "callbacks.lr_monitor.logging_interval"]
+    assert no_deltas(text, f"run_dir={tmp_path}") == expected + repeated

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
-from annotated_types import Ge, Gt, Interval, Len, MultipleOf
+from annotated_types import Ge, Gt, Interval, Len
 from omegaconf import DictConfig
 from pydantic import InstanceOf, StrictBool, StrictInt, StrictStr, StringConstraints
 
 from src.data import options
-from src.metrics.directions import mode_of, monitor_mode
+from src.metrics.directions import Mode, mode_of, monitor_mode
+from src.models import arguments
 from src.utils.errors import ConfigError
 from src.utils.validation import (
+    PRECISIONS,
     Choices,
     Fraction,
     Limit,
@@ -29,6 +31,7 @@ OnnxPrecision = Literal["fp32", "fp16", "int8"]
 
 RULES: Rules = {
     **options.RULES,
+    **arguments.RULES,
     "test": ("true or false", StrictBool),
     "seed": ("a whole number of 0 or more", Annotated[StrictInt, Interval(ge=0, lt=2**32)]),
     "data_dir": ("a folder", StrictStr),
@@ -92,11 +95,6 @@ RULES: Rules = {
         "an address that begins with https:// or http:// and holds no password and no token",
         Annotated[StrictStr, StringConstraints(pattern=r"^https?://[^\s@?#]+$")] | None,
     ),
-    "backbone.width": ("a multiple of 16", Annotated[Positive, MultipleOf(16)]),
-    "backbone.n_hourglass": ("a whole number of 1 or more", Positive),
-    "backbone.n_blocks": ("2, 3 or 4", Annotated[StrictInt, Interval(ge=2, le=4)]),
-    "backbone.mask_limit": ("a number above 0, or null", PositiveNumber | None),
-    "backbone.image_size": ("a multiple of 64", Annotated[Positive, MultipleOf(64)]),
     "backbone.grayscale": ("true, false or null", StrictBool | None),
     "backbone.landmarks": ("true or false", StrictBool),
     "backbone.lr_multiplier": ("a number of 0 or more", Annotated[Number, Ge(0)]),
@@ -173,15 +171,15 @@ CHOICES: Choices = {
     "suite": ("data", "backbone", "cache", "loop", "predict", "video", "all"),
     "detector": ("retinaface", "haar", "yunet", "none"),
     "backend": ("auto", "torch", "onnx"),
-    "precision": ("auto", "32-true", "bf16-mixed", "16-mixed", "64-true"),
+    "precision": PRECISIONS,
     "table": ("csv", "jsonl", "parquet"),
     "explain.method": (*("auto", "gradcam", "hirescam", "eigencam", "occlusion", "integrated_gradients", "attention"),),
     "explain.split": ("val", "test"),
-    "backbone.freeze": ("all", "fused", "fan", "none"),
+    "backbone.freeze": arguments.FREEZE_LEVELS,
     "backbone.normalize": (None, "imagenet"),
-    "head.tap": ("fused", "emotion2", "emotion", "pooled"),
+    "head.tap": arguments.TAPS,
     "loss.class_weights": ("none", "balanced"),
-    **dict.fromkeys(MODES.values(), ("max", "min")),
+    **dict.fromkeys(MODES.values(), get_args(Mode)),
 }
 
 

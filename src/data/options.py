@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
-from annotated_types import Ge, Interval, Len, MultipleOf
+from annotated_types import Ge, Interval, Len
 from pydantic import StrictBool, StrictInt, StrictStr
 
-from src.utils.validation import Choices, Fraction, Names, Natural, Number, Positive, Rules
+from src.utils.validation import Choices, Fraction, ImageSize, Names, Natural, Number, Positive, Rules
 
+Mode = Literal["majority", "soft", "multi"]
+Half = Literal["first", "second"]
 # Options that are those of the run, given to its data set.
 OF_THE_RUN = ("seed", "data_dir", "transform")
 RULES: Rules = {
@@ -18,7 +20,7 @@ RULES: Rules = {
     "data.path": ("a path", StrictStr | None),
     "data.batch_size": ("a whole number of 1 or more", Positive),
     "data.num_workers": ("a whole number of 0 or more", Natural),
-    "data.image_size": ("a multiple of 64, such as 64, 128 or 256", Annotated[Positive, MultipleOf(64)] | None),
+    "data.image_size": ("a multiple of 64, such as 64, 128 or 256", ImageSize | None),
     "data.dedup": ("true or false", StrictBool),
     "data.classes": ("names of classes, such as [happy,sad], or null", Names | None),
     "data.merge": ("names of classes to join, such as {negative: [sad, fear]}, or null", dict[StrictStr, Names] | None),
@@ -48,10 +50,10 @@ RULES: Rules = {
     "data.cleaned": ("true or false", StrictBool),
 }
 CHOICES: Choices = {
-    "data.mode": ("majority", "soft", "multi"),
+    "data.mode": get_args(Mode),
     "data.release": ("auto", "csv", "annotations"),
     "data.annotations": ("expression", "valence_arousal"),
     "data.crop": (None, "fer2013", "expw", "landmarks"),
-    "data.half": (None, "first", "second"),
+    "data.half": (None, *get_args(Half)),
     "data.sampler": ("shuffle", "balanced"),
 }

@@ -22,8 +22,9 @@ from torch import Tensor
 
 from src.data.datamodule import StoreDataModule
 from src.data.store.feature_store import FORMAT, FeatureStore, View
+from src.models.arguments import Tap
 from src.models.classifier import ExpressionClassifier
-from src.models.emonet import Tap, tap_side
+from src.models.emonet import tap_side
 from src.models.weights import weights_digest
 from src.utils.errors import ConfigError
 

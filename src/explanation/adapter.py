@@ -9,8 +9,9 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from src.models.arguments import TAPS, Tap
 from src.models.classifier import ExpressionClassifier
-from src.models.emonet import TAPS, Tap, tap_side
+from src.models.emonet import tap_side
 from src.utils.errors import ConfigError
 
 # On a coarser map a cell is a quarter of a face or more: it says no longer where.

@@ -20,6 +20,7 @@ from src.utils.precision import device_kind, native_bf16
 
 log = logging.getLogger(__name__)
 
+BACKENDS = ("auto", "torch", "onnx")
 # Fastest first: docs/performance.md.
 FASTEST = ("int8", "fp32")
 # Largest loss of accuracy with which a file still agrees with its weights, in percentage points.
@@ -51,8 +52,8 @@ def load_backend(
     Raises:
         ConfigError: If the weights cannot be had.
     """
-    if name not in ("auto", "torch", "onnx"):
-        raise ConfigError(f"backend={name}; expected auto, torch or onnx.")
+    if name not in BACKENDS:
+        raise ConfigError(f"backend={name}; expected one of {', '.join(BACKENDS)}.")
     if is_on_hub(weights):
         weights = str(find_checkpoint(weights))
     if name == "onnx" or (name == "auto" and weights.endswith(".onnx")):

@@ -22,6 +22,7 @@ from src.models.registry import Plugins, load_plugins
 from src.runs import hub
 from src.utils.errors import ConfigError
 from src.utils.paths import ROOT
+from src.utils.validation import Positive, check_value
 
 DEFAULT_WEIGHTS = str(ROOT / "pretrained" / "emonet_fer.safetensors")
 # Frames wait until their faces fill a batch, but not more of them than this, or than one a face.
@@ -91,8 +92,7 @@ class EmotionPredictor:
         Raises:
             ConfigError: If the weights or the detector cannot be had.
         """
-        if batch_size < 1:
-            raise ConfigError(f"batch_size={batch_size}; expected a whole number of 1 or more.")
+        check_value("batch_size", batch_size, "a whole number of 1 or more", Positive)
         load_plugins(plugins)
         if isinstance(backend, str):
             options = {"vocabulary": vocabulary, "device": device, "precision": precision}

@@ -11,8 +11,6 @@ from typing import IO, Any, Protocol
 
 from src.inference.results import AFFECT, PLACES, Prediction
 
-FORMATS = ("csv", "jsonl", "parquet")
-
 
 class RowWriter(Protocol):
     """A file of rows."""

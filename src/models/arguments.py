@@ -4,9 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from inspect import Parameter, signature
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
+
+from annotated_types import Interval, MultipleOf
+from pydantic import AllowInfNan, StrictInt
 
 from src.utils.errors import ConfigError
+from src.utils.validation import ImageSize, Positive, PositiveNumber, Rules
+
+Tap = Literal["fused", "emotion2", "emotion", "pooled"]
+TAPS: tuple[Tap, ...] = get_args(Tap)
+Freeze = Literal["all", "fused", "fan", "none"]
+FREEZE_LEVELS: tuple[Freeze, ...] = get_args(Freeze)
+Width = Annotated[Positive, MultipleOf(16)]
+Blocks = Annotated[StrictInt, Interval(ge=2, le=4)]
+Scale = Annotated[PositiveNumber, AllowInfNan(False)]
+# EmoNet's own, by key of the configuration.
+RULES: Rules = {
+    "backbone.width": ("a multiple of 16, 16 or more", Width),
+    "backbone.n_hourglass": ("a whole number of 1 or more", Positive),
+    "backbone.n_blocks": ("2, 3 or 4 (each block halves the map)", Blocks),
+    "backbone.image_size": ("a multiple of 64", ImageSize),
+    "backbone.mask_limit": ("a number above 0, or null for no limit", Scale | None),
+}
 
 # Numbers are sizes or factors; a layer of larger ones would not fit into memory.
 MAX_NUMBER = 2**12

@@ -15,7 +15,8 @@ from torchmetrics import MeanMetric
 
 from src.metrics.affect import DIMENSIONS
 from src.metrics.classification import training_metrics
-from src.models.emonet import EmoNet, Freeze, Tap
+from src.models.arguments import Freeze, Tap
+from src.models.emonet import EmoNet
 from src.models.evaluation_metrics import EvaluationMetrics
 from src.models.heads.base import Head
 from src.models.losses import MultiTaskLoss, labeled

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor, nn
 
-from src.models.emonet import EmoNet, Tap
+from src.models.arguments import Tap
+from src.models.emonet import EmoNet
 from src.utils.cpu_precision import autocast
 from src.utils.errors import ConfigError
 

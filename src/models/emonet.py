@@ -7,21 +7,18 @@ Bulat and Tzimiropoulos (ICCV 2017). Parameter names are those of the published 
 
 from __future__ import annotations
 
-import math
-from typing import Literal, NamedTuple, cast, get_args
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from src.models.arguments import FREEZE_LEVELS, RULES, TAPS, Freeze, Scale, Tap
 from src.models.hourglass import ConvBlock, HourGlass
 from src.models.normalization import Normalization
 from src.utils.errors import ConfigError
+from src.utils.validation import check_value
 
-Tap = Literal["fused", "emotion2", "emotion", "pooled"]
-TAPS: tuple[Tap, ...] = get_args(Tap)
-Freeze = Literal["all", "fused", "fan", "none"]
-FREEZE_LEVELS: tuple[Freeze, ...] = get_args(Freeze)
 EMOTION = ("conv1x1_input_emo_2", "emo_net_2", "emo_fc_2")
 # What each level of freezing leaves to be trained.
 TRAINED: dict[str, tuple[str, ...]] = {"all": (), "fused": EMOTION[1:], "fan": EMOTION}
@@ -90,8 +87,10 @@ class EmoNet(nn.Module):
         """
         super().__init__()
         self._frozen: list[nn.Module] = []
-        _check_architecture(width, n_hourglass, n_blocks)
-        _check_range(mask_limit, feature_scale)
+        given = {"width": width, "n_hourglass": n_hourglass, "n_blocks": n_blocks, "mask_limit": mask_limit}
+        for name, value in given.items():
+            check_value(f"backbone.{name}", value, *RULES[f"backbone.{name}"])
+        check_value("feature_scale", feature_scale, "a number above 0", Scale)
         self.width, self.n_hourglass, self.n_blocks = width, n_hourglass, n_blocks
         self.mask_limit, self.feature_scale = mask_limit, feature_scale
         self.normalize: nn.Module = nn.Identity()
@@ -292,19 +291,3 @@ def check_image_size(x: Tensor) -> None:
             f"EmoNet got images of shape {tuple(x.shape)}; expected (batch, 3, size, size) with a size that is a "
             f"multiple of {IMAGE_SIZE_MULTIPLE}: set data.image_size to 64, 128, 192 or 256."
         )
-
-
-def _check_architecture(width: int, n_hourglass: int, n_blocks: int) -> None:
-    if width < 16 or width % 16:
-        raise ConfigError(f"backbone.width={width}; expected a multiple of 16, 16 or more.")
-    if n_hourglass < 1:
-        raise ConfigError(f"backbone.n_hourglass={n_hourglass}; expected 1 or more.")
-    if not 2 <= n_blocks <= 4:
-        raise ConfigError(f"backbone.n_blocks={n_blocks}; expected 2, 3 or 4 (each block halves the map).")
-
-
-def _check_range(mask_limit: float | None, feature_scale: float) -> None:
-    if mask_limit is not None and not 0 < mask_limit < math.inf:
-        raise ConfigError(f"backbone.mask_limit={mask_limit}; expected a number above 0, or null for no limit.")
-    if not 0 < feature_scale < math.inf:
-        raise ConfigError(f"feature_scale={feature_scale}; expected a number above 0.")

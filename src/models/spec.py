@@ -6,11 +6,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any, NotRequired, cast
 
-from annotated_types import Ge, Gt, Le, Len, MultipleOf
-from pydantic import AfterValidator, AllowInfNan, ConfigDict, with_config
+from annotated_types import Len
+from pydantic import AfterValidator, ConfigDict, with_config
 from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
-from src.models.arguments import check_arguments, defaults_of, plain_arguments
+from src.models.arguments import Blocks, Scale, Width, check_arguments, defaults_of, plain_arguments
 from src.models.crops import crop_name
 from src.models.emonet import STEM_STRIDE, EmoNet, tap_side
 from src.models.heads.base import Head
@@ -18,6 +18,7 @@ from src.models.origin import NO_DERIVATIVES, OFFICIAL_BACKBONES, RESEARCH, Orig
 from src.models.registry import backbone_class, has_head, head_class
 from src.utils.errors import ConfigError
 from src.utils.schemas import checked
+from src.utils.validation import ImageSize, Positive
 
 BACKBONE_SIZES = ("width", "n_hourglass", "n_blocks")
 # A description of a few bytes could ask for any memory. Four times the published network's: numbers of its
@@ -36,8 +37,6 @@ EMONET = "emonet"
 # The images that every model of this framework is given.
 VALUE_RANGE = (0.0, 1.0)
 Plain = dict[str, Any]
-Scale = Annotated[float, Gt(0), AllowInfNan(False)]
-Size = Annotated[int, Ge(1)]
 Names = Annotated[tuple[str, ...], Len(1, MAX_CLASSES)]
 
 
@@ -46,9 +45,9 @@ class Network(TypedDict):
     """What describes a network, beside the arguments of one's own."""
 
     name: str
-    width: Annotated[Size, MultipleOf(16)]
-    n_hourglass: Size
-    n_blocks: Annotated[int, Ge(2), Le(4)]
+    width: Width
+    n_hourglass: Positive
+    n_blocks: Blocks
     architecture: NotRequired[str]
     mask_limit: NotRequired[Scale | None]
     feature_scale: NotRequired[Scale | None]
@@ -102,7 +101,7 @@ class ModelSpec:
     backbone: Annotated[Plain, AfterValidator(_backbone)]
     head: Annotated[Plain, AfterValidator(_head)]
     class_names: Names
-    image_size: Annotated[int, Ge(64), MultipleOf(64)]
+    image_size: ImageSize
     grayscale: bool
     crop: Annotated[str, AfterValidator(crop_name)]
     outputs: tuple[str, ...]

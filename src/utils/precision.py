@@ -7,8 +7,7 @@ from typing import Literal
 import torch
 
 from src.utils.errors import ConfigError
-
-PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "64-true")
+from src.utils.validation import PRECISIONS
 
 
 def resolve_precision(precision: str | int, accelerator: str) -> str:

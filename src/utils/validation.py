@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from annotated_types import Ge, Gt, Interval, Len
+from annotated_types import Ge, Gt, Interval, Len, MultipleOf
 from omegaconf import OmegaConf
 from pydantic import Strict, StrictInt, StrictStr, TypeAdapter, ValidationError
 
@@ -18,6 +18,10 @@ Fraction = Annotated[Number, Interval(ge=0, le=1)]
 PositiveNumber = Annotated[Number, Gt(0)]
 Limit = Natural | Fraction
 Names = Annotated[list[StrictStr], Len(1)]
+# In pixels, of every data set and network.
+ImageSize = Annotated[Positive, MultipleOf(64)]
+# Lightning's, and what the machine does fastest.
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "64-true")
 
 # By key: what messages call its values, and their kind.
 Rules = Mapping[str, tuple[str, Any]]
@@ -42,15 +46,24 @@ def check_values(config: Mapping[str, Any], rules: Rules, choices: Choices) -> N
             continue
         if OmegaConf.is_config(value):
             value = OmegaConf.to_container(value)
-        try:
-            TypeAdapter(kind).validate_python(value)
-        except ValidationError:
-            raise ConfigError(f"{key}={value}; expected {expected}. Set {key}=... accordingly.") from None
+        check_value(key, value, expected, kind)
     for key, allowed in choices.items():
         value = select(config, key)
         if value is not ABSENT and value not in allowed:
             shown = ", ".join("null" if choice is None else choice for choice in allowed)
             raise ConfigError(f"{key}={value}; expected one of {shown}. Set {key}=... accordingly.")
+
+
+def check_value(key: str, value: Any, expected: str, kind: Any) -> None:
+    """Check one value; the rest is an entry of `Rules`.
+
+    Raises:
+        ConfigError: If it is of a wrong kind or outside its range.
+    """
+    try:
+        TypeAdapter(kind).validate_python(value)
+    except ValidationError:
+        raise ConfigError(f"{key}={value}; expected {expected}. Set {key}=... accordingly.") from None
 
 
 ABSENT = object()

@@ -1,10 +1,26 @@
 import re
+from typing import get_args
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
-from src.cli.validation import validate_config
+from src.benchmarks.suites import SUITES
+from src.cli.validation import CHOICES, RULES, OnnxPrecision, validate_config
+from src.data.datasets.affectnet_releases import RELEASES
+from src.data.faces.generator import draw_face
+from src.explanation.methods import METHODS
+from src.inference.choice import BACKENDS
+from src.inference.detection import DETECTORS
+from src.metrics.intervals import METRICS
+from src.models.crops import CROPS
+from src.models.emonet import check_side
+from src.models.losses import ClassWeights
+from src.models.normalization import NORMALIZATIONS
+from src.models.onnx_metadata import PRECISIONS
+from src.models.test_time import TestTimeAugmentation
 from src.utils.errors import ConfigError
+from src.utils.validation import check_value
 from tests.helpers.running import compose_config
 
 WRONG = [
@@ -106,3 +122,46 @@ def test_right_values_pass(tmp_path, override):
 
 def test_absent_groups_are_not_checked():
     validate_config(OmegaConf.create({"seed": 1, "head": None}))
+
+
+# Lists whose owners are slow to import, or in rooms that must not know each other.
+OWNERS = {
+    "tta": get_args(TestTimeAugmentation),
+    "metric": METRICS,
+    "suite": (*SUITES, "all"),
+    "detector": DETECTORS,
+    "backend": BACKENDS,
+    "explain.method": ("auto", *METHODS),
+    "onnx.precision": PRECISIONS,
+    "backbone.normalize": (None, *NORMALIZATIONS),
+    "loss.class_weights": get_args(ClassWeights),
+    "data.release": ("auto", *RELEASES),
+    "data.crop": (None, *CROPS),
+}
+# As OWNERS, of ranges: what refuses a value, and values on both sides of the limit.
+RANGES = [
+    ("data.draw_size", lambda size: draw_face(0, 0, size), [15, 16]),
+    ("data.draw_seed", lambda seed: draw_face(seed, 0), [-1, 0]),
+    ("data.image_size", lambda side: check_side(torch.empty(1, 3, side, side)), [0, 32, 64, 96, 128]),
+]
+
+
+@pytest.mark.parametrize("key", OWNERS)
+def test_lists_are_those_of_their_owners(key):
+    named = {**CHOICES, "onnx.precision": get_args(OnnxPrecision)}[key]
+    assert sorted(map(str, named)) == sorted(map(str, OWNERS[key]))
+
+
+def refuses(check, *arguments):
+    try:
+        check(*arguments)
+    except ValueError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize(("key", "owner", "values"), RANGES)
+def test_ranges_are_those_of_their_owners(key, owner, values):
+    refused = [value for value in values if refuses(owner, value)]
+    assert refused == [value for value in values if refuses(check_value, key, value, *RULES[key])]
+    assert 0 < len(refused) < len(values)

@@ -154,5 +154,5 @@ def test_shipped_files_are_those_of_the_shipped_weights(name, no_bf16):
 def test_an_onnx_file_itself_and_unknown_backends(exported, tmp_path):
     shutil.copy(exported.files["fp32"], tmp_path / "any.onnx")
     assert isinstance(load(tmp_path / "any.onnx"), OnnxBackend)
-    with pytest.raises(ConfigError, match="backend=tensorrt; expected auto, torch or onnx"):
+    with pytest.raises(ConfigError, match="backend=tensorrt; expected one of auto, torch, onnx"):
         load_backend("tensorrt", "x")

@@ -2,9 +2,7 @@ import numpy as np
 import pytest
 
 from src.data.faces.generator import draw_scene
-from src.data.options import CHOICES
 from src.inference.largest_face import LargestFace
-from src.models.crops import CROPS
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +23,3 @@ def test_the_largest_face_is_cut_in_its_own_resolution(cutter):
 
 def test_no_face_is_none(cutter):
     assert cutter(np.full((80, 80, 3), 90, np.uint8), "fer2013") is None
-
-
-def test_data_sets_name_the_crops_of_models():
-    assert set(CHOICES["data.crop"]) == {None, *CROPS}

@@ -12,9 +12,10 @@ import numpy as np
 from src.data.datasets import fer2013
 from src.data.datasets.fer2013 import Fer2013DataModule
 from src.data.datasets.fer2013_folder import is_fer2013_folder
-from src.data.datasets.ferplus_votes import EXPECTED, Ballot, Mode, decide, read_votes
+from src.data.datasets.ferplus_votes import EXPECTED, Ballot, decide, read_votes
 from src.data.download.sources import Download
 from src.data.download.web import WebFile
+from src.data.options import Mode
 from src.data.readers.fingerprint import source_fingerprint
 from src.data.store.packed_store import Record, Skipped
 from src.data.vocabulary import CANONICAL

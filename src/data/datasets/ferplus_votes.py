@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from src.data.datasets.fer2013 import SPLIT_OF
+from src.data.options import Mode
 from src.data.readers.archives import open_table
 from src.data.store.packed_store import Split
 from src.data.vocabulary import CANONICAL, canonical_name
 from src.utils.errors import ConfigError
 
-Mode = Literal["majority", "soft", "multi"]
 # The columns of the votes; the last two are no expression.
 EXPRESSIONS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
 NO_FACE = ("unknown", "NF")

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.data.datasets.packed_images import PackedImages
+from src.data.options import Half
 from src.data.readers.frames import FaceCutter
 from src.data.selection.classes import ClassSelection
 from src.data.selection.exact_duplicates import clean_rows, training_rows
 from src.data.selection.exclusion import excluded_rows
-from src.data.selection.halves import Half, in_half
+from src.data.selection.halves import in_half
 from src.data.selection.limit import within_limit
 from src.data.store.packed_store import Split
 from src.utils.errors import ConfigError

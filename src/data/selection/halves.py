@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-Half = Literal["first", "second"]
+from src.data.options import Half
 
 
 def draw_order(digests: NDArray[np.bytes_], seed: int) -> list[int]:

@@ -9,7 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from src.models.emonet import Tap, blocks_before
+from src.models.arguments import Tap
+from src.models.emonet import blocks_before
 from src.utils.errors import ConfigError
 
 
