@@ -14,7 +14,7 @@ from src.inference.choice import BACKENDS
 from src.inference.detection import DETECTORS
 from src.metrics.intervals import METRICS
 from src.models.crops import CROPS
-from src.models.emonet import check_side
+from src.models.emonet import check_image_size
 from src.models.losses import ClassWeights
 from src.models.normalization import NORMALIZATIONS
 from src.models.onnx_metadata import PRECISIONS
@@ -142,7 +142,7 @@ OWNERS = {
 RANGES = [
     ("data.draw_size", lambda size: draw_face(0, 0, size), [15, 16]),
     ("data.draw_seed", lambda seed: draw_face(seed, 0), [-1, 0]),
-    ("data.image_size", lambda side: check_side(torch.empty(1, 3, side, side)), [0, 32, 64, 96, 128]),
+    ("data.image_size", lambda side: check_image_size(torch.empty(1, 3, side, side)), [0, 32, 64, 96, 128]),
 ]
 
 
