@@ -12,11 +12,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from src.cli.hydra_plugins import require_plugins
+from src.data.options import SOURCES
 from src.utils.paths import ROOT
 
 # Options that are files.
 PATHS = (
-    *("input", "ckpt_path", "detector_path", "data.path", "data.votes_path", "data_dir", "backbone.weights", "runs"),
+    *("input", "ckpt_path", "detector_path", "data_dir", "backbone.weights", "runs"),
+    *(f"data.{key}" for key in SOURCES),
     *("hydra.run.dir", "hydra.sweep.dir", "parts_dir"),
 )
 

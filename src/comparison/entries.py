@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from src.data import options
 from src.models.crops import crop_name
-from src.runs.directory import DATA_SOURCES
 from src.runs.finished import Run
 from src.utils.errors import ConfigError
 
@@ -28,7 +28,7 @@ MAY_DIFFER = (
 # Older names of keys.
 RENAMED = {"auxiliary_weight": "loss.auxiliary_weight"}
 # Files that may lie elsewhere, under the same name.
-SOURCES = tuple(f"data.{key}" for key in DATA_SOURCES)
+SOURCES = tuple(f"data.{key}" for key in options.SOURCES)
 Flat = dict[str, Any]
 
 

@@ -9,6 +9,8 @@ from pydantic import StrictBool, StrictInt, StrictStr
 
 from src.utils.validation import Choices, Fraction, ImageSize, Names, Natural, Number, Positive, Rules
 
+# Keys of a data set, or of a part of one, that name a file or a folder.
+SOURCES = ("path", "votes_path", "landmarks_path")
 Mode = Literal["majority", "soft", "multi"]
 Half = Literal["first", "second"]
 # Options that are those of the run, given to its data set.

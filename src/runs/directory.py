@@ -15,6 +15,7 @@ from typing import Any, Literal
 from filelock import BaseFileLock, Timeout
 from omegaconf import OmegaConf
 
+from src.data.options import SOURCES
 from src.runs import layout
 from src.runs.records import read_provenance, read_status
 from src.utils.atomic_files import write_json, write_text
@@ -25,8 +26,6 @@ from src.utils.processes import is_main_process
 log = logging.getLogger(__name__)
 
 State = Literal["running", "finished", "failed", "interrupted"]
-# Keys of a data set, or of a part of one, that name a file or a folder.
-DATA_SOURCES = ("path", "votes_path", "landmarks_path")
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "omegaconf", "torchmetrics", "albumentations")
 
 
@@ -53,7 +52,7 @@ def write_config(run_dir: Path, config: Mapping[str, Any]) -> None:
         return
     config = dict(deepcopy(config))
     data = config.get("data") or {}
-    places = [(part, key) for part in (data, *(data.get("parts") or ())) for key in DATA_SOURCES]
+    places = [(part, key) for part in (data, *(data.get("parts") or ())) for key in SOURCES]
     for part, key in [*places, (config, "ckpt_path")]:
         path = Path(part[key]).expanduser() if isinstance(part.get(key), str) else None
         if path is not None and path.exists():  # ckpt_path may be `last` or `auto`

@@ -50,7 +50,9 @@ def test_other_options_are_hydras_business(argument):
     assert quoted(argument) is None
 
 
-@pytest.mark.parametrize("key", ["input", "ckpt_path", "data.path", "data.votes_path", "backbone.weights"])
+@pytest.mark.parametrize(
+    "key", ["input", "ckpt_path", "data.path", "data.votes_path", "data.landmarks_path", "backbone.weights"]
+)
 def test_the_message_names_the_form_that_works(key, capsys):
     with pytest.raises(SystemExit) as stop:
         check_command_line(["seed=0", f"{key}=my run (1)"])

@@ -66,7 +66,9 @@ def test_seed_folder_and_transform_are_not_those_of_the_run(trained, tmp_path):
     changed = OmegaConf.merge(config, {"data": {"_recursive_": True, "batch_size": 3}})
     OmegaConf.save(changed, copy / "config.yaml")
     cfg = evaluation_config(tmp_path, "elsewhere", f"ckpt_path={copy}", "seed=5")
-    cfg = with_data_of_run(cfg)
+    before, given = cfg.copy(), cfg
+    cfg = with_data_of_run(given)
+    assert given == before
     assert (cfg.data.seed, cfg.data.data_dir, cfg.data.transform) == (5, "elsewhere", None)
     assert (cfg.data._recursive_, cfg.data.batch_size, cfg.data.draw_gray) == (False, 3, True)
 

@@ -23,6 +23,7 @@ def test_every_condition_is_measured_and_drawn(tmp_path, data_dir):
     accuracies = {name: points for name, points in result.items() if isinstance(points, dict) and name != "sharpness"}
     assert len(accuracies) == 10
     assert all(0 <= value <= 100 for points in accuracies.values() for value in points.values())
+    assert any(value > 0 for points in accuracies.values() for value in points.values())
     # Without a change, all are the accuracy of the detector's own crop.
     plain = accuracies["shift right"]["0"]
     assert plain == accuracies["blur"]["0"] == accuracies["roll, turned upright"]["0"]
