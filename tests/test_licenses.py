@@ -1,4 +1,4 @@
-"""Whoever trains, resumes, releases or exports weights keeps the terms of those that they started from."""
+"""Whoever trains, resumes, releases or exports weights keeps the terms of those that they started or learned from."""
 
 import hashlib
 import json
@@ -121,6 +121,18 @@ def test_fine_tuned_shipped_weights_are_for_research(tmp_path, data_dir):
     assert spec.origin.ancestors[0].name == shipped.name
     assert spec.origin.ancestors[0].trained_on == load_weights(shipped).spec.trained_on
     assert spec.terms.startswith("Research use")
+
+
+def test_a_student_has_the_terms_of_its_teacher_and_names_it(tuned, tmp_path, data_dir):
+    teacher = load_weights(tuned / "checkpoints" / "best.ckpt").as_ancestor()
+    taught = ["callbacks=distillation", f"callbacks.distillation.teacher={tuned}", "head=emonet"]
+    run_dir = train(tmp_path / "student", data_dir, *taught)
+    resumed = ["test=false", "trainer.precision=32-true", "ckpt_path=last", *taught]
+    for name in ("last.ckpt", "best.ckpt", "best.safetensors"):
+        assert spec_of(run_dir, name).origin == origin.Origin(NO_DERIVATIVES, (), (teacher,))
+    fit_and_test(tiny_config(run_dir, data_dir, *resumed))
+    assert torch.load(run_dir / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 1
+    assert spec_of(run_dir, "last.ckpt").origin == origin.Origin(NO_DERIVATIVES, (), (teacher,))
 
 
 def test_resuming_keeps_the_terms_whatever_the_option_says(tuned, tmp_path, data_dir):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from src.data.datamodule import StoreDataModule
 from src.models.classifier import ExpressionClassifier
+from src.models.origin import Origin
 from src.models.spec import ModelSpec
 from src.models.weights import build_from_weights, load_weights
 from src.runs.layout import find_checkpoint
@@ -64,21 +65,24 @@ class Distillation(Callback):
         self._weights: Tensor | None = None  # of each row of the store, (N, 1)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Read the teachers.
+        """Read the teachers, and let the student's description name them, whose terms of use it inherits.
 
         Raises:
             ConfigError: If one lacks a class of the student, or wants color where it has gray images or the reverse,
                 or the data have no such part.
         """
         self._weights = self._row_weights(trainer).to(pl_module.device) if self.part_weights else None
-        student = cast(ExpressionClassifier, pl_module).spec
+        model = cast(ExpressionClassifier, pl_module)
+        student, origin = model.spec, model.spec.origin or Origin(model.spec.license)
         self._teachers = []
         for location in self.locations:
             weights = load_weights(find_checkpoint(location, argument="callbacks.distillation.teacher"))
+            origin = origin.taught_by(weights.as_ancestor(), weights.spec.license)
             spec = weights.spec.with_vocabulary(None, student.class_names)
             _check(location, spec, student)
-            model = build_from_weights(replace(weights, spec=spec), freeze="all").eval().to(pl_module.device)
-            self._teachers.append((model, [spec.class_names.index(name) for name in student.class_names]))
+            teacher = build_from_weights(replace(weights, spec=spec), freeze="all").eval().to(pl_module.device)
+            self._teachers.append((teacher, [spec.class_names.index(name) for name in student.class_names]))
+        model.spec = replace(student, origin=origin)
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: dict[str, Any], batch_idx: int

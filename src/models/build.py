@@ -16,7 +16,7 @@ from src.models.emonet import EmoNet
 from src.models.heads.base import Head
 from src.models.heads.emonet import EmoNetHead
 from src.models.landmarks import start_heatmaps
-from src.models.origin import DATA_TERMS, Ancestor, Origin, official_origin
+from src.models.origin import DATA_TERMS, Origin, official_origin
 from src.models.registry import backbone_class, check_target
 from src.models.spec import BACKBONE_SIZES, EMONET, ModelSpec, head_arguments
 from src.models.weights import Weights, load_strictly, read_official, require_official
@@ -110,8 +110,9 @@ def find_origin(location: str | None, start: Weights | None = None) -> Origin:
         path = Path(location)
         require_official(path)
         return official_origin(path.name, git_blob_id(path))
-    latest = Ancestor(start.path.name, git_blob_id(start.path), start.spec.trained_on)
-    return Origin(start.spec.license, (latest, *(start.spec.origin.ancestors if start.spec.origin else ())))
+    latest = start.as_ancestor()
+    before = start.spec.origin or Origin(start.spec.license)
+    return replace(before, ancestors=(latest, *before.ancestors))
 
 
 def continue_spec(spec: ModelSpec, start: ModelSpec, config: Plain) -> ModelSpec:

@@ -12,14 +12,15 @@ DATA_TERMS, RESEARCH, NO_DERIVATIVES = "data", "research", "CC-BY-NC-ND-4.0"
 # From the least to the most restrictive, each with its rule.
 LICENSES = {
     DATA_TERMS: (
-        "No terms of their own: those of the data apply that these weights, and those they started from, were trained "
-        "on."
+        "No terms of their own: those of the data apply that these weights, and those they started or learned from, "
+        "were trained on."
     ),
     RESEARCH: (
-        "Research use: the terms of the data apply that these weights, and those they started from, were trained on."
+        "Research use: the terms of the data apply that these weights, and those they started or learned from, were "
+        "trained on."
     ),
     NO_DERIVATIVES: (
-        "CC BY-NC-ND 4.0: these weights are, or started from, those of EmoNet's authors "
+        "CC BY-NC-ND 4.0: these weights are, started or learned from those of EmoNet's authors "
         "(https://github.com/face-analysis/emonet), not to be passed on in another form."
     ),
 }
@@ -39,7 +40,7 @@ def _known(license: str) -> str:
 
 @dataclass(frozen=True)
 class Ancestor:
-    """Weights that others started from.
+    """Weights that others started, or learned, from.
 
     Attributes:
         name: Their file's name, without its place; that of the published file for official weights.
@@ -59,18 +60,25 @@ class Origin:
     Attributes:
         license: Key of `LICENSES`: the most restrictive one of the chain.
         ancestors: The weights it started from, the latest first; empty for a model from scratch.
+        teachers: The weights whose predictions it, or one of its ancestors, was trained on.
     """
 
     license: Annotated[str, AfterValidator(_known)]
     ancestors: tuple[Ancestor, ...] = ()
+    teachers: tuple[Ancestor, ...] = ()
 
     def at_least(self, license: str) -> Origin:
         """Return the same origin under this license, unless its own is more restrictive."""
         return replace(self, license=max(self.license, license, key=list(LICENSES).index))
 
+    def taught_by(self, teacher: Ancestor, license: str) -> Origin:
+        """Return the origin of a model that learns from a teacher under this license, too."""
+        return replace(self.at_least(license), teachers=tuple(dict.fromkeys([*self.teachers, teacher])))
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain lists, dictionaries and names."""
-        return {"license": self.license, "ancestors": [asdict(ancestor) for ancestor in self.ancestors]}
+        chain = {"ancestors": self.ancestors, "teachers": self.teachers}
+        return {"license": self.license, **{key: [asdict(weights) for weights in chain[key]] for key in chain}}
 
 
 def official_origin(name: str, blob_id: str) -> Origin:
@@ -91,14 +99,21 @@ def official_origin(name: str, blob_id: str) -> Origin:
     return Origin(NO_DERIVATIVES, (ancestor,))
 
 
-def describe_terms(license: str, trained_on: str, ancestors: tuple[Ancestor, ...]) -> str:
+def describe_terms(license: str, trained_on: str, origin: Origin | None) -> str:
     """Return under which terms weights may be used, and what they go back to, in words.
 
     Args:
         license: Key of `LICENSES`.
         trained_on: Data set that they were trained on last.
-        ancestors: What they started from.
+        origin: What they go back to, if that is known.
     """
-    started = "; ".join(f"{a.name} (git blob id {a.blob_id}, trained on {a.trained_on})" for a in ancestors)
-    parts = [LICENSES[license], f"Trained on: {trained_on}.", f"Started from: {started}." if started else ""]
-    return " ".join(part for part in [*parts, "Not to be used to judge people."] if part)
+    parts = [LICENSES[license], f"Trained on: {trained_on}."]
+    if origin and origin.ancestors:
+        parts.append(f"Started from: {_list(origin.ancestors)}.")
+    if origin and origin.teachers:
+        parts.append(f"Learned from the predictions of: {_list(origin.teachers)}.")
+    return " ".join([*parts, "Not to be used to judge people."])
+
+
+def _list(weights: tuple[Ancestor, ...]) -> str:
+    return "; ".join(f"{w.name} (git blob id {w.blob_id}, trained on {w.trained_on})" for w in weights)

@@ -95,7 +95,7 @@ class ModelSpec:
         normalize: What the network does to images in [0, 1] first: None for nothing, or `imagenet`.
         temperatures: By vocabulary (`expression` for a model with one), what the head's logits are divided by so that
             confidence and accuracy agree; 1 where it has no entry. See `src.metrics.calibration`.
-        origin: Which weights it started from; None for weights described before this existed.
+        origin: Which weights it started and learned from; None for weights described before this existed.
     """
 
     backbone: Annotated[Plain, AfterValidator(_backbone)]
@@ -135,7 +135,7 @@ class ModelSpec:
     @property
     def terms(self) -> str:
         """Under which terms the weights may be used, and what they go back to, in words."""
-        return describe_terms(self.license, self.trained_on, self.origin.ancestors if self.origin else ())
+        return describe_terms(self.license, self.trained_on, self.origin)
 
     @property
     def second_vocabulary(self) -> str | None:

@@ -18,6 +18,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from src.models.classifier import SPEC_KEY, ExpressionClassifier
+from src.models.origin import Ancestor
 from src.models.spec import ModelSpec
 from src.utils.atomic_files import atomic_write
 from src.utils.checksums import file_sha256, git_blob_id
@@ -45,6 +46,10 @@ class Weights:
     spec: ModelSpec
     state: State
     path: Path
+
+    def as_ancestor(self) -> Ancestor:
+        """Return what models that start, or learn, from these weights say of them."""
+        return Ancestor(self.path.name, git_blob_id(self.path), self.spec.trained_on)
 
 
 def load_weights(path: Path) -> Weights:

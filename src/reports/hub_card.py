@@ -50,7 +50,8 @@ def hub_card(repo: str, name: str, text: str, spec: ModelSpec, runs: Sequence[Ru
     """
     from huggingface_hub import ModelCardData
 
-    trained_on = [spec.trained_on, *(a.trained_on for a in (spec.origin.ancestors if spec.origin else ()))]
+    others = (*spec.origin.ancestors, *spec.origin.teachers) if spec.origin else ()
+    trained_on = [spec.trained_on, *(weights.trained_on for weights in others)]
     names = [_FINGERPRINT.sub("", data) for data in trained_on]
     data = ModelCardData(
         license="other",

@@ -46,7 +46,9 @@ def test_published_files_are_those_of_the_configuration():
     assert files == origin.OFFICIAL_FILES
 
 
-@pytest.mark.parametrize("known", [None, Origin(DATA_TERMS), Origin(NO_DERIVATIVES, (FILE, FILE))])
+@pytest.mark.parametrize(
+    "known", [None, Origin(DATA_TERMS), Origin(NO_DERIVATIVES, (FILE, FILE)), Origin(RESEARCH, (), (FILE,))]
+)
 def test_a_description_keeps_its_origin(make_spec, known):
     spec = make_spec(origin=known)
     data = spec.to_dict()
@@ -124,6 +126,26 @@ def test_the_terms_of_a_chain_are_kept(start, license):
 def test_a_chain_that_starts_with_older_weights_has_their_terms(start, name, expected):
     weights = start(None, name=name)
     assert find_origin(str(weights.path), weights).license == expected
+
+
+def test_a_chain_keeps_the_teachers_of_what_it_starts_with(start):
+    weights = start(Origin(RESEARCH, (), (FILE,)))
+    assert find_origin(str(weights.path), weights) == Origin(RESEARCH, (weights.as_ancestor(),), (FILE,))
+
+
+def test_a_teacher_is_named_once_and_its_terms_are_inherited(make_spec):
+    known = Origin(DATA_TERMS).taught_by(FILE, NO_DERIVATIVES)
+    assert known == Origin(NO_DERIVATIVES, (), (FILE,))
+    assert known.taught_by(FILE, RESEARCH) == known
+    terms = make_spec(origin=known).terms
+    assert "Learned from the predictions of: best.ckpt (git blob id 0123, trained on faces-4567). Not to be" in terms
+    assert "Started from" not in terms
+
+
+def test_descriptions_from_before_teachers_were_named_have_none(make_spec):
+    data = make_spec(origin=Origin(RESEARCH, (FILE,))).to_dict()
+    del data["origin"]["teachers"]
+    assert ModelSpec.from_dict(data).origin == Origin(RESEARCH, (FILE,))
 
 
 def test_the_more_restrictive_license_counts():
