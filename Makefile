@@ -34,6 +34,10 @@ train: $(STAMP) ## Train the default model on synthetic faces and write outputs/
 # FER2013's archive or CSV, and where the runs of the study go.
 FER2013 ?= $(FER2013_PATH)
 STUDY := outputs/head_study
+# What goes with STUDY_OPTIONS=backbone=...: a network of its size from scratch, and widths with which linear has as many
+# parameters as self_attention and multihead (with emonet_fer_small: emonet_small, and 186,929).
+SCRATCH ?= emonet_scratch
+WIDTHS ?= 316,543
 HEADS := linear,linear_flat,linear_bottleneck,self_attention,multihead
 SWEEP = $(PY) -m src.train -m experiment=head_study seed=0,1,2 data.path=$(FER2013) sweep.resume=true $(STUDY_OPTIONS)
 
@@ -42,12 +46,13 @@ study: $(STAMP) ## Compare the heads on FER2013=<archive> and write docs/head_st
 	$(SWEEP) hydra.sweep.dir=$(STUDY)/fused head=emonet,$(HEADS)
 	$(SWEEP) hydra.sweep.dir=$(STUDY)/weighted head=linear,self_attention,multihead loss.class_weights=balanced
 	$(SWEEP) hydra.sweep.dir=$(STUDY)/sampled head=linear,self_attention,multihead data.sampler=balanced
-	$(SWEEP) hydra.sweep.dir=$(STUDY)/sized head=linear head.width=316,543
+	$(SWEEP) hydra.sweep.dir=$(STUDY)/sized head=linear head.width=$(WIDTHS)
 	$(SWEEP) hydra.sweep.dir=$(STUDY)/half head=linear,self_attention,multihead data.half=first
-	$(PY) -m src.train experiment=head_study_backbone data.path=$(FER2013) hydra.run.dir=$(STUDY)/backbone ckpt_path=auto $(STUDY_OPTIONS)
-	$(SWEEP) hydra.sweep.dir=$(STUDY)/crossfit head=$(HEADS) data.half=second backbone=emonet_scratch \
+	$(PY) -m src.train experiment=head_study_backbone data.path=$(FER2013) hydra.run.dir=$(STUDY)/backbone ckpt_path=auto \
+		$(STUDY_OPTIONS) backbone=$(SCRATCH)
+	$(SWEEP) hydra.sweep.dir=$(STUDY)/crossfit head=$(HEADS) data.half=second backbone=$(SCRATCH) \
 		backbone.freeze=all backbone.weights=$(STUDY)/backbone/checkpoints/last.ckpt
-	$(SWEEP) hydra.sweep.dir=$(STUDY)/crossfit_seen head=linear,multihead data.half=first backbone=emonet_scratch \
+	$(SWEEP) hydra.sweep.dir=$(STUDY)/crossfit_seen head=linear,multihead data.half=first backbone=$(SCRATCH) \
 		backbone.freeze=all backbone.weights=$(STUDY)/backbone/checkpoints/last.ckpt
 	$(SWEEP) hydra.sweep.dir=$(STUDY)/emotion2 head=$(HEADS) head.tap=emotion2 backbone.freeze=fused trainer.max_epochs=3
 	$(PY) -m studies.head_study runs=$(STUDY)

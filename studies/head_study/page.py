@@ -59,6 +59,7 @@ def write_study(cfg: DictConfig) -> Path:
         gains=_gains(study),
         balance=_effects(study, BALANCED_CONDITIONS, "f1_macro") + _effects(study, BALANCED_CONDITIONS, "accuracy"),
         seen=_seen(study),
+        backbone_name=study.cells[next(iter(study.cells))][0].config["backbone"]["name"],
         backbone=_backbone(folder / "backbone"),
         epochs=epochs,
     )
@@ -115,9 +116,11 @@ def _backbone(run_dir: Path) -> dict[str, str] | None:
     metrics = read_metrics(run_dir)
     if "val/accuracy" not in metrics:
         return None
+    config = read_config(run_dir)
     return {
+        "name": config["backbone"]["name"],
         "accuracy": f"{100 * metrics['val/accuracy']:.1f} %",
-        "epochs": str(read_config(run_dir)["trainer"]["max_epochs"]),
+        "epochs": str(config["trainer"]["max_epochs"]),
         "minutes": f"{metrics.get('fit/seconds', 0) / 60:.0f}",
     }
 

@@ -56,7 +56,10 @@ def test_from_the_backbone_to_the_page(tmp_path, data_dir):
     text = write_page(folder, tmp_path / "docs" / "study.md")
     assert (tmp_path / "docs" / "images" / "study.png").stat().st_size > 10_000
     assert "14 val images" in text
-    assert "from scratch, 1 epochs in 0 minutes" in text
+    assert "They hold for this backbone (`emonet_tiny`)" in text
+    assert (
+        "The backbone of the cross-fit, `emonet_scratch`: half of Training, from scratch, 1 epochs in 0 minutes" in text
+    )
     for condition in conditions:
         assert f"(`{condition}`)" in text
     assert f"Not run: {CONDITIONS['sampled']}; {CONDITIONS['sized']}; {CONDITIONS['half']}." in text
@@ -95,7 +98,13 @@ def fabricate(folder, condition, head, seed, accuracy, n=600, width=128):
         path / "metrics.json", {"val/accuracy": accuracy, "fit/seconds": 1.0, "model/trainable_parameters": size}
     )
     write_json(path / "status.json", {"state": "finished"})
-    cfg = {"task": "train", "seed": seed, "data": {"name": "fer2013"}, "head": {"name": head, "width": width}}
+    cfg = {
+        "task": "train",
+        "seed": seed,
+        "data": {"name": "fer2013"},
+        "head": {"name": head, "width": width},
+        "backbone": {"name": "emonet_fer"},
+    }
     OmegaConf.save(OmegaConf.create({**cfg, "trainer": {"max_epochs": 6}}), path / "config.yaml")
 
 
