@@ -46,10 +46,10 @@ class SelfAttentionHead(AttentionHead):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map (B, channels, side, side) to (B, n_outputs)."""
-        query, key, value = (_positions(conv(features)) for conv in (self.query, self.key, self.value))
-        attended = F.scaled_dot_product_attention(query, key, value)
-        # Pooling is linear, so both terms are averaged over positions before they are added.
-        pooled = features.mean(dim=(2, 3)) + self.gain * attended.mean(dim=(1, 2))
+        query, key = (_positions(conv(features)) for conv in (self.query, self.key))
+        attended = F.scaled_dot_product_attention(query, key, _positions(features)).mean(dim=(1, 2))
+        # Values and pooling are linear: both terms are averaged over positions first, and one value computed for all.
+        pooled = features.mean(dim=(2, 3)) + self.gain * self.value(attended[:, :, None, None]).flatten(1)
         return cast(Tensor, self.classify(pooled))
 
     def attention_weights(self, features: Tensor) -> Tensor:
