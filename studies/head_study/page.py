@@ -47,7 +47,6 @@ def write_study(cfg: DictConfig) -> Path:
     """
     folder = Path(cfg.runs).expanduser()
     study = Study.read(folder, CONDITIONS)
-    epochs = sorted({int(run.config["trainer"]["max_epochs"]) for runs in study.cells.values() for run in runs})
     return write_page(
         Path(cfg.output).expanduser(),
         "studies.head_study",
@@ -61,8 +60,15 @@ def write_study(cfg: DictConfig) -> Path:
         seen=_seen(study),
         backbone_name=study.cells[next(iter(study.cells))][0].config["backbone"]["name"],
         backbone=_backbone(folder / "backbone"),
-        epochs=epochs,
+        epochs=_epochs(study),
     )
+
+
+def _epochs(study: Study) -> str:
+    """Return how many epochs heads are trained for: the first condition's number, and what differs from it."""
+    epochs = {condition: int(runs[0].config["trainer"]["max_epochs"]) for (condition, _), runs in study.cells.items()}
+    usual = next(iter(epochs.values()))
+    return "; ".join([str(usual), *(f"`{condition}`: {n}" for condition, n in epochs.items() if n != usual)])
 
 
 def _condition(study: Study, condition: str) -> dict[str, Any]:

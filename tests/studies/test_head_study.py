@@ -25,7 +25,7 @@ TINY = [*TINY_DATA, "data=synthetic", "data.draw_gray=true", "trainer.max_epochs
 
 
 def run(folder, data_dir, *options):
-    cfg = tiny_config(folder, data_dir, *options, *TINY)
+    cfg = tiny_config(folder, data_dir, *TINY, *options)
     write_config(folder, plain(cfg))
     fit_and_test(cfg)
     write_status(folder, "finished")
@@ -47,7 +47,7 @@ def test_from_the_backbone_to_the_page(tmp_path, data_dir):
         "weighted": (["linear"], ["backbone.freeze=all", "loss.class_weights=balanced"]),
         "crossfit": (["linear"], ["backbone.freeze=all", "data.half=second"]),
         "crossfit_seen": (["linear"], ["backbone.freeze=all", "data.half=first"]),
-        "emotion2": (["linear"], ["backbone.freeze=fused", "head.tap=emotion2"]),
+        "emotion2": (["linear"], ["backbone.freeze=fused", "head.tap=emotion2", "trainer.max_epochs=2"]),
     }
     for condition, (heads, options) in conditions.items():
         for head in heads:
@@ -56,6 +56,7 @@ def test_from_the_backbone_to_the_page(tmp_path, data_dir):
     text = write_page(folder, tmp_path / "docs" / "study.md")
     assert (tmp_path / "docs" / "images" / "study.png").stat().st_size > 10_000
     assert "14 val images" in text
+    assert "a fixed number of epochs (1; `emotion2`: 2)" in text
     assert "They hold for this backbone (`emonet_tiny`)" in text
     assert (
         "The backbone of the cross-fit, `emonet_scratch`: half of Training, from scratch, 1 epochs in 0 minutes" in text
