@@ -127,7 +127,6 @@ def _backbone(run_dir: Path) -> dict[str, str] | None:
         "name": config["backbone"]["name"],
         "accuracy": f"{100 * metrics['val/accuracy']:.1f} %",
         "epochs": str(config["trainer"]["max_epochs"]),
-        "minutes": f"{metrics.get('fit/seconds', 0) / 60:.0f}",
     }
 
 

@@ -390,7 +390,7 @@ def test_descriptions_nested_without_end_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["nonsense", "../x", "../head/linear", "/etc/passwd", "linear.yaml", "", "default"])
 def test_unknown_heads_are_refused(make_spec: MakeSpec, name: str) -> None:
-    with pytest.raises(ConfigError, match="expected one of emonet, .*linear, linear_bottleneck"):
+    with pytest.raises(ConfigError, match=r"expected one of emonet, .*linear, linear_bottleneck"):
         make_spec(head={"name": name}).build_head()
 
 
