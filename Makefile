@@ -39,10 +39,10 @@ SEEDS ?= 0,1,2
 # parameters as self_attention and multihead (with emonet_fer_small: emonet_small, and 186,929).
 SCRATCH ?= emonet_scratch
 WIDTHS ?= 316,543
-# In emotion2 one epoch has to do: its blocks start from trained ones, and take several times as long as a head.
 HEADS := linear,linear_flat,linear_bottleneck,self_attention,multihead
 SWEEP = $(PY) -m src.train -m experiment=head_study seed=$(SEEDS) data.path=$(FER2013) sweep.resume=true $(STUDY_OPTIONS)
 
+# In emotion2 one epoch has to do: its blocks start from trained ones, and take several times as long as a head.
 study: $(STAMP) ## Compare the heads on FER2013=<archive> and write docs/head_study.md; again after a kill, it goes on
 	@test -n "$(FER2013)" || { echo "make study FER2013=<fer2013.csv or its archive>"; exit 1; }
 	$(SWEEP) hydra.sweep.dir=$(STUDY)/fused head=emonet,$(HEADS)

@@ -39,6 +39,7 @@ def write_page(page: Path, package: str, study: Study, figure: Figure, **values:
         split=study.split,
         figure=f"images/{image.name}",
         git_sha=first.provenance.get("git_sha"),
+        backbone=first.config["backbone"]["name"],
         missing=[title for condition, title in study.titles.items() if condition not in study.conditions],
         **values,
     )

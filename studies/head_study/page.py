@@ -58,8 +58,7 @@ def write_study(cfg: DictConfig) -> Path:
         gains=_gains(study),
         balance=_effects(study, BALANCED_CONDITIONS, "f1_macro") + _effects(study, BALANCED_CONDITIONS, "accuracy"),
         seen=_seen(study),
-        backbone_name=study.cells[next(iter(study.cells))][0].config["backbone"]["name"],
-        backbone=_backbone(folder / "backbone"),
+        crossfit=_crossfit(folder / "backbone"),
         epochs=_epochs(study),
     )
 
@@ -117,7 +116,7 @@ def _seen(study: Study) -> list[dict[str, str]]:
     return contrast_table(found)
 
 
-def _backbone(run_dir: Path) -> dict[str, str] | None:
+def _crossfit(run_dir: Path) -> dict[str, str] | None:
     """Return what is to be said of the backbone of the cross-fit conditions; None if there is none."""
     metrics = read_metrics(run_dir)
     if "val/accuracy" not in metrics:

@@ -49,7 +49,6 @@ def write_experiment(cfg: DictConfig) -> Path:
         draw(study),
         original=ORIGINAL_F1,
         best=_best(study),
-        backbone=run.config["backbone"]["name"],
         epochs=run.config["trainer"]["max_epochs"],
         parts={part: _scores(study.part(part), MENDED) for part in parts if MENDED in study.conditions},
         conditions=[
